@@ -1,0 +1,25 @@
+"""Many small training runs at once: the population trainer, its optimisers, small models, seeding and devices."""
+
+from replication.training.device import resolve_device, use_deterministic
+from replication.training.models import MLP, ByteTransformer, ResNet8, count_parameters
+from replication.training.optimizers import SGD, AdamW, Optimizer, matrices_only
+from replication.training.population import Population
+from replication.training.progress import track
+from replication.training.seeding import data_order, seeded
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "AdamW",
+    "ByteTransformer",
+    "Optimizer",
+    "Population",
+    "ResNet8",
+    "count_parameters",
+    "data_order",
+    "matrices_only",
+    "resolve_device",
+    "seeded",
+    "track",
+    "use_deterministic",
+]

@@ -1,0 +1,175 @@
+"""A replica in a population computes what it would compute alone through torch.optim."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from replication.training import MLP, SGD, AdamW, ByteTransformer, Population, ResNet8, matrices_only
+from replication.training.population import cross_entropy
+from replication.training.seeding import seeded
+
+REPLICAS, BATCH, STEPS = 3, 16, 100
+
+SGDS = [
+    SGD(),
+    SGD(momentum=0.9),
+    SGD(momentum=0.9, nesterov=True, weight_decay=1e-2),
+    SGD(momentum=0.8, weight_decay=5e-2, decays=matrices_only),
+]
+ADAMS = [AdamW(), AdamW(betas=(0.8, 0.95), eps=1e-6, weight_decay=0.2), AdamW(weight_decay=0.5, decays=matrices_only)]
+
+
+def peer(optimizer: SGD | AdamW, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    """The same optimiser from torch, decay masked through parameter groups."""
+    groups = [
+        {
+            "params": [p for n, p in model.named_parameters() if optimizer.decays(n, p.ndim) is yes],
+            "weight_decay": optimizer.weight_decay if yes else 0.0,
+        }
+        for yes in (True, False)
+    ]
+    groups = [group for group in groups if group["params"]]
+    if isinstance(optimizer, SGD):
+        return torch.optim.SGD(groups, lr=lr, momentum=optimizer.momentum, nesterov=optimizer.nesterov)
+    return torch.optim.AdamW(groups, lr=lr, betas=optimizer.betas, eps=optimizer.eps)
+
+
+def alone(build, seed, optimizer, x, y, rates, dtype=torch.float32, clip=None):
+    """Losses and final model of one run through torch.optim; x and y of shape (T, B, …)."""
+    with seeded(seed):
+        model = build().to(dtype)
+    torch_optimizer = peer(optimizer, model, float(rates[0]))
+    losses = []
+    for t, rate in enumerate(rates):
+        for group in torch_optimizer.param_groups:
+            group["lr"] = float(rate)
+        torch_optimizer.zero_grad()
+        loss = cross_entropy(model(x[t]), y[t])
+        loss.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        torch_optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses), model
+
+
+@pytest.mark.parametrize("optimizer", [*SGDS, *ADAMS], ids=repr)
+def test_equals_torch_optim_step_by_step(optimizer):
+    """float64, so that a wrong rule cannot hide behind rounding: decay, bias correction, Nesterov's look-ahead."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(STEPS, REPLICAS, BATCH, 6, generator=generator, dtype=torch.float64)
+    y = torch.randint(0, 4, (STEPS, REPLICAS, BATCH), generator=generator)
+    rates = torch.rand(STEPS, REPLICAS, generator=generator) * (0.2 if isinstance(optimizer, SGD) else 0.02)
+    seeds = [5, 6, 5]
+    population = Population(lambda: MLP([6, 8, 4]).double(), seeds, optimizer)
+    losses = population.fit(lambda t: (x[t], y[t]), rates)
+    for r in range(REPLICAS):
+        expected, model = alone(
+            lambda: MLP([6, 8, 4]), seeds[r], optimizer, x[:, r], y[:, r], rates[:, r].float(), torch.float64
+        )
+        torch.testing.assert_close(losses[:, r], expected, rtol=1e-9, atol=1e-9)
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(population.parameters[name][r], p.detach(), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [(lambda: MLP([64, 128, 128, 10]), (1, 8, 8)), (lambda: ResNet8(1, 10, width=4), (1, 8, 8))],
+    ids=["mlp", "resnet8"],
+)
+@pytest.mark.parametrize("optimizer", [SGD(momentum=0.9, weight_decay=5e-4), AdamW(weight_decay=0.1)], ids=repr)
+def test_same_losses_as_alone_over_100_steps(build, shape, optimizer):
+    """The promise made to users: float32 losses within 1e-5 of the runs one after another."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(STEPS, REPLICAS, 32, *shape, generator=generator)
+    y = torch.randint(0, 10, (STEPS, REPLICAS, 32), generator=generator)
+    rates = torch.tensor([0.002, 0.005, 0.01]) * torch.linspace(1, 0, STEPS)[:, None]
+    losses = Population(build, range(REPLICAS), optimizer).fit(lambda t: (x[t], y[t]), rates)
+    for r in range(REPLICAS):
+        expected, _ = alone(build, r, optimizer, x[:, r], y[:, r], rates[:, r])
+        assert (losses[:, r] - expected).abs().max() < 1e-5
+
+
+def test_clipping_equals_torch():
+    generator = torch.Generator().manual_seed(2)
+    x, y = torch.randint(0, 256, (20, 2, 4, 8), generator=generator), torch.randint(0, 256, (20, 2, 4, 8))
+    rates = torch.full((20, 2), 0.01)
+    build = lambda: ByteTransformer(16, 1, 2, 8)  # noqa: E731
+    losses = Population(build, [0, 1], AdamW(), clip_norm=0.1).fit(lambda t: (x[t], y[t]), rates)
+    unclipped = Population(build, [0, 1], AdamW()).fit(lambda t: (x[t], y[t]), rates)
+    for r in range(2):
+        expected, _ = alone(build, r, AdamW(), x[:, r], y[:, r], rates[:, r], clip=0.1)
+        torch.testing.assert_close(losses[:, r], expected, rtol=1e-4, atol=1e-5)
+    assert (losses - unclipped).abs().max() > 1e-3
+
+
+def test_a_replica_does_not_depend_on_its_company():
+    """Neither on the others' seeds and rates, nor on a neighbour that diverges."""
+    x, y = torch.randn(10, 1, 8, 6), torch.randint(0, 3, (10, 1, 8))
+
+    def final(seeds, rates):
+        n = len(seeds)
+        population = Population(lambda: MLP([6, 5, 3]), seeds, SGD(momentum=0.9))
+        population.fit(lambda t: (x[t].expand(n, -1, -1), y[t].expand(n, -1)), torch.tensor(rates).expand(10, n))
+        return population
+
+    solo, crowd = final([7], [0.1]), final([1, 7, 2], [0.3, 0.1, 1e20])
+    assert not crowd.evaluate(x[0, 0], y[0, 0]).loss.isfinite().all()
+    for name, p in solo.parameters.items():
+        torch.testing.assert_close(crowd.parameters[name][1], p[0], rtol=1e-5, atol=1e-6)
+
+
+def test_evaluate_is_the_mean_over_all_batches():
+    population = Population(lambda: MLP([6, 5, 3]), [0, 1], SGD())
+    x, y = torch.randn(23, 6), torch.randint(0, 3, (23,))
+    scores = population.evaluate(x, y, batch_size=7)
+    for r in range(2):
+        logits = population.replica(r)(x)
+        torch.testing.assert_close(scores.loss[r], F.cross_entropy(logits, y).detach())
+        torch.testing.assert_close(scores.error[r], (logits.argmax(1) != y).float().mean())
+
+
+def test_a_diverged_replica_counts_as_all_wrong():
+    population = Population(lambda: MLP([2, 2]), [0, 1], SGD())
+    for p in population.parameters.values():
+        p[1] = torch.nan
+    scores = population.evaluate(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long))
+    assert scores.error[1] == 1
+    assert scores.error[0] in (0.0, 1.0)
+    assert scores.loss[0].isfinite()
+
+
+def test_seeds_fix_the_initial_weights():
+    population = Population(lambda: MLP([6, 5, 3]), [3, 4, 3], SGD())
+    weights = population.parameters["1.weight"]
+    assert torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[1])
+    with seeded(4):
+        assert torch.equal(weights[1], MLP([6, 5, 3])[1].weight)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(3), nn.Dropout(0.1)], ids=repr)
+def test_models_that_couple_replicas_are_refused(layer):
+    with pytest.raises(ValueError, match=f"build: the model holds a {type(layer).__name__}"):
+        Population(lambda: nn.Sequential(nn.Linear(2, 3), copy.deepcopy(layer)), [0], SGD())
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="seeds"):
+        Population(lambda: MLP([2, 2]), [], SGD())
+    with pytest.raises(ValueError, match="clip_norm"):
+        Population(lambda: MLP([2, 2]), [0], SGD(), clip_norm=0.0)
+    population = Population(lambda: MLP([2, 2]), [0, 1], SGD())
+    with pytest.raises(ValueError, match="x and lr: need 2 replicas"):
+        population.step(torch.zeros(3, 1, 2), torch.zeros(3, 1, dtype=torch.long), torch.zeros(3))
+    for wrong in ({"momentum": 1.0}, {"nesterov": True}, {"weight_decay": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            SGD(**wrong)
+    for wrong in ({"betas": (1.0, 0.9)}, {"eps": 0.0}, {"weight_decay": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            AdamW(**wrong)
