@@ -1,0 +1,263 @@
+"""Text with domain labels: a corpus that is on every machine, and the user's own."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from filelock import FileLock
+
+from replication.data import wheels
+from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, replacing
+from replication.data.wheels import Document
+
+__all__ = ["CORPUS_SHA256", "SEPARATOR", "Corpus", "text_checksum", "text_corpus", "text_folder", "text_jsonl"]
+
+#: SHA-256 of the embedded corpus, as `Corpus.checksum` has it. It changes with the pins and the rules of `wheels` only.
+CORPUS_SHA256: Final = "28640fae156fc6c1d55d99dabccb2647efb8bb36bc47928c5fe1aa44d232ea1d"
+#: Ends each document in `Corpus.bytes`: NUL, which text does not hold.
+SEPARATOR: Final = b"\0"
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Documents with domain labels.
+
+    Attributes
+    ----------
+    documents
+        one row per document, columns `domain`, `distribution`, `path`, `text`, all str: what it is about, the
+        package, folder or file it comes from, where in that it stands, and the text itself.
+    checksum
+        SHA-256 of all four columns, in hexadecimal.
+    """
+
+    documents: pd.DataFrame
+    checksum: str
+
+    @classmethod
+    def of(cls, documents: Iterable[Document]) -> Corpus:
+        """Corpus of these documents, in their order."""
+        rows = list(documents)
+        return cls(pd.DataFrame(rows, columns=list(Document._fields)), _checksum(rows))
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains, sorted."""
+        return tuple(sorted(set(self.documents["domain"])))
+
+    def bytes(self, domain: str | None = None) -> npt.NDArray[np.uint8]:
+        """The documents as UTF-8, one after the other, each ended by a zero byte.
+
+        Parameters
+        ----------
+        domain
+            one of `domains`; default: all documents, in their order.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8 (number of bytes,), a copy.
+
+        Raises
+        ------
+        ValueError
+            if there is no such domain.
+        """
+        if domain is not None and domain not in self.domains:
+            raise ValueError(f"domain: {domain!r} is not in this corpus; it has {', '.join(self.domains)}")
+        texts = self.documents["text"]
+        if domain is not None:
+            texts = texts[self.documents["domain"] == domain]
+        # a bytearray, because an array over bytes is read-only and torch warns of that
+        return np.frombuffer(bytearray().join(text.encode() + SEPARATOR for text in texts), dtype=np.uint8)
+
+
+def text_corpus() -> Corpus:
+    """Text of fourteen domains, the same on every machine, from packages that are installed with the project.
+
+    Source code, docstrings, tests, type stubs, scripts, style sheets, templates, LaTeX, JSON schemas, tables, package
+    manifests, licences, descriptions in English, and messages in some seventy languages: about 2,900 documents of 200
+    to 4,000 bytes, 8 MB. See `replication.data.wheels` for the rules. Built in seconds, then read from the cache.
+
+    Raises
+    ------
+    DataNotFound
+        if a package is missing or has another version than the project's lock pins.
+    ChecksumMismatch
+        if the files of a package were changed, or the corpus came out differently.
+
+    Examples
+    --------
+    >>> corpus = text_corpus()
+    >>> corpus.domains[:4]
+    ('code', 'docstrings', 'javascript', 'latex')
+    """
+    path = _cache()
+    corpus = _read_cache(path)
+    if corpus is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            corpus = _read_cache(path)  # another process may have built it meanwhile
+            if corpus is None:
+                corpus = _build(path)
+    return corpus
+
+
+def text_checksum() -> str:
+    """Checksum of `text_corpus()`, without reading it.
+
+    Raises
+    ------
+    DataNotFound
+        if the corpus is neither cached nor can be built from the packages that are installed.
+    """
+    if not _cache().exists():
+        wheels.check_versions()
+    return CORPUS_SHA256
+
+
+def text_folder(path: str | Path, *, pattern: str = "*.txt") -> Corpus:
+    """Corpus of the text files in a folder: each sub-folder is a domain, a file beside them is of the domain `text`.
+
+    Parameters
+    ----------
+    path
+        the folder; files at any depth are read, in the order of their paths.
+    pattern
+        which file names to read, with * and ? as in a shell.
+
+    Raises
+    ------
+    DataNotFound
+        if the folder is missing or holds no such file.
+    ValueError
+        if a file is not UTF-8; the message names it.
+    """
+    folder = Path(path).expanduser()
+    files = sorted((file for file in folder.rglob(pattern) if file.is_file()), key=lambda file: file.as_posix())
+    if not files:
+        what = "holds no file" if folder.is_dir() else "is not a folder; it should hold files"
+        raise DataNotFound(f"path: {folder} {what} named {pattern}, one sub-folder for each domain")
+    documents = []
+    for file in files:
+        inside = file.relative_to(folder)
+        try:
+            text = file.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is not UTF-8 ({error}): convert it, or leave it out by `pattern`") from error
+        domain = inside.parts[0] if len(inside.parts) > 1 else "text"
+        documents.append(Document(domain, folder.resolve().name, inside.as_posix(), text))
+    return Corpus.of(documents)
+
+
+def text_jsonl(path: str | Path, *, domain: str = "domain", limit: int | None = None) -> Corpus:
+    """Corpus of a file with one JSON object a line, `{"text": …, "domain": …}`, plain or compressed (`.gz`).
+
+    Parameters
+    ----------
+    path
+        the file.
+    domain
+        key of the domain's name; dots lead into objects, as in `meta.redpajama_set_name` (SlimPajama). A line without
+        it is of the domain `text`.
+    limit
+        read the first so many documents only.
+
+    Raises
+    ------
+    DataNotFound
+        if the file is missing or holds no document.
+    ValueError
+        if a line is not such an object; the message has its number.
+    """
+    file = Path(path).expanduser()
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit: {limit} is not a number of documents; give 1 or more, or None for all")
+    if not file.is_file():
+        raise DataNotFound(f'path: there is no file {file}; it should hold one JSON object a line, {{"text": "…"}}')
+    documents: list[Document] = []
+    number = 0
+    try:
+        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if limit is not None and len(documents) == limit:
+                    break
+                if line.strip():
+                    documents.append(_document(line, domain, file.name, number))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file}, after line {number}: the compressed file is damaged ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"{file}, line {number}: {error}") from error
+    if not documents:
+        raise DataNotFound(f"path: {file} holds no document")
+    return Corpus.of(documents)
+
+
+def _document(line: bytes, domain: str, name: str, number: int) -> Document:
+    entry = json.loads(line)
+    if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
+        raise ValueError(f'expected an object with a string "text", found {line[:60]!r}')
+    label: Any = entry
+    for key in domain.split("."):
+        label = label.get(key) if isinstance(label, dict) else None
+    if not isinstance(label, str | None):
+        raise ValueError(f"the domain (key {domain}) must be a string, found {label!r}")
+    return Document("text" if label is None else label, name, str(number), entry["text"])
+
+
+def _line(document: Document) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode() + b"\n"
+
+
+def _checksum(documents: Iterable[Document]) -> str:
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(_line(document))
+    return digest.hexdigest()
+
+
+def _cache() -> Path:
+    return cache_folder() / f"text-{CORPUS_SHA256}.jsonl.gz"
+
+
+def _read_cache(path: Path) -> Corpus | None:
+    """The cached corpus; None if there is none or it is not whole."""
+
+    def read() -> Iterator[Document]:
+        with gzip.open(path, "rb") as lines:
+            for line in lines:
+                yield Document(*json.loads(line))
+
+    try:
+        corpus = Corpus.of(read())
+    except (OSError, EOFError, zlib.error, ValueError, TypeError):
+        return None
+    return corpus if corpus.checksum == CORPUS_SHA256 else None
+
+
+def _build(path: Path) -> Corpus:
+    documents = wheels.build()
+    corpus = Corpus.of(documents)
+    if corpus.checksum != CORPUS_SHA256:
+        raise ChecksumMismatch(
+            f"the text corpus has the SHA-256 {corpus.checksum} here; {CORPUS_SHA256} was expected. If you changed the "
+            "versions or the rules in replication/data/wheels.py, put the new one into CORPUS_SHA256 in "
+            "replication/data/text.py. Otherwise install the packages anew: "
+            "python -m pip install --force-reinstall -r requirements.lock"
+        )
+    with replacing(path) as temporary:
+        temporary.write_bytes(gzip.compress(b"".join(map(_line, documents)), compresslevel=6, mtime=0))
+    return corpus

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from replication import data
+from replication.data.store import cache_folder, data_folder, file_sha256, replacing
+
+
+def test_folders_follow_the_environment(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_folder() == cache
+    assert data_folder() is None
+    monkeypatch.setenv("REPLICATION_DATA", str(tmp_path))
+    monkeypatch.delenv("REPLICATION_CACHE")
+    assert data_folder() == tmp_path
+    assert cache_folder().name == "replication"
+
+
+def test_replacing_puts_the_whole_file_in_place(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "file.txt"
+    with replacing(target) as temporary:
+        temporary.write_text("whole")
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".txt"
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_replacing_keeps_the_old_file_on_failure(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+
+    def fail() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_file_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * 100_000)
+    assert file_sha256(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_missing_data_is_a_missing_file_and_damage_is_not() -> None:
+    assert issubclass(data.DataNotFound, FileNotFoundError)
+    assert not issubclass(data.ChecksumMismatch, FileNotFoundError)  # damage must never pass for absence
+
+
+def test_checksum_refuses_unknown_names() -> None:
+    with pytest.raises(ValueError, match="'cifar100' is not a data set; there are digits, text and cifar10"):
+        data.checksum("cifar100")
