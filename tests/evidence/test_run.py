@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from evidence_cases import COMMON, FIELDS, grid
+
+from replication.evidence import ClaimError, Run, evidence_key, load_records, reevaluate, start
+from replication.evidence import claims as claims_module
+from replication.evidence import run as run_module
+
+MEANS = {"uba": 0.0, "linear": 2.0, "step": 3.0}
+
+
+@pytest.fixture
+def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with one paper, ``test``, that has two claims in one notebook and one in another."""
+    room = tmp_path / "package" / "test"
+    room.mkdir(parents=True)
+    (room.parent / "evidence").mkdir()
+    shutil.copy(claims_module.__file__, room.parent / "evidence" / "claims.py")
+    listed = [
+        {**COMMON, **FIELDS["direction"]},
+        {**COMMON, **FIELDS["interval"], "id": "T2", "where": {"schedule": "uba"}, "profiles": ["paper"]},
+        {**COMMON, **FIELDS["identity"], "id": "T3", "notebook": "11_test"},
+    ]
+    text = yaml.safe_dump({"paper": "test", "title": "t", "citation": "c", "claims": listed})
+    (room / "claims.yaml").write_text(text, encoding="utf-8")
+
+    def files(name: str) -> Path:
+        return room.parent.joinpath(*name.split(".")[1:])
+
+    monkeypatch.setattr(claims_module.resources, "files", files)
+    monkeypatch.setattr(run_module.provenance, "pin_numerics", lambda: {"pinned": True, "reason": "", "variables": {}})
+    monkeypatch.delenv("REPLICATION_RUN_DIR", raising=False)
+    monkeypatch.delenv("REPLICATION_RUN_ID", raising=False)
+    return room
+
+
+@pytest.fixture
+def folder(paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run, not made yet."""
+    made = tmp_path / "runs" / "one"
+    monkeypatch.setenv("REPLICATION_RUN_DIR", str(made))
+    monkeypatch.setenv("REPLICATION_RUN_ID", "id-1")
+    return made
+
+
+def begin() -> Run:
+    return start("test", notebook="10_test", profile="smoke")
+
+
+def finish(run: Run, records: pd.DataFrame) -> None:
+    run.provenance(parameters={"seeds": [0], "grid": (1, 2)}, data={"digits": "sha256:0"}, device="cpu")
+    run.finish(records, run.evaluate(records))
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("tset", "10_test", "smoke"), "paper: 'tset' is not known; did you mean 'test'?"),
+        (("test", "10_tset", "smoke"), "notebook: '10_tset' is not known; did you mean '10_test'?"),
+        (("test", "10_test", "standart"), "profile: 'standart' is not known; did you mean 'standard'?"),
+    ],
+)
+def test_misspelt_names_are_refused_with_the_nearest(paper: Path, names: tuple[str, str, str], says: str) -> None:
+    with pytest.raises(ClaimError) as error:
+        start(names[0], notebook=names[1], profile=names[2])
+    assert str(error.value).startswith(says)
+
+
+def test_a_run_without_a_folder_writes_nothing(paper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    run = begin()
+    finish(run, run.records(lambda: grid(MEANS)))
+    assert capsys.readouterr().out == "10_test, profile smoke: 1 reproduced, 1 not attempted.\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_shows_its_own_claims_only(paper: Path) -> None:
+    run = begin()
+    assert [claim.id for claim in run.claims] == ["T1", "T2"]
+    assert [row[0] for row in run.claims_table().rows] == ["T1", "T2"]
+    verdicts = run.evaluate(grid(MEANS))
+    assert [row[6] for row in run.verdict_table(verdicts).rows] == ["reproduced", "not attempted"]
+    assert len(run.comparisons_table(verdicts[0]).rows) == 4
+    with pytest.raises(ClaimError, match="claim: 'T3' is not known"):
+        run.claim("T3")
+    shown = run.provenance(parameters={}, device="cpu")
+    assert dict(shown.rows)["numerics"] == "pinned"
+
+
+def test_results_are_whole_and_say_where_they_come_from(folder: Path) -> None:
+    run = begin()
+    records = run.records(lambda: grid(MEANS))
+    finish(run, records)
+    assert sorted(path.name for path in folder.iterdir()) == ["records.json", "results.json"]
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert list(results) == [
+        "schema", "notebook", "paper", "profile", "run_id", "parameters", "verdicts", "records", "provenance",
+        "evidence_key",
+    ]  # fmt: skip
+    assert (results["schema"], results["run_id"], results["profile"]) == (1, "id-1", "smoke")
+    assert results["parameters"] == {"seeds": [0], "grid": [1, 2]}
+    assert results["evidence_key"] == evidence_key("test")
+    assert results["provenance"]["wall_seconds"] >= 0
+    assert results["provenance"]["started"].endswith("+00:00")
+    assert results["provenance"]["data"] == {"digits": "sha256:0"}
+    pd.testing.assert_frame_equal(load_records(results["records"]), records, check_exact=True)
+    assert [verdict.to_dict() for verdict in reevaluate(results)] == results["verdicts"]
+
+
+def test_records_of_the_same_run_are_reused_and_give_the_same_bytes(folder: Path) -> None:
+    first = begin()
+    finish(first, first.records(lambda: grid(MEANS)))
+    before = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    again = begin()
+    finish(again, again.records(lambda: pytest.fail("records of the same run were computed again")))
+    after = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    for results in (before, after):
+        del results["provenance"]["started"], results["provenance"]["wall_seconds"]
+    assert json.dumps(after) == json.dumps(before)
+
+
+@pytest.mark.parametrize(
+    "spoil", ["cut off", "other id", "no id", "other schema", "other notebook", "bad column", "list"]
+)
+def test_records_that_are_stale_or_spoilt_are_computed_again(
+    folder: Path, spoil: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin().records(lambda: grid(MEANS))
+    path = folder / "records.json"
+    text = path.read_text(encoding="utf-8")
+    content: Any = json.loads(text)
+    if spoil == "other id":
+        monkeypatch.setenv("REPLICATION_RUN_ID", "id-2")
+    elif spoil == "no id":
+        monkeypatch.delenv("REPLICATION_RUN_ID")
+    elif spoil == "cut off":
+        path.write_text(text[: len(text) // 2], encoding="utf-8")
+    else:
+        if spoil == "list":
+            content = [content]
+        else:
+            key = {"other schema": "schema", "other notebook": "notebook"}.get(spoil, "records")
+            content[key] = {"quantity": {"levels": [], "codes": [3]}, "value": [1.0]} if spoil == "bad column" else "x"
+        path.write_text(json.dumps(content), encoding="utf-8")
+    calls = []
+    made = begin().records(lambda: calls.append(1) or [{"quantity": "error", "value": 7.0}])
+    assert calls == [1]
+    assert made["value"].tolist() == [7.0]
+    assert json.loads(path.read_text(encoding="utf-8"))["records"]["value"] == [7.0]
+
+
+def test_an_experiment_that_fails_leaves_no_records(folder: Path) -> None:
+    with pytest.raises(RuntimeError, match="out of memory"):
+        begin().records(lambda: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    with pytest.raises(ValueError, match="must be a number"):
+        begin().records(lambda: [{"quantity": "error", "value": "x"}])
+    assert not folder.exists()
+
+
+def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_litter(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin()
+    records = run.records(lambda: grid(MEANS))
+    finish(run, records)
+    before = (folder / "results.json").read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_module.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        finish(run, records)
+    assert (folder / "results.json").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["records.json", "results.json"]
+
+
+def test_finish_takes_all_verdicts_and_asks_for_provenance(folder: Path) -> None:
+    run = begin()
+    records = grid(MEANS)
+    verdicts = run.evaluate(records)
+    with pytest.raises(RuntimeError, match=r"run\.provenance"):
+        run.finish(records, verdicts)
+    run.provenance(parameters={})
+    for wrong in (verdicts[:1], verdicts[::-1], []):
+        with pytest.raises(ValueError, match="the claims of 10_test are"):
+            run.finish(records, wrong)
+    assert not folder.exists()
+
+
+def test_the_key_changes_with_claims_and_with_rules(paper: Path) -> None:
+    keys = {evidence_key("test")}
+    claims = paper / "claims.yaml"
+    claims.write_text(claims.read_text() + "# a comment\n")
+    keys.add(evidence_key("test"))
+    rules = paper.parent / "evidence" / "claims.py"
+    rules.write_text(rules.read_text() + "\n")
+    keys.add(evidence_key("test"))
+    rules.rename(rules.with_name("renamed.py"))
+    keys.add(evidence_key("test"))
+    assert len(keys) == 4
+    (paper.parent / "evidence" / "__pycache__").mkdir()
+    assert evidence_key("test") in keys
