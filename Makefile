@@ -1,0 +1,79 @@
+# `make help` lists what there is. Works with GNU make 3.81 and later, from any shell.
+
+SHELL   := bash
+PYTHON  ?= $(shell command -v python3.11 || command -v python3)
+VENV    ?= .venv
+BIN     := $(VENV)/bin
+WORKERS ?= 2
+PROFILE ?= smoke
+GRID    ?=
+# one thread per process: the order of a sum is part of a result, and several processes share the cores
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+
+# Without a GPU, torch's CPU build is ten times smaller than the build with CUDA. TORCH=default takes what pip takes.
+TORCH     ?= $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && echo cpu || echo default)
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# the environment is made again when what decides it changes
+STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d ' ' -f 1)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lint lab notebooks batch report site bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make the environment in .venv from requirements.lock (at once if it is there)
+
+$(STAMP): requirements.lock pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or later is needed: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "$$($(BIN)/python --version) is too old; remove $(VENV) and: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@[ "$(TORCH)" != cpu ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --index-url $(CPU_INDEX) $$(grep -E '^torch(vision)?==' requirements.lock) || \
+	    echo "torch's CPU build cannot be had from $(CPU_INDEX); taking the default build."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.installed-* && touch $@
+
+reproduce:  ## set up, run every notebook at the smoke profile, and write a report
+	@begin=$$(date +%s); $(MAKE) --no-print-directory setup || exit 1; ready=$$(date +%s); \
+	$(BIN)/replicate batch --profile smoke --workers $(WORKERS); status=$$?; done=$$(date +%s); \
+	$(BIN)/replicate report || status=1; \
+	echo "set-up: $$((ready - begin)) s; runs: $$((done - ready)) s. Executed notebooks and results: runs/"; \
+	exit $$status
+
+test: setup lint  ## lint, all tests and doctests, and nbval: every stored output of every notebook is compared
+	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest --nbval notebooks -n $(WORKERS) --dist loadfile --nbval-cell-timeout 1200 --timeout 1300
+	$(BIN)/replicate verify
+
+lint: setup  ## ruff, mypy --strict, and the rules of which room imports which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lab: setup  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+notebooks: setup  ## execute every notebook at the smoke profile and replace pages, results and the README's table
+	$(BIN)/replicate batch --profile smoke --workers $(WORKERS) --publish
+
+batch: setup  ## run many: GRID=grid.yaml, or PROFILE=standard for all notebooks of a profile; WORKERS=2
+	$(BIN)/replicate batch $(if $(GRID),$(GRID),--profile $(PROFILE)) --workers $(WORKERS)
+
+report: setup  ## one page about the newest batch, as HTML and as Markdown
+	$(BIN)/replicate report
+
+site: setup  ## build the site into docs/_build/html (no notebook is executed)
+	$(BIN)/sphinx-build -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+bench: setup  ## run every benchmark; each prints a ratio against a named peer
+	@status=0; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || status=1; done; exit $$status
+
+clean:  ## remove caches and the built site; runs/, data/, results/ and .venv/ stay
+	rm -rf docs/_build docs/notebooks docs/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find replication tests benchmarks docs -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,100 @@
+"""The site: notebooks as they were executed, the package's reference, the commands, the design."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from replication import __version__
+from replication.cli import cli
+
+HERE = Path(__file__).parent
+SOURCE_LINK = re.compile(r"\]\(\.\./(replication/[\w/]+)\.py(?:#\w+)?\)")
+
+project = "Replications"
+copyright = "the authors of the replications"
+release = __version__
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.apidoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "Replications on a training budget"
+
+# a page shows what the committed notebook holds: nothing is executed here
+nb_execution_mode = "off"
+# the same table is stored as text too, but a page shows its HTML
+nb_mime_priority_overrides = [("html", "text/html", 0)]
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
+myst_heading_anchors = 3
+
+apidoc_modules = [
+    {
+        "path": "../replication",
+        "destination": "generated/api",
+        "separate_modules": True,
+        "module_first": True,
+        "automodule_options": {"members", "show-inheritance"},
+    }
+]
+# a name that a package re-exports is documented once, where it is defined
+autodoc_default_options = {"ignore-module-all": True}
+# fields of several classes share names such as `n`; a link to either is as good
+suppress_warnings = ["ref.python"]
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+default_role = "code"
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_custom_sections = [("Keys", "params_style")]
+
+
+def copy_notebooks() -> None:
+    """Copy the notebooks to where Sphinx looks, with their links to sources led to the sources' reference pages.
+
+    A page that did not change keeps its date and is not built again.
+    """
+    target = HERE / "notebooks"
+    target.mkdir(exist_ok=True)
+    sources = {path.name: path for path in (HERE.parent / "notebooks").glob("*.ipynb")}
+    for path in target.glob("*.ipynb"):
+        if path.name not in sources:
+            path.unlink()
+    for name, path in sources.items():
+        write(target / name, SOURCE_LINK.sub(reference_link, path.read_text(encoding="utf-8")))
+
+
+def reference_link(found: re.Match[str]) -> str:
+    """Lead `](../replication/uba/schedule.py)` to the reference page of the module."""
+    module = found[1].removesuffix("/__init__").replace("/", ".")
+    return f"](../generated/api/{module}.rst)"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page if it is new or changed."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_commands() -> None:
+    """Write the page of commands from the help that the commands print."""
+    context = click.Context(cli, info_name="replicate", max_content_width=100, terminal_width=100)
+    parts = ["# Commands", f"```text\n{cli.get_help(context)}\n```"]
+    for name, command in cli.commands.items():
+        inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
+        parts.append(f"## replicate {name}\n\n```text\n{command.get_help(inner)}\n```")
+    (HERE / "generated").mkdir(exist_ok=True)
+    write(HERE / "generated" / "commands.md", "\n\n".join(parts) + "\n")
+
+
+copy_notebooks()
+write_commands()

@@ -1,0 +1,360 @@
+"""The command line: `replicate …`, or `python -m replication …`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from replication import __version__
+from replication.runs import batch as batches
+from replication.runs import profiles, publish, report, verify
+from replication.runs.display import Display
+from replication.runs.engines import engine
+from replication.runs.errors import RefusedError, ReplicationError
+from replication.runs.notebook import Options, Outcome, sentence
+from replication.runs.profiles import Project
+from replication.runs.store import Run, RunStore, Spec
+
+_INTERRUPTED = 130
+
+
+class _Refused(click.ClickException):
+    exit_code = 2
+
+
+class _Commands(click.Group):
+    """Turns errors for people into one line and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ReplicationError as error:
+            shown = _Refused if isinstance(error, RefusedError) else click.ClickException
+            raise shown(str(error)) from error
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from error
+        except ValueError as error:
+            # the package's own (a malformed claim, say) are written for people; others are defects and keep their trace
+            if not type(error).__module__.startswith("replication."):
+                raise
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Stopped. Nothing finished is lost.", err=True)
+            ctx.exit(_INTERRUPTED)
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        # in the order in which one needs them
+        return list(self.commands)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def cli() -> None:
+    """Re-run the replications: one notebook, or hundreds, with your own parameters.
+
+    \b
+    Look around:        replicate list
+                        replicate show 11_uba_vision
+    Run a notebook:     replicate run 11_uba_vision
+    With your values:   replicate run 11_uba_vision -p seeds 0..9 -y '{budget: 200}'
+    Run them all:       replicate batch --workers 2
+    A grid of runs:     replicate batch grid.yaml --workers 2
+    After a Ctrl-C:     replicate resume
+    What came out:      replicate report
+
+    A run that is already there is not computed again: its folder under runs/ is named by a hash of the notebook,
+    its parameters, the code, the versions and the data. Commands do the same in whatever folder you give them.
+    """
+
+
+_profile = click.option(
+    "--profile", default="smoke", show_default=True, help="Parameter set: smoke, standard or paper."
+)
+_force = click.option("--force", is_flag=True, help="Compute again, even if results are there.")
+_timeout = click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Stop a run after this many seconds."
+)
+_workers = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs at a time, each in its own process.",
+)
+_publish = click.option(
+    "--publish", "publishing", is_flag=True, help="Then replace results/, the notebooks' pages and the README's table."
+)
+
+
+@cli.command()
+@click.argument("notebook")
+@_profile
+@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set one parameter; repeat for more.")
+@click.option(
+    "-y", "mapping", metavar="YAML", help="Set parameters by a YAML mapping, e.g. '{seeds: [0, 1], peak: 0.1}'."
+)
+@_force
+@_timeout
+@_publish
+def run(
+    notebook: str,
+    profile: str,
+    pairs: tuple[tuple[str, str], ...],
+    mapping: str | None,
+    force: bool,
+    timeout: float | None,
+    publishing: bool,
+) -> None:
+    """Run one NOTEBOOK: a name, the start of one, or a file.
+
+    \b
+    replicate run 10_uba_theory
+    replicate run 11 --profile standard --timeout 7200
+    replicate run 11_uba_vision -p seeds 0..9 -p peak 3e-2
+    replicate run notebooks/11_uba_vision.ipynb -y '{seeds: [0, 1], budget: 200}'
+
+    `replicate show NOTEBOOK` lists the parameters. A wrong name or type is refused before anything starts.
+    """
+    store = RunStore(Project.find())
+    name = store.project.notebook(notebook)
+    declared = profiles.parameters(store.project, name)
+    overrides = _mapping(mapping) | {key: profiles.from_text(declared.get(key), text) for key, text in pairs}
+    if publishing and overrides:
+        raise RefusedError("--publish is for a profile as it stands; leave out -p and -y.")
+    _run_all(
+        batches.Batch(store, [Spec(name, profile, overrides)]), 1, Options(force, timeout), publishing, resumable=False
+    )
+
+
+def _mapping(text: str | None) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text or "{}")
+    except yaml.YAMLError as error:
+        raise RefusedError(f"-y is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise RefusedError(f"-y must be a mapping such as '{{seeds: [0, 1]}}', got {text!r}.")
+    return found
+
+
+@cli.command()
+@click.argument("grid", required=False, type=click.Path(path_type=Path))
+@click.option("--profile", help="Parameter set: smoke, standard or paper  [default: the grid's, else smoke]")
+@_workers
+@_force
+@_timeout
+@_publish
+def batch(
+    grid: Path | None, profile: str | None, workers: int, force: bool, timeout: float | None, publishing: bool
+) -> None:
+    """Run many: those of a GRID file, or every notebook that has the profile.
+
+    \b
+    replicate batch --profile smoke --workers 2
+    replicate batch grid.yaml --workers 8 --timeout 3600
+
+    \b
+    A grid file:
+      profile: smoke
+      runs:
+        - notebook: 11_uba_vision
+          parameters: {epochs: 2}             # the same in each
+          grid: {budget: [100, 200]}          # every combination
+          zip: {peak: [0.1, 0.2], seed: 0..1} # side by side
+
+    Everything is checked before anything starts. A notebook that fails never stops the rest; it is kept as
+    notebook.failed.ipynb, listed at the end, and the exit status is 1.
+    """
+    store = RunStore(Project.find())
+    asked = batches.Grid.load(grid, profile) if grid else batches.Grid(profile=profile or "smoke")
+    made = batches.Batch(store, asked.specs(store.project))
+    if publishing and any(spec.overrides for spec in made.specs):
+        raise RefusedError("--publish is for profiles as they stand; this grid sets parameters.")
+    _run_all(made, workers, Options(force, timeout), publishing)
+
+
+@cli.command()
+@click.argument("name", metavar="[BATCH]", required=False)
+@_workers
+@_timeout
+def resume(name: str | None, workers: int, timeout: float | None) -> None:
+    """Finish the newest batch, or the one named BATCH: what is finished is kept, the rest is run.
+
+    \b
+    replicate resume --workers 2
+    replicate resume 3f2a9c1e
+    """
+    _run_all(
+        batches.Batch.remembered(RunStore(Project.find()), name), workers, Options(timeout=timeout), publishing=False
+    )
+
+
+def _run_all(made: batches.Batch, workers: int, options: Options, publishing: bool, resumable: bool = True) -> None:
+    store = made.store
+    store.prepare()
+    outcomes: list[Outcome] = []
+    console = Console()
+    display = Display(made.runs, console)
+    try:
+        with display, closing(made.execute(engine(workers), options, display.event, remember=resumable)) as stream:
+            for outcome in stream:
+                outcomes.append(outcome)
+                display.outcome(outcome)
+    except KeyboardInterrupt:
+        done = sum(outcome.ok for outcome in outcomes)
+        again = f"`replicate resume {made.name}` does the rest" if resumable else "the same command starts it again"
+        click.echo(f"Stopped. {done} of {len(made.runs)} runs are finished and kept; {again}.", err=True)
+        sys.exit(_INTERRUPTED)
+    good = [outcome.run for outcome in outcomes if outcome.ok]
+    bad = [outcome for outcome in outcomes if not outcome.ok]
+    if publishing:
+        _publish_all(store, good)
+    elif len(made.runs) == 1 and good:
+        click.echo(f"Results are in {_shown(store.folder(good[0]))}")
+    if len(outcomes) > 1:
+        click.echo(f"{len(good)} of {len(outcomes)} runs are finished (batch {made.name}).")
+    for outcome in bad:
+        log = store.folder(outcome.run) / "log.txt"
+        more = f" (see {_shown(log)})" if log.is_file() else ""
+        click.echo(f"{outcome.status}: {outcome.run.name}: {outcome.message}{more}", err=True)
+    if bad:
+        sys.exit(1)
+
+
+def _publish_all(store: RunStore, runs: Sequence[Run]) -> None:
+    written = [path for run in runs for path in publish.publish(store, run)]
+    if runs:
+        written.append(publish.refresh_readme(store.project))
+    for path in written:
+        click.echo(f"published {_shown(path)}")
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be and still be opened from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+@cli.command("report")
+@click.argument("name", metavar="[BATCH]", required=False)
+@click.option("--profile", help="Of all finished runs of this profile, instead of a batch.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Where to write, without suffix  [default: runs/reports/…]"
+)
+@click.option("--readme", is_flag=True, help="Only write the README's table of verdicts, from results/.")
+def report_(name: str | None, profile: str | None, out: Path | None, readme: bool) -> None:
+    """Write one page about the newest batch, a named BATCH, or a profile: as HTML and as Markdown.
+
+    \b
+    replicate report
+    replicate report --profile standard --out ~/standard
+    replicate report --readme
+    """
+    store = RunStore(Project.find())
+    if readme:
+        click.echo(f"wrote {_shown(publish.refresh_readme(store.project))}")
+        return
+    if name and profile:
+        raise RefusedError("give a batch or --profile, not both.")
+    if profile:
+        runs = [run for run in store.runs() if run.profile == profile and store.results(run) is not None]
+        title = f"Finished runs at the {profile} profile"
+    else:
+        made = batches.Batch.remembered(store, name)
+        runs, name = made.runs, made.name
+        title = f"Batch {name}"
+    stem = out.expanduser().absolute() if out else store.root / "reports" / (profile or f"batch-{name}")
+    for path in report.write(store, title, runs, stem):
+        click.echo(f"wrote {_shown(path)}")
+
+
+@cli.command("verify")
+def verify_() -> None:
+    """Check that what is published still holds; nothing is executed, which takes seconds.
+
+    The verdicts in results/ follow from the stored records by today's claims; the README's table and the notebooks'
+    verdicts are those of results/; finished runs in the store agree with them within each claim's tolerance.
+    Every disagreement is printed, and then the exit status is 1.
+    """
+    project = Project.find()
+    found = list(verify.disagreements(project))
+    for line in found:
+        click.echo(line)
+    files = sum(1 for _ in publish.committed(project))
+    click.echo(f"{files} published results checked: {len(found) or 'no'} disagreement{'' if len(found) == 1 else 's'}.")
+    if found:
+        sys.exit(1)
+
+
+@cli.command("list")
+def list_() -> None:
+    """List notebooks with their profiles, and the runs in the store with their states."""
+    store = RunStore(Project.find())
+    console = Console()
+    table = Table("notebook", "profiles", title="Notebooks", title_justify="left")
+    for name in store.project.notebooks():
+        table.add_row(name, ", ".join(store.project.profiles(name)))
+    console.print(table)
+    table = Table("run", "profile", "state", "verdicts", title="Runs", title_justify="left")
+    for run in store.runs():
+        results = store.results(run)
+        table.add_row(run.name, run.profile, store.state(run), sentence(results) if results else "")
+    console.print(table if table.row_count else "No runs yet; `replicate run NOTEBOOK` starts one.")
+
+
+@cli.command()
+@click.argument("what", metavar="NOTEBOOK|RUN")
+def show(what: str) -> None:
+    """Show a notebook's parameters, or a run's verdicts.
+
+    \b
+    replicate show 11_uba_vision
+    replicate show 4be1c07d
+    """
+    store = RunStore(Project.find())
+    console = Console()
+    try:
+        name = store.project.notebook(what)
+    except RefusedError as error:
+        try:
+            found = store.find(what)
+        except RefusedError:
+            raise error from None
+        _show_run(store, found, console)
+        return
+    names = store.project.profiles(name)
+    values = {profile: profiles.resolve(store.project, name, profile, {}) for profile in names}
+    table = Table("parameter", "type", "default", *names, "meaning", title=name, title_justify="left")
+    for parameter in profiles.parameters(store.project, name).values():
+        cells = [str(values[profile][parameter.name]) for profile in names]
+        row = (parameter.name, parameter.type_name, str(parameter.default), *cells, parameter.help)
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+def _show_run(store: RunStore, found: Run, console: Console) -> None:
+    console.print(f"{found.name}, profile {found.profile}: {store.state(found)}", highlight=False)
+    console.print(f"parameters: {profiles.canonical(found.parameters)}", highlight=False, markup=False)
+    (section,) = report.sections(store, [found], store.root)
+    console.print(section.summary, highlight=False, markup=False)
+    if section.table:
+        console.print(str(section.table), highlight=False, markup=False, soft_wrap=True)
+    if section.trouble:
+        console.print(section.trouble, highlight=False, markup=False)
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="replicate")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""The runner: parameters checked, notebooks executed in processes of their own, results kept by what they depend on.
+
+====================  =================================================================================
+`profiles`            the project's notebooks, their parameters and profiles; a misspelt name is refused
+`store`               run ids (a hash of everything a result depends on) and the folders of finished runs
+`notebook`            one papermill execution in its own process
+`engines`             where several runs execute: one after another, or side by side
+`batch`               many runs from a grid file; remembered, so that they can be resumed
+`publish`             executed notebooks, reference results and the README's table put in their places
+`report`, `verify`    what came out, on one page; and whether what is published still holds
+====================  =================================================================================
+
+The runner knows nothing of any paper: it finds notebooks, claims and sources by name.
+"""

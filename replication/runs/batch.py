@@ -1,0 +1,210 @@
+"""Many runs from one grid file: checked before anything starts, remembered, resumed.
+
+A grid file::
+
+    profile: smoke              # for all entries that name none
+    notebooks: [10_uba_theory]  # as their profile has them; without `notebooks` and `runs`: all that have the profile
+    runs:
+      - notebook: 11_uba_vision
+        parameters: {epochs: 2}       # the same in each run of the entry
+        grid: {budget: [100, 200], width: [32, 64]}   # every combination: 4
+        zip: {peak: [0.1, 0.2], seed: 0..1}           # side by side: 2; times the grid: 8 runs
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from replication.runs.engines import Engine
+from replication.runs.errors import RefusedError
+from replication.runs.files import read_json, read_yaml, write_json
+from replication.runs.notebook import Listener, Options, Outcome, execute
+from replication.runs.profiles import Project, canonical, expand_range, nearest
+from replication.runs.store import Run, RunStore, Spec
+
+
+class Sweep(BaseModel):
+    """One notebook at many parameter values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    notebook: str
+    profile: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    zip: dict[str, list[Any]] = Field(default_factory=dict)
+
+    @field_validator("grid", "zip", mode="before")
+    @classmethod
+    def _ranges(cls, value: Any) -> Any:
+        return {name: expand_range(v) for name, v in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Sweep:
+        for name, values in (*self.grid.items(), *self.zip.items()):
+            if not values:
+                raise ValueError(f"{name!r} has no values")
+        lengths = {name: len(values) for name, values in self.zip.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"lists in `zip` must be equally long, got {lengths}")
+        names = [*self.parameters, *self.grid, *self.zip]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is set twice; a parameter stands in one of parameters, grid and zip")
+        return self
+
+    def overrides(self) -> Iterator[dict[str, Any]]:
+        """Each run's parameters: every combination of `grid`, each with every row of `zip`.
+
+        Examples
+        --------
+        >>> sweep = Sweep(notebook="n", parameters={"a": 0}, grid={"b": [1, 2]}, zip={"c": "3..4", "d": [5, 6]})
+        >>> for overrides in sweep.overrides():
+        ...     print(overrides)
+        {'a': 0, 'b': 1, 'c': 3, 'd': 5}
+        {'a': 0, 'b': 1, 'c': 4, 'd': 6}
+        {'a': 0, 'b': 2, 'c': 3, 'd': 5}
+        {'a': 0, 'b': 2, 'c': 4, 'd': 6}
+        """
+        rows = list(zip(*self.zip.values(), strict=True)) or [()]
+        for combination in itertools.product(*self.grid.values()):
+            for row in rows:
+                yield (
+                    self.parameters
+                    | dict(zip(self.grid, combination, strict=True))
+                    | dict(zip(self.zip, row, strict=True))
+                )
+
+
+class Grid(BaseModel):
+    """A grid file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str = "smoke"
+    notebooks: list[str] = Field(default_factory=list)
+    runs: list[Sweep] = Field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path, profile: str | None = None) -> Grid:
+        """Read and check a grid file.
+
+        Parameters
+        ----------
+        profile
+            Takes the place of the file's own.
+
+        Raises
+        ------
+        RefusedError
+            The file is absent, or an entry is wrong; the message says which and why.
+        """
+        found = read_yaml(path)
+        if not isinstance(found, dict):
+            raise RefusedError(f"{path} must have the keys {', '.join(cls.model_fields)}.")
+        if profile is not None:
+            found["profile"] = profile
+        try:
+            return cls.model_validate(found)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "file"
+            hint = ""
+            if first["type"] == "extra_forbidden":
+                model = Sweep if first["loc"][0] == "runs" else cls
+                hint = "; " + nearest(str(first["loc"][-1]), model.model_fields)
+            raise RefusedError(f"{path}: {where}: {first['msg']}{hint}") from None
+
+    def specs(self, project: Project) -> list[Spec]:
+        """The runs that this file asks for, in order."""
+        named = self.notebooks
+        if not named and not self.runs:
+            named = [name for name in project.notebooks() if self.profile in project.profiles(name)]
+            if not named:
+                raise RefusedError(
+                    f"no notebook has a profile {self.profile!r}; {nearest(self.profile, project.profiles())}"
+                )
+        specs = [Spec(name, self.profile, {}) for name in named]
+        for sweep in self.runs:
+            specs += [Spec(sweep.notebook, sweep.profile or self.profile, o) for o in sweep.overrides()]
+        return specs
+
+
+class Batch:
+    """The runs of one grid, remembered under `runs/batches/` by what was asked for.
+
+    Parameters
+    ----------
+    specs
+        What was asked for; checked whole before anything starts.
+
+    Raises
+    ------
+    RefusedError
+        Any spec is wrong.
+    """
+
+    def __init__(self, store: RunStore, specs: Sequence[Spec]) -> None:
+        self.store = store
+        planned = [(spec, store.plan(spec)) for spec in specs]
+        # two entries may ask for the same run; a notebook of no paper shows what the others left, so it comes last
+        unique = {run.name: (spec, run) for spec, run in planned}
+        pairs = sorted(unique.values(), key=lambda pair: not pair[1].paper)
+        self.specs: list[Spec] = [spec for spec, _ in pairs]
+        self.runs: list[Run] = [run for _, run in pairs]
+        asked = [[run.notebook, run.profile, run.parameters] for run in self.runs]
+        self.name = hashlib.sha256(canonical(asked).encode()).hexdigest()[:8]
+
+    @classmethod
+    def remembered(cls, store: RunStore, name: str | None = None) -> Batch:
+        """A batch that was started before: the newest, or the one whose name starts with `name`.
+
+        Raises
+        ------
+        RefusedError
+            There is none.
+        """
+        files = sorted((store.root / "batches").glob("*.json"), key=lambda path: path.stat().st_mtime)
+        if not files:
+            raise RefusedError("no batch was started yet; `replicate batch` starts one.")
+        if name:
+            known = [path.stem for path in files]
+            files = [path for path in files if path.stem.startswith(Path(name).stem)]
+            if len(files) != 1:
+                raise RefusedError(f"there is no one batch {name!r}; {nearest(name, known)}")
+        found = read_json(files[-1])
+        if not isinstance(found, dict):
+            raise RefusedError(f"{files[-1]} is damaged; start the batch again with `replicate batch`.")
+        return cls(store, [Spec(**spec) for spec in found["specs"]])
+
+    def remember(self) -> None:
+        """Write the batch down, so that `replicate resume` finds it, and as the newest."""
+        specs = [asdict(spec) | {"overrides": dict(spec.overrides)} for spec in self.specs]
+        write_json(self.store.root / "batches" / f"{self.name}.json", {"specs": specs})
+
+    def execute(
+        self, engine: Engine, options: Options, listener: Listener | None = None, *, remember: bool = True
+    ) -> Generator[Outcome]:
+        """Execute what is not finished; yields outcomes as they come, and one failing run never stops the rest.
+
+        Parameters
+        ----------
+        remember
+            Write the batch down, so that it can be resumed and reported by name.
+        """
+        if remember:
+            self.remember()
+        work = partial(execute, project=self.store.project, options=options, listener=listener)
+        # those that read the others' results wait for them
+        for runs in ([r for r in self.runs if r.paper], [r for r in self.runs if not r.paper]):
+            with closing(engine.outcomes(work, runs)) as outcomes:
+                yield from outcomes

@@ -1,0 +1,80 @@
+"""Files that are whole or absent: written to a temporary name in the same folder, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from replication.runs.errors import RefusedError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path` by rename; a reader sees the old file or the new one, never half of it.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written or the disk is full; `path` is then as it was.
+
+    Examples
+    --------
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_text(folder / "a.txt", "whole")
+    >>> [(p.name, p.read_text()) for p in folder.iterdir()]
+    [('a.txt', 'whole')]
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a published file is as readable as its neighbours
+        os.chmod(name, 0o666 & ~_umask())  # noqa: PTH101
+        os.replace(name, path)  # noqa: PTH105
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)  # noqa: PTH108
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path` by rename."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`, or None where there is no file or no whole JSON text in it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+
+
+def read_yaml(path: Path) -> Any:
+    """The YAML value in `path`.
+
+    Raises
+    ------
+    RefusedError
+        The file is absent or is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RefusedError(f"cannot read {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RefusedError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

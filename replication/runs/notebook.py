@@ -1,0 +1,473 @@
+"""One notebook executed by papermill in a process of its own.
+
+The caller (`execute`) starts ``python -m replication.runs.notebook`` and talks to it over two pipes: the request goes
+down its standard input, events and the outcome come back up its standard output as lines of JSON. The standard input
+then stays open as the child's lifeline: it closes when the caller ends, in whatever way, and the child takes its kernel
+with it. Nothing is left behind by Ctrl-C or by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from replication.runs import profiles
+from replication.runs.files import read_json, write_text
+from replication.runs.profiles import Project
+from replication.runs.store import GENERATED_TAGS, Run, RunStore
+
+SUMMARY_TAG = "verdict-summary"
+#: Metadata that differs between two executions of the same notebook (nbstripout's own list, and papermill's).
+VOLATILE = [
+    *("metadata.signature", "metadata.widgets", "metadata.papermill", "metadata.language_info"),
+    *("cell.metadata.collapsed", "cell.metadata.ExecuteTime", "cell.metadata.execution"),
+    *("cell.metadata.heading_collapsed", "cell.metadata.hidden", "cell.metadata.scrolled", "cell.metadata.papermill"),
+]
+# seconds that a stopped child has for ending its kernel before it is killed itself
+_GRACE = 10.0
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    status
+        ``computed``, ``re-evaluated`` (verdicts anew from stored records), ``reused`` (nothing to do), ``failed``,
+        ``timed out`` or ``interrupted``.
+    seconds
+        Wall time that the caller waited.
+    message
+        The verdicts in one sentence, or what went wrong.
+    """
+
+    run: Run
+    status: str
+    seconds: float
+    message: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether results are there."""
+        return self.status in {"computed", "re-evaluated", "reused"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How runs are executed.
+
+    Attributes
+    ----------
+    force
+        Compute even if results or records are there.
+    timeout
+        Seconds after which a run is stopped; None for never.
+    """
+
+    force: bool = False
+    timeout: float | None = None
+
+
+#: Called with events of a run while it executes: `{"cell": 3, "cells": 12}` or `{"waiting": True}`.
+Listener = Callable[[Run, Mapping[str, Any]], None]
+
+
+class _Children:
+    """The live children of this process, so that all can be stopped at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._live: set[subprocess.Popen[str]] = set()
+        self._stopping = False
+
+    def start(self, command: list[str], **options: Any) -> subprocess.Popen[str] | None:
+        with self._lock:
+            if self._stopping:
+                return None
+            child: subprocess.Popen[str] = subprocess.Popen(command, **options)
+            self._live.add(child)
+            return child
+
+    def forget(self, child: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._live.discard(child)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopping = True
+            children = list(self._live)
+        for child in children:
+            _close(child)
+        for child in children:
+            _cut(child)
+
+    def resume(self) -> None:
+        with self._lock:
+            self._stopping = False
+
+
+_children = _Children()
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """Stop every run of this process, and start none until the end of the block."""
+    _children.stop()
+    try:
+        yield
+    finally:
+        _children.resume()
+
+
+def execute(run: Run, project: Project, options: Options, listener: Listener | None = None) -> Outcome:
+    """Execute a run in its own process, unless it is finished, and wait for it.
+
+    Two processes that are asked for the same run compute it once: the second waits for the first and reads.
+
+    Parameters
+    ----------
+    listener
+        Called from this thread with the run's events.
+
+    Returns
+    -------
+    Outcome
+        Also for a run that failed; nothing is raised for that.
+    """
+    start = time.monotonic()
+    store = RunStore(project)
+    if not options.force and (results := store.current(run)) is not None:
+        return Outcome(run, "reused", time.monotonic() - start, sentence(results))
+    request = {
+        "run": asdict(run),
+        "project": {name: str(path) for name, path in asdict(project).items()},
+        "options": asdict(options),
+    }
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        child = _children.start(
+            [sys.executable, "-m", "replication.runs.notebook"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            env=_environment(run, project),
+            # signals of the terminal are for the caller; the child learns of its end by the lifeline
+            start_new_session=True,
+        )
+        if child is None:
+            return Outcome(run, "interrupted", 0.0, "not started")
+        outcome: dict[str, Any] = {}
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.write(json.dumps(request) + "\n")
+                child.stdin.flush()
+            for line in child.stdout:
+                event = json.loads(line)
+                if "status" in event:
+                    outcome = event
+                elif listener is not None:
+                    listener(run, event)
+            child.wait()
+        finally:
+            _cut(child)
+            _children.forget(child)
+        seconds = time.monotonic() - start
+        if outcome:
+            return Outcome(run, outcome["status"], seconds, outcome["message"])
+        if child.returncode == _INTERRUPTED:
+            return Outcome(run, "interrupted", seconds, "stopped before its end")
+        errors.seek(0)
+        last = errors.read().strip().splitlines()[-1:] or ["it said nothing"]
+        return Outcome(run, "failed", seconds, f"its process ended with status {child.returncode}: {last[0]}")
+
+
+def _close(child: subprocess.Popen[str]) -> None:
+    if child.stdin is not None:
+        with contextlib.suppress(OSError):
+            child.stdin.close()
+
+
+def _cut(child: subprocess.Popen[str]) -> None:
+    """Cut a child's lifeline and wait for its end."""
+    _close(child)
+    try:
+        child.wait(timeout=_GRACE)
+    except subprocess.TimeoutExpired:
+        _kill_descendants(child.pid)
+        child.kill()
+        child.wait()
+
+
+def _environment(run: Run, project: Project) -> dict[str, str]:
+    """The environment of a run: the caller's, with what decides its numbers pinned."""
+    work = RunStore(project).folder(run) / "work"
+    inherited = [str(Path(p).absolute()) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return {
+        **threads,
+        "REPLICATION_DEVICE": run.ingredients["device"],
+        **os.environ,
+        "REPLICATION_HOME": str(project.root),
+        "REPLICATION_RUNS": str(project.store),
+        "REPLICATION_RUN_DIR": str(work),
+        "REPLICATION_RUN_ID": run.run_id,
+        "PYTHONHASHSEED": "0",
+        # the sources that the run id was made of come first
+        "PYTHONPATH": os.pathsep.join([str(project.package.parent), *inherited]),
+        # start-up files of the user's IPython are no part of a run
+        "IPYTHONDIR": str(work / "ipython"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+
+
+# ---------------------------------------------------------------------------------------------- inside the child
+
+_INTERRUPTED = 75
+
+
+class _Failure(Exception):
+    """A run that did not end well, in words."""
+
+    def __init__(self, message: str, *, cell: int | None = None, traceback: str = "", status: str = "failed") -> None:
+        super().__init__(message)
+        self.cell = cell
+        self.traceback = traceback
+        self.status = status
+
+
+def main() -> int:
+    """Execute the run that standard input asks for; events and the outcome go to standard output."""
+    request = json.loads(sys.stdin.readline())
+    run = Run(**request["run"])
+    project = Project(**{name: Path(path) for name, path in request["project"].items()})
+    options = Options(**request["options"])
+    # kernels inherit standard output and error: keep the pipe to the caller out of their reach
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(**event: Any) -> None:
+        channel.write(json.dumps(event) + "\n")
+        channel.flush()
+
+    threading.Thread(target=_die_with_caller, daemon=True).start()
+    store = RunStore(project)
+    lock = store.lock(run)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except TimeoutError:
+            say(waiting=True)
+            lock.acquire()
+        with lock:
+            if not options.force and (results := store.current(run)) is not None:
+                say(status="reused", message=sentence(results))
+            else:
+                _execute_locked(run, store, options, say)
+    except OSError as error:
+        say(
+            status="failed",
+            message=f"cannot write in {store.root}: {error.strerror or error}. Nothing finished is lost.",
+        )
+    except Exception as error:
+        say(status="failed", message=f"{type(error).__name__}: {error} (more in log.txt)")
+        raise
+    return 0
+
+
+def _execute_locked(run: Run, store: RunStore, options: Options, say: Callable[..., None]) -> None:
+    work = store.open_work(run, force=options.force)
+    folder = store.folder(run)
+    reuses = (work / "records.json").exists()
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        _papermill(run, store.project, work, options, say)
+        results = _results(run, work)
+        _finalise(work / "notebook.ipynb", results)
+    except _Failure as failure:
+        partial = work / "notebook.ipynb"
+        if partial.exists():
+            _finalise(partial, None)
+        store.fail(
+            run,
+            {"message": str(failure), "status": failure.status, "cell": failure.cell, "traceback": failure.traceback},
+        )
+        say(status=failure.status, message=str(failure))
+    else:
+        store.finish(run, results)
+        say(status="re-evaluated" if reuses else "computed", message=sentence(results))
+
+
+def _papermill(run: Run, project: Project, work: Path, options: Options, say: Callable[..., None]) -> None:
+    import logging
+
+    import papermill
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    node = read_notebook(project.notebook_file(run.notebook))
+    node.cells = [c for c in node.cells if not (GENERATED_TAGS - {SUMMARY_TAG}) & set(c.metadata.get("tags", []))]
+    cells = len(node.cells) + 1
+    source = work / "source.ipynb"
+    write_notebook(source, node)
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        _kill_descendants(os.getpid())
+        # papermill sees the dead kernel and saves the page; if it hangs all the same, it has had its time
+        time.sleep(_GRACE)
+        say(status="timed out", message=_late(options.timeout))
+        os._exit(1)
+
+    watch = threading.Timer(options.timeout or 0, expire)
+    watch.daemon = True
+    if options.timeout is not None:
+        watch.start()
+    try:
+        papermill.execute_notebook(
+            source,
+            work / "notebook.ipynb",
+            parameters=profiles.changed(project, run.notebook, run.parameters),
+            cwd=work,
+            progress_bar=False,
+            log_output=True,
+            on_cell_start=lambda *, cell_index, **_: say(cell=cell_index + 1, cells=cells),
+        )
+    except PapermillExecutionError as error:
+        traceback = _ANSI.sub("", "\n".join(error.traceback))
+        logging.error(traceback)
+        what = f"{error.ename}: {_ANSI.sub('', error.evalue)}".splitlines()[0]
+        raise _Failure(f"cell {error.exec_count} raised {what}", cell=error.exec_count, traceback=traceback) from error
+    except (CellExecutionError, DeadKernelError, RuntimeError) as error:
+        if expired.is_set():
+            raise _Failure(_late(options.timeout), status="timed out") from error
+        raise _Failure(f"the kernel died: {error}. Was it short of memory? See log.txt.") from error
+    finally:
+        watch.cancel()
+
+
+def _late(timeout: float | None) -> str:
+    return f"stopped after {timeout:g} s (--timeout)"
+
+
+def _results(run: Run, work: Path) -> dict[str, Any]:
+    """What the notebook's finish step wrote, checked to be this run's."""
+    results = read_json(work / "results.json")
+    if run.paper:
+        if not isinstance(results, dict):
+            raise _Failure("the notebook ended without results.json; its last cell must call `run.finish(…)`.")
+        if results.get("run_id") != run.run_id:
+            raise _Failure(f"results.json is of run {results.get('run_id')!r}, not of this run, {run.run_id!r}.")
+        return results
+    return results or {
+        "schema": 1,
+        "notebook": run.notebook,
+        "paper": "",
+        "profile": run.profile,
+        "run_id": run.run_id,
+        "parameters": run.parameters,
+        "verdicts": [],
+    }
+
+
+def _finalise(path: Path, results: Mapping[str, Any] | None) -> None:
+    """Make an executed notebook ready for keeping: volatile metadata off, the summary refreshed from `results`."""
+    node = read_notebook(path)
+    normalise(node)
+    if results is not None and results["verdicts"]:
+        refresh_summary(node, results)
+    write_notebook(path, node)
+
+
+def read_notebook(path: Path) -> Any:
+    """The notebook in a file, as nbformat's node of format 4."""
+    import nbformat
+
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+
+
+def write_notebook(path: Path, node: Any) -> None:
+    """Write a notebook by rename, valid and with one line end at its end."""
+    import nbformat
+
+    nbformat.validate(node)
+    write_text(path, nbformat.writes(node).rstrip("\n") + "\n")  # type: ignore[no-untyped-call]
+
+
+def normalise(node: Any) -> None:
+    """Take off a notebook what differs between equal executions; outputs, counts and cell ids stay.
+
+    As ``nbstripout --keep-output --keep-count --keep-id``, and papermill's and the interpreter's stamps as well.
+    """
+    from nbstripout import strip_output
+
+    strip_output(node, keep_output=True, keep_count=True, keep_id=True, extra_keys=VOLATILE)
+    spec = node.metadata.get("kernelspec", {})
+    node.metadata["kernelspec"] = {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": spec.get("name", "python3"),
+    }
+    node.metadata["language_info"] = {"name": "python"}
+    for cell in node.cells:
+        if not cell.metadata.get("tags", True):
+            del cell.metadata["tags"]
+
+
+def sentence(results: Mapping[str, Any]) -> str:
+    """The verdicts of stored results in one sentence."""
+    from replication import evidence
+
+    if not results["verdicts"]:
+        return "no claims."
+    return evidence.summary_sentence(results["verdicts"])
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """The text of a notebook's cell tagged `verdict-summary`."""
+    return f"**Verdicts** at the `{results['profile']}` profile: {sentence(results)}"
+
+
+def refresh_summary(node: Any, results: Mapping[str, Any]) -> None:
+    """Write the verdicts' summary into the markdown cell tagged `verdict-summary`, if the notebook has one."""
+    for cell in node.cells:
+        if SUMMARY_TAG in cell.metadata.get("tags", []):
+            cell.source = summary(results)
+
+
+def _die_with_caller() -> NoReturn:
+    while os.read(0, 4096):
+        pass
+    _kill_descendants(os.getpid())
+    os._exit(_INTERRUPTED)
+
+
+def _kill_descendants(pid: int) -> None:
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

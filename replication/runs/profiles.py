@@ -1,0 +1,328 @@
+"""The project's notebooks, the parameters they declare, and the profiles that set them."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import functools
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+import replication
+from replication.runs.errors import RefusedError
+from replication.runs.files import read_yaml
+
+_RANGE = re.compile(r"^(-?\d+)\.\.(-?\d+)$")
+_TYPES: dict[str, Any] = {
+    "__builtins__": {}, "int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter that a notebook declares in its cell tagged `parameters`."""
+
+    name: str
+    type_name: str
+    default: Any
+    help: str
+
+    def check(self, value: Any) -> Any:
+        """`value` as this parameter's type: an int is a fine float, a bool is no int, `0..9` is a list of ints.
+
+        Raises
+        ------
+        RefusedError
+            `value` is of another type; the message says the parameter, what came and what is allowed.
+
+        Examples
+        --------
+        >>> seeds = Parameter("seeds", "list[int]", [0], "replicates")
+        >>> seeds.check("0..3")
+        [0, 1, 2, 3]
+        >>> Parameter("peak", "float", 0.1, "peak learning rate").check(1)
+        1.0
+        >>> Parameter("budget", "int", 100, "steps").check(True)
+        Traceback (most recent call last):
+        replication.runs.errors.RefusedError: parameter 'budget' is int, got True (bool).
+        """
+        if self.type_name == "list[int]":
+            value = expand_range(value)
+        try:
+            return _adapter(self.type_name).validate_python(value, strict=True)
+        except ValidationError as error:
+            where, what = "", value
+            for step in error.errors()[0]["loc"]:
+                try:
+                    what = what[step]
+                except (TypeError, KeyError, IndexError):
+                    break
+                where += f" at [{step!r}]"
+            raise RefusedError(
+                f"parameter {self.name!r} is {self.type_name}, got {what!r} ({type(what).__name__}){where}."
+            ) from None
+
+
+@functools.cache
+def _adapter(type_name: str) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(eval(type_name, _TYPES))
+    except Exception as error:
+        raise RefusedError(
+            f"type {type_name!r} is not one a parameter can have; "
+            "allowed: int, float, str, bool, and list[…] and dict[…] of them."
+        ) from error
+
+
+def expand_range(value: Any) -> Any:
+    """The list of ints that the text `a..b` stands for (both ends included); any other value as it came.
+
+    Examples
+    --------
+    >>> expand_range("0..3"), expand_range([5, 7]), expand_range("3..0")
+    ([0, 1, 2, 3], [5, 7], [])
+    """
+    match = _RANGE.match(value.strip()) if isinstance(value, str) else None
+    return list(range(int(match[1]), int(match[2]) + 1)) if match else value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which of `known` was probably meant by `name`, and what there is.
+
+    Examples
+    --------
+    >>> nearest("sedes", ["seeds", "budgets"])
+    "did you mean 'seeds'? Known: budgets, seeds."
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(names) or 'none'}."
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where the project's things are.
+
+    Parameters
+    ----------
+    root
+        The folder with `notebooks/` and `pyproject.toml`.
+    package
+        The folder of the package `replication` whose sources the notebooks run.
+    store
+        The folder of the runs.
+    """
+
+    root: Path
+    package: Path
+    store: Path
+
+    @classmethod
+    def find(cls) -> Project:
+        """The project of the installed package, or of `$REPLICATION_HOME`; runs go to `$REPLICATION_RUNS` or `runs/`.
+
+        The current folder plays no part, so every command does the same wherever it is given.
+
+        Raises
+        ------
+        RefusedError
+            No folder with `notebooks/` and `pyproject.toml` is found.
+        """
+        package = Path(replication.__file__).absolute().parent
+        home = os.environ.get("REPLICATION_HOME")
+        candidates = [Path(home).expanduser().absolute()] if home else list(package.parents)
+        for root in candidates:
+            if (root / "notebooks").is_dir() and (root / "pyproject.toml").is_file():
+                store = os.environ.get("REPLICATION_RUNS")
+                return cls(root, package, Path(store).expanduser().absolute() if store else root / "runs")
+        asked = f"REPLICATION_HOME is {home}, which is not" if home else f"{package.parent} is not in"
+        raise RefusedError(
+            f"{asked} a project folder with notebooks/ and pyproject.toml. "
+            "Install the project with `pip install -e .` from its clone, or set REPLICATION_HOME to the clone."
+        )
+
+    @property
+    def results(self) -> Path:
+        """The folder of the committed results of reference runs."""
+        return self.root / "results"
+
+    def notebooks(self) -> list[str]:
+        """The names (file stems) of all notebooks, in order."""
+        return sorted(p.stem for p in (self.root / "notebooks").glob("*.ipynb"))
+
+    def notebook(self, name: str) -> str:
+        """The notebook meant by a name, a file name, a path, or the start of one name only.
+
+        Raises
+        ------
+        RefusedError
+            None or several are meant.
+        """
+        stem, known = Path(name).name.removesuffix(".ipynb"), self.notebooks()
+        if stem in known:
+            return stem
+        started = [n for n in known if stem and n.startswith(stem)]
+        if len(started) == 1:
+            return started[0]
+        if started:
+            raise RefusedError(f"notebook {name!r} could be any of {', '.join(started)}; give more of its name.")
+        raise RefusedError(f"there is no notebook {name!r}; {nearest(stem, known)}")
+
+    def notebook_file(self, notebook: str) -> Path:
+        """The file of a notebook."""
+        return self.root / "notebooks" / f"{notebook}.ipynb"
+
+    def profile_file(self, notebook: str, profile: str) -> Path:
+        """The flat YAML file of a notebook's profile (plain `papermill -f` takes it too)."""
+        return self.root / "notebooks" / "profiles" / profile / f"{notebook}.yaml"
+
+    def profiles(self, notebook: str | None = None) -> list[str]:
+        """The names of the profiles, of all notebooks or of one, smallest first."""
+        folders = (self.root / "notebooks" / "profiles").glob("*/")
+        order = {"smoke": 0, "standard": 1, "paper": 2}
+        names = [
+            f.name
+            for f in folders
+            if (f / f"{notebook}.yaml").is_file() or (notebook is None and any(f.glob("*.yaml")))
+        ]
+        return sorted(names, key=lambda name: (order.get(name, 3), name))
+
+
+@functools.lru_cache(maxsize=128)
+def _infer(path: str, _modified_ns: int) -> tuple[Parameter, ...]:
+    # papermill takes two seconds to import, which `replicate --help` need not wait for
+    from papermill.inspection import inspect_notebook
+
+    found = []
+    for name, info in inspect_notebook(path).items():
+        type_name, text = info["inferred_type_name"], info["default"]
+        try:
+            default = ast.literal_eval(text)
+        except (ValueError, SyntaxError) as error:
+            raise RefusedError(
+                f"{Path(path).name}: parameter {name!r} must default to a plain value, not {text!r}."
+            ) from error
+        if type_name == "None":
+            type_name = type(default).__name__
+        found.append(Parameter(name, type_name, default, info["help"]))
+    return tuple(found)
+
+
+def infer(path: Path) -> tuple[Parameter, ...]:
+    """The parameters that the notebook in a file declares, as papermill infers them, in order.
+
+    Raises
+    ------
+    RefusedError
+        A default is no literal value.
+    """
+    return _infer(str(path), path.stat().st_mtime_ns)
+
+
+def parameters(project: Project, notebook: str) -> dict[str, Parameter]:
+    """The parameters that a notebook declares, by name and in order."""
+    return {p.name: p for p in infer(project.notebook_file(notebook))}
+
+
+def profile_values(project: Project, notebook: str, profile: str) -> dict[str, Any]:
+    """The values in a notebook's profile, as they stand in the file.
+
+    Raises
+    ------
+    RefusedError
+        There is no such profile for this notebook, or its file is not a flat mapping.
+    """
+    path = project.profile_file(notebook, profile)
+    if not path.is_file():
+        raise RefusedError(
+            f"notebook {notebook!r} has no profile {profile!r}; {nearest(profile, project.profiles(notebook))}"
+        )
+    values = read_yaml(path)
+    if values is None:
+        values = {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise RefusedError(f"{path} must be a flat list of `name: value` lines.")
+    return values
+
+
+def resolve(project: Project, notebook: str, profile: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Every parameter of a run: the notebook's defaults, then the profile's values, then the caller's.
+
+    Parameters
+    ----------
+    overrides
+        Values that the caller sets; `profile` itself is set by its name only.
+
+    Returns
+    -------
+    dict
+        All parameters of the notebook with values of the declared types; `profile` holds the profile's name.
+
+    Raises
+    ------
+    RefusedError
+        An unknown name (the message says the nearest one and lists all), or a value of a wrong type.
+    """
+    declared = parameters(project, notebook)
+    values = {name: p.default for name, p in declared.items()}
+    from_profile = profile_values(project, notebook, profile)
+    for given, whose in ((from_profile, f" in profile {profile!r}"), (overrides, "")):
+        for name, value in given.items():
+            if name not in declared:
+                raise RefusedError(f"notebook {notebook!r} has no parameter {name!r}{whose}; {nearest(name, declared)}")
+            values[name] = value
+    for name, value in (
+        ("profile", from_profile.get("profile", profile)),
+        ("profile", overrides.get("profile", profile)),
+    ):
+        if value != profile:
+            raise RefusedError(f"parameter {name!r} is the profile's name, {profile!r}, not {value!r}; use --profile.")
+    if "profile" in declared:
+        values["profile"] = profile
+    return {name: p.check(values[name]) for name, p in declared.items()}
+
+
+def changed(project: Project, notebook: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a run's parameters that differ from the notebook's own defaults: what papermill must inject.
+
+    A run at the notebook's defaults thus has no injected cell, and its page is the notebook itself.
+    """
+    return {
+        name: values[name]
+        for name, p in parameters(project, notebook).items()
+        if canonical(values[name]) != canonical(p.check(p.default))
+    }
+
+
+def canonical(value: Any) -> str:
+    """One text for equal values, the same on every machine (for hashing and comparing)."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def from_text(parameter: Parameter | None, text: str) -> Any:
+    """The value that `-p name text` means: the text itself for a `str`, else the text read as YAML.
+
+    Examples
+    --------
+    >>> from_text(Parameter("peak", "float", 0.1, ""), "1e-3"), from_text(Parameter("name", "str", "", ""), "3")
+    (0.001, '3')
+    """
+    if parameter is None or parameter.type_name == "str":
+        return text
+    if parameter.type_name == "float":
+        # YAML 1.1 reads 1e-3 as text
+        with contextlib.suppress(ValueError):
+            return float(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

@@ -1,0 +1,133 @@
+"""What is committed of a run: its page, its results, and the README's table of all results."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from replication.runs import profiles
+from replication.runs.errors import RefusedError, ReplicationError
+from replication.runs.files import read_json, write_json, write_text
+from replication.runs.profiles import Project
+from replication.runs.store import Run, RunStore
+
+BEGIN, END = "<!-- verdicts:begin -->", "<!-- verdicts:end -->"
+
+
+def publish(store: RunStore, run: Run) -> list[Path]:
+    """Put a finished run's results, and its page where it is the notebook's own, into their committed places.
+
+    The page replaces ``notebooks/<notebook>.ipynb`` only if every parameter has the notebook's default value, so that
+    reading, executing and checking a notebook are about the same numbers. Files are replaced by rename.
+
+    Returns
+    -------
+    list of Path
+        The files that were written.
+
+    Raises
+    ------
+    RefusedError
+        The run's parameters are not its profile's, or it is not finished.
+    """
+    project, folder = store.project, store.folder(run)
+    if run.parameters != profiles.resolve(project, run.notebook, run.profile, {}):
+        raise RefusedError(
+            f"{run.name} has parameters of its own; only a profile as it stands is published. Run it without -p and -y."
+        )
+    results = store.results(run)
+    if results is None:
+        raise RefusedError(
+            f"{run.name} is not finished; `replicate run {run.notebook} --profile {run.profile}` runs it."
+        )
+    written = []
+    if run.paper:
+        written.append(project.results / run.profile / f"{run.notebook}.json")
+        write_json(written[-1], results)
+    if not profiles.changed(project, run.notebook, run.parameters):
+        written.append(project.notebook_file(run.notebook))
+        temporary = written[-1].with_suffix(".ipynb.tmp")
+        shutil.copyfile(folder / "notebook.ipynb", temporary)
+        temporary.replace(written[-1])
+    return written
+
+
+def committed(project: Project) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The committed results, by profile from the smallest and by notebook.
+
+    Raises
+    ------
+    ReplicationError
+        A file is not whole JSON.
+    """
+    for profile in sorted_profiles(project):
+        for path in sorted((project.results / profile).glob("*.json")):
+            found = read_json(path)
+            if not isinstance(found, dict) or "verdicts" not in found:
+                raise ReplicationError(f"{path} is not a results file; publish the run again or restore it from git.")
+            yield path, found
+
+
+def sorted_profiles(project: Project) -> list[str]:
+    """The profiles that have committed results, the smallest first."""
+    known = project.profiles()
+    folders = [path.name for path in project.results.glob("*/")]
+    return sorted(folders, key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def readme_table(project: Project) -> str:
+    """The README's tables, generated from `results/` alone: how many verdicts of each kind, then every claim's.
+
+    Raises
+    ------
+    ReplicationError
+        A published verdict has no claim today.
+    """
+    published = [results for _, results in committed(project)]
+    if not published:
+        return "No reference run is published yet."
+    from replication import evidence
+
+    lines = [
+        f"| notebook | profile | {' | '.join(evidence.VERDICTS)} |",
+        "|---|---|" + "---:|" * len(evidence.VERDICTS),
+    ]
+    for results in published:
+        words = [verdict["verdict"] for verdict in results["verdicts"]]
+        counts = " | ".join(str(words.count(word) or "·") for word in evidence.VERDICTS)
+        notebook = results["notebook"]
+        lines.append(f"| [{notebook}](notebooks/{notebook}.ipynb) | {results['profile']} | {counts} |")
+    try:
+        claims = evidence.verdict_markdown(published, "notebooks")
+    except ValueError as error:
+        raise ReplicationError(f"{error}; run the notebook again with --publish.") from error
+    return "\n".join([*lines, "", "<details><summary>Every claim</summary>", "", claims, "", "</details>"])
+
+
+def split_readme(project: Project) -> tuple[str, str, str]:
+    """The README's text before, between and after the table's markers.
+
+    Raises
+    ------
+    ReplicationError
+        There is no README, or not one pair of markers in it.
+    """
+    path = project.root / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, begin, rest = text.partition(BEGIN)
+    inside, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in after:
+        raise ReplicationError(
+            f"README.md needs the lines {BEGIN} and {END} once each, where the table of verdicts goes."
+        )
+    return before, inside.strip(), after
+
+
+def refresh_readme(project: Project) -> Path:
+    """Write today's table between the README's markers."""
+    before, _, after = split_readme(project)
+    path = project.root / "README.md"
+    write_text(path, f"{before}{BEGIN}\n{readme_table(project)}\n{END}{after}")
+    return path

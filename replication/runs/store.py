@@ -1,0 +1,308 @@
+"""The run store: each run's folder is named by a hash of everything its result depends on.
+
+``runs/<notebook>/<run id>/`` holds ``notebook.ipynb``, ``results.json``, ``records.json``, ``provenance.json`` and
+``log.txt``. While a run executes, its kernel works in the folder's ``work/``; what is whole is moved out of it, and
+``results.json`` last. So a run is finished if and only if ``results.json`` is there, whatever killed whom and when.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import BaseFileLock, FileLock
+
+from replication.runs import profiles
+from replication.runs.errors import RefusedError, ReplicationError
+from replication.runs.files import read_json, write_json, write_text
+from replication.runs.profiles import Project, canonical
+
+#: Cells with these tags are written by the runner or papermill: they are results, not source.
+GENERATED_TAGS = frozenset({"verdict-summary", "injected-parameters", "papermill-error-cell-tag"})
+#: The package's parts that every paper's results depend on, beside the paper's own room.
+SHARED_ROOMS = ("training", "data", "compat.py")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What somebody asks for: a notebook at a profile, with some parameters of their own."""
+
+    notebook: str
+    profile: str
+    overrides: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A spec made exact: every parameter has its value, and `run_id` names all that the result depends on.
+
+    Attributes
+    ----------
+    paper
+        The paper's room in the package; empty for a notebook that decides no claims (it is never taken as finished,
+        since what it shows depends on what others left).
+    ingredients
+        What `run_id` is the hash of: digests of the notebook's source and of the rooms, distributions' versions,
+        data checksums, device class.
+    """
+
+    notebook: str
+    profile: str
+    parameters: dict[str, Any]
+    paper: str
+    run_id: str
+    ingredients: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """`notebook/run id`, as people write it."""
+        return f"{self.notebook}/{self.run_id}"
+
+
+def source_digest(notebook: Mapping[str, Any]) -> str:
+    """Digest of a notebook's code and prose: without outputs, counts, metadata, and cells that the runner writes."""
+    cells = [
+        (cell["cell_type"], "".join(cell["source"]))
+        for cell in notebook["cells"]
+        if not GENERATED_TAGS & set(cell["metadata"].get("tags", []))
+    ]
+    return hashlib.sha256(canonical(cells).encode()).hexdigest()
+
+
+def room_files(package: Path, paper: str) -> list[Path]:
+    """The files whose bytes decide a paper's records: its room and the shared ones, without claims and caches."""
+    found = []
+    for room in (paper, *SHARED_ROOMS):
+        path = package / room
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found += [
+            file
+            for file in inside
+            if file.is_file()
+            and file.name != "claims.yaml"
+            and not any(part == "__pycache__" or part.startswith(".") for part in file.relative_to(package).parts)
+        ]
+    return found
+
+
+def imported_modules(files: list[Path]) -> set[str]:
+    """Top-level names of the modules that Python sources import, anywhere in them."""
+    names = set()
+    for file in files:
+        if file.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def versions(modules: set[str]) -> dict[str, str]:
+    """Versions of the installed distributions that provide `modules`, without the standard library and ourselves."""
+    outside = modules - sys.stdlib_module_names - {"replication"}
+    names = {name for module in outside for name in _distributions().get(module, [])}
+    return {name: importlib.metadata.version(name) for name in sorted(names)}
+
+
+def device_class() -> str:
+    """``"cpu"`` or ``"cuda"``: `$REPLICATION_DEVICE`, or what torch will find, told without importing torch."""
+    asked = os.environ.get("REPLICATION_DEVICE")
+    if asked:
+        return asked.partition(":")[0]
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in {"", "-1"}
+    try:
+        cpu_build = importlib.metadata.version("torch").endswith("+cpu")
+    except importlib.metadata.PackageNotFoundError:
+        cpu_build = True
+    return "cuda" if Path("/dev/nvidiactl").exists() and not hidden and not cpu_build else "cpu"
+
+
+class RunStore:
+    """The folders of all runs of a project.
+
+    Parameters
+    ----------
+    project
+        Whose notebooks, sources and store.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.root = project.store
+        self._data: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Make sure that runs can be kept, before any time is spent on one.
+
+        Raises
+        ------
+        ReplicationError
+            The store's folder cannot be made or written.
+        """
+        probe = self.root / f".probe-{os.getpid()}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise ReplicationError(
+                f"cannot write the run store {self.root}: {error.strerror}. "
+                "Free it, or set REPLICATION_RUNS to a folder that you can write."
+            ) from error
+
+    def plan(self, spec: Spec) -> Run:
+        """Check a spec and find the id of its run; nothing is executed or written.
+
+        Raises
+        ------
+        RefusedError
+            The notebook, profile or a parameter is wrong, or the notebook names a paper without a room.
+        """
+        notebook = self.project.notebook(spec.notebook)
+        values = profiles.resolve(self.project, notebook, spec.profile, spec.overrides)
+        node = read_json(self.project.notebook_file(notebook))
+        if not isinstance(node, dict) or "cells" not in node:
+            raise RefusedError(f"notebooks/{notebook}.ipynb is not a notebook of format 4.")
+        about = node["metadata"].get("replication", {})
+        paper = about.get("paper", "")
+        if paper and not (self.project.package / paper).is_dir():
+            raise RefusedError(
+                f"notebooks/{notebook}.ipynb names the paper {paper!r}, but there is no folder replication/{paper}."
+            )
+        files = room_files(self.project.package, paper) if paper else []
+        ingredients: dict[str, Any] = {
+            "source": source_digest(node),
+            "rooms": {
+                file.relative_to(self.project.package).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+                for file in files
+            },
+            "distributions": versions(imported_modules(files)),
+            "data": {name: self._checksum(name) for name in about.get("data", [])},
+            "device": device_class(),
+        }
+        digest = hashlib.sha256(canonical([notebook, values, ingredients]).encode()).hexdigest()
+        return Run(notebook, spec.profile, values, paper, digest[:16], ingredients)
+
+    def _checksum(self, name: str) -> str:
+        if name not in self._data:
+            from replication import data
+
+            try:
+                self._data[name] = data.checksum(name)
+            except data.DataNotFound:
+                self._data[name] = "absent"
+        return self._data[name]
+
+    def folder(self, run: Run) -> Path:
+        """The folder of a run, there or not."""
+        return self.root / run.notebook / run.run_id
+
+    def lock(self, run: Run) -> BaseFileLock:
+        """The lock that whoever executes a run holds; the operating system frees it when its holder dies."""
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{run.notebook}-{run.run_id}.lock")
+
+    def results(self, run: Run) -> dict[str, Any] | None:
+        """A run's results, or None if it is not finished."""
+        found = read_json(self.folder(run) / "results.json")
+        return found if isinstance(found, dict) else None
+
+    def current(self, run: Run) -> dict[str, Any] | None:
+        """A finished run's results if its verdicts are today's, else None: it must be executed."""
+        found = self.results(run) if run.paper else None
+        if found is None:
+            return None
+        from replication import evidence
+
+        return found if found.get("evidence_key") == evidence.evidence_key(run.paper) else None
+
+    def state(self, run: Run) -> str:
+        """``finished``, ``stale`` (verdicts are to be recomputed), ``failed``, ``unfinished`` or ``absent``."""
+        folder = self.folder(run)
+        if self.results(run) is not None:
+            return "finished" if self.current(run) or not run.paper else "stale"
+        if (folder / "failed.json").is_file():
+            return "failed"
+        return "unfinished" if folder.is_dir() else "absent"
+
+    def runs(self) -> Iterator[Run]:
+        """Every run with a folder, the newest last."""
+        for path in sorted(self.root.glob("[!.]*/*/provenance.json"), key=lambda p: p.stat().st_mtime):
+            found = read_json(path)
+            with contextlib.suppress(TypeError, KeyError):
+                yield Run(**{name: found[name] for name in Run.__dataclass_fields__})
+
+    def find(self, run_id: str) -> Run:
+        """The run whose id starts with `run_id` (or `notebook/run_id`).
+
+        Raises
+        ------
+        RefusedError
+            None or several do.
+        """
+        wanted = run_id.rpartition("/")[2]
+        found = [run for run in self.runs() if wanted and run.run_id.startswith(wanted)]
+        if len(found) == 1:
+            return found[0]
+        raise RefusedError(
+            f"{len(found) or 'no'} runs have an id that starts with {wanted!r}; `replicate list` shows the runs."
+        )
+
+    def open_work(self, run: Run, *, force: bool) -> Path:
+        """An empty `work/` for a run's kernel, with the records of an earlier execution if they may be reused."""
+        folder = self.folder(run)
+        work = folder / "work"
+        places = () if force else (work / "records.json", folder / "records.json")
+        records = next((path.read_text() for path in places if _is_records_of(run, path)), None)
+        for path in work.glob("*"):
+            if path.name != "records.json" or records is None:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        work.mkdir(parents=True, exist_ok=True)
+        if records is not None:
+            write_text(work / "records.json", records)
+        write_json(folder / "provenance.json", asdict(run))
+        return work
+
+    def finish(self, run: Run, results: Mapping[str, Any]) -> None:
+        """Move what a successful execution left in `work/` to its place, `results.json` last."""
+        folder = self.folder(run)
+        work = folder / "work"
+        write_json(folder / "provenance.json", asdict(run) | {"environment": results.get("provenance", {})})
+        for name in ("records.json", "notebook.ipynb"):
+            if (work / name).exists():
+                (work / name).replace(folder / name)
+        write_json(folder / "results.json", results)
+        for name in ("failed.json", "notebook.failed.ipynb"):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+
+    def fail(self, run: Run, failure: Mapping[str, Any]) -> None:
+        """Keep what a failed execution left: its partial notebook, what went wrong, and records if it came so far."""
+        folder = self.folder(run)
+        partial = folder / "work" / "notebook.ipynb"
+        if partial.exists():
+            partial.replace(folder / "notebook.failed.ipynb")
+        write_json(folder / "failed.json", failure)
+
+
+def _is_records_of(run: Run, path: Path) -> bool:
+    found = read_json(path)
+    return isinstance(found, dict) and found.get("run_id") == run.run_id

@@ -1,0 +1,20 @@
+"""What all tests share: one thread per process, and a toy project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import toys
+from toys import Toy
+
+# before anything imports torch, so that its sums have one order
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    """A toy project with a light evidence room."""
+    return toys.build(tmp_path)

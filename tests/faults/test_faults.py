@@ -1,0 +1,142 @@
+"""Real processes are killed, starved and raced; what is finished stays, and what is not is done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from toys import Toy
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals and locks as on POSIX"),
+]
+
+GRID = "runs: [{notebook: toy, zip: {label: [quick, slow], seeds: 2..3}}]"
+
+
+@pytest.fixture
+def grid(toy: Toy) -> str:
+    path = toy.root / "grid.yaml"
+    path.write_text(GRID)
+    toy.gate.write_text("")
+    return str(path)
+
+
+def test_killed_batch_leaves_no_process_and_resumes_to_the_same_results(toy: Toy, grid: str) -> None:
+    batch = toy.start("batch", grid, "--workers", "2")
+    toy.wait_for(lambda: len(toy.values()) == 1 and len(toy.computed()) == 2)
+    batch.send_signal(signal.SIGKILL)
+    batch.communicate()
+    toy.wait_for(lambda: not toy.processes())
+    assert list(toy.values().values()) == [1.0]
+
+    toy.gate.unlink()
+    resumed = toy.replicate("resume", "--workers", "2")
+    assert resumed.returncode == 0, resumed.stderr
+    assert sorted(line.split()[0] for line in toy.computed()) == ["quick", "slow", "slow"]
+
+    elsewhere = toy.root / "undisturbed"
+    assert toy.replicate("batch", grid, REPLICATION_RUNS=str(elsewhere)).returncode == 0
+    assert toy.values() == toy.values(elsewhere)
+    assert len(toy.values()) == 2
+
+
+def test_interrupt_stops_says_what_is_done_and_can_be_resumed(toy: Toy, grid: str) -> None:
+    batch = toy.start("batch", grid)
+    toy.wait_for(lambda: len(toy.computed()) == 2)
+    batch.send_signal(signal.SIGINT)
+    _, errors = batch.communicate(timeout=60)
+    assert batch.returncode == 130
+    assert "1 of 2 runs are finished and kept; `replicate resume " in errors
+    assert "Traceback" not in errors
+    toy.wait_for(lambda: not toy.processes())
+
+    toy.gate.unlink()
+    resumed = toy.replicate("resume")
+    assert "reused" in resumed.stdout
+    assert sorted(toy.values().values()) == [1.0, 1.5]
+
+
+def test_interrupt_stops_runs_side_by_side(toy: Toy, grid: str) -> None:
+    Path(grid).write_text("runs: [{notebook: toy, parameters: {label: slow}, grid: {seeds: 1..3}}]")
+    batch = toy.start("batch", grid, "--workers", "2")
+    toy.wait_for(lambda: len(toy.computed()) == 2)
+    batch.send_signal(signal.SIGINT)
+    _, errors = batch.communicate(timeout=60)
+    assert batch.returncode == 130
+    assert "0 of 3 runs" in errors
+    toy.wait_for(lambda: not toy.processes())
+    assert len(toy.computed()) == 2
+
+
+def test_two_processes_asked_for_the_same_run_compute_it_once(toy: Toy) -> None:
+    toy.gate.write_text("")
+    command = ("run", "toy", "-p", "label", "slow")
+    first = toy.start(*command)
+    toy.wait_for(toy.computed)
+    second = toy.start(*command)
+    assert second.stdout is not None
+    while "waiting" not in (line := second.stdout.readline()):
+        assert line, "the second process did not wait"
+    toy.gate.unlink()
+    texts = [process.communicate(timeout=120)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0]
+    assert "computed" in texts[0]
+    assert "reused" in texts[1]
+    assert len(toy.computed()) == 1
+
+
+def test_run_whose_process_is_killed_is_a_failure_like_another(toy: Toy) -> None:
+    toy.gate.write_text("")
+    batch = toy.start("run", "toy", "-p", "label", "slow")
+    toy.wait_for(toy.computed)
+    (child,) = psutil.Process(batch.pid).children()
+    child.kill()
+    _, errors = batch.communicate(timeout=60)
+    assert batch.returncode == 1
+    assert f"its process ended with status {-signal.SIGKILL}" in errors
+    toy.wait_for(lambda: not toy.processes())
+    assert toy.values() == {}
+
+
+@pytest.mark.parametrize("place", ["a-file/runs", "/proc/runs"])
+def test_store_that_cannot_be_written_is_an_error_for_people(toy: Toy, place: str) -> None:
+    (toy.root / "a-file").write_text("")
+    done = toy.replicate("run", "toy", REPLICATION_RUNS=str(toy.root / place))
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: cannot write the run store ")
+    assert "set REPLICATION_RUNS" in done.stderr
+    assert toy.computed() == []
+
+
+def test_disk_that_fills_up_loses_nothing_finished(toy: Toy) -> None:
+    assert toy.replicate("run", "toy").returncode == 0
+    before = {path: path.read_bytes() for path in toy.project.store.rglob("*.json")}
+
+    def limit() -> None:
+        # no file may grow beyond this, as on a disk that is nearly full
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+
+    done = subprocess.run(
+        toy.command("run", "toy", "--force"),
+        env=toy.environment(),
+        cwd=os.sep,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=limit,
+    )
+    assert done.returncode == 1
+    assert "Nothing finished is lost" in done.stderr
+    assert "Traceback" not in done.stderr
+    finished = {path: path.read_bytes() for path in before if path.name == "results.json"}
+    assert finished == {path: content for path, content in before.items() if path.name == "results.json"}
+    assert json.loads(next(iter(finished.values())))["verdicts"]

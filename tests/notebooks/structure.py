@@ -1,0 +1,136 @@
+"""What every committed notebook must be, before its numbers are looked at."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from replication.runs.errors import RefusedError
+from replication.runs.files import read_yaml
+from replication.runs.profiles import Parameter, infer
+
+MOST_BYTES = 3_000_000
+REQUIRED_PROFILES = ("smoke", "standard")
+# two folders deep at least, at the start of a word: no URL, no fraction, no closing tag
+_PATH = re.compile(r"""(?:^|[\s"'(=>])((?:/[\w.@+-]+){2,}/?|[A-Z]:\\[\w.-]+)""", re.MULTILINE)
+_PROGRESS = re.compile(r"\d+%\|.*\||\d(?:it/s|s/it)\b")
+
+
+def problems(path: Path) -> list[str]:
+    """Everything that is wrong with a notebook, each in one sentence; its profiles are looked for beside it."""
+    try:
+        node = json.loads(path.read_text(encoding="utf-8"))
+        nbformat.validate(node)
+    except (ValueError, nbformat.ValidationError) as error:
+        return [f"not a notebook: {str(error).splitlines()[0]}"]
+    code = [cell for cell in node["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    return [
+        *_file(path, node),
+        *_execution(code),
+        *(line for cell in code for line in _outputs(cell)),
+        *_tags(node, code),
+        *_parameters(path, code),
+    ]
+
+
+def _file(path: Path, node: Mapping[str, Any]) -> Iterator[str]:
+    if path.stat().st_size > MOST_BYTES:
+        yield f"{path.stat().st_size / 1e6:.1f} MB is more than {MOST_BYTES / 1e6:g} MB"
+    if (kernel := node["metadata"].get("kernelspec", {}).get("name")) != "python3":
+        yield f"kernelspec is {kernel!r}, not 'python3'"
+    for cell in node["cells"]:
+        if found := _PATH.search("".join(cell["source"])):
+            yield f"absolute path in a cell's source: {found[1]}"
+
+
+def _execution(code: list[Mapping[str, Any]]) -> Iterator[str]:
+    counts = [cell.get("execution_count") for cell in code]
+    if counts != list(range(1, len(code) + 1)):
+        yield f"execution counts are {counts}, not 1 to {len(code)}: run it from top to bottom"
+
+
+def _outputs(cell: Mapping[str, Any]) -> Iterator[str]:
+    where = f"cell [{cell.get('execution_count')}]"
+    for output in cell["outputs"]:
+        if output["output_type"] == "error":
+            yield f"{where} shows an error: {output['ename']}"
+            continue
+        if output.get("name") == "stderr":
+            yield f"{where} writes to stderr"
+        data = output.get("data", {"text/plain": output.get("text", "")})
+        if kinds := {"image/svg+xml", "application/vnd.jupyter.widget-view+json"} & data.keys():
+            yield f"{where} shows {kinds.pop()}, which differs from run to run"
+        for kind, text in data.items():
+            if not kind.startswith("text/"):
+                continue
+            text = "".join(text)
+            if found := _PATH.search(text):
+                yield f"{where} shows an absolute path: {found[1]}"
+            if _PROGRESS.search(text):
+                yield f"{where} shows a progress bar"
+            if kind == "text/html" and re.search(r"<(style|svg)\b", text):
+                yield f"{where} shows styled HTML or SVG, whose ids differ from run to run"
+
+
+def _tags(node: Mapping[str, Any], code: list[Mapping[str, Any]]) -> Iterator[str]:
+    tags = [set(cell["metadata"].get("tags", [])) for cell in code]
+    if any("injected-parameters" in found for found in tags):
+        yield "has a cell of injected parameters: publish it from its own profile"
+    start = next((i for i, found in enumerate(tags) if "parameters" in found), None)
+    if start is not None and (len(tags) < start + 2 or "nbval-ignore-output" not in tags[start + 1]):
+        yield "the code cell after the parameters must be the start, tagged nbval-ignore-output"
+    if node["metadata"].get("replication", {}).get("paper"):
+        kinds = [c["cell_type"] for c in node["cells"] if "verdict-summary" in c["metadata"].get("tags", [])]
+        if kinds != ["markdown"]:
+            yield "must have one markdown cell tagged verdict-summary"
+
+
+def _parameters(path: Path, code: list[Mapping[str, Any]]) -> Iterator[str]:
+    cells = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
+    if len(cells) != 1:
+        yield f"has {len(cells)} cells tagged parameters, not 1"
+        return
+    try:
+        declared = {p.name: p for p in infer(path)}
+    except RefusedError as error:
+        yield str(error)
+        return
+    for statement in ast.parse("".join(cells[0]["source"])).body:
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            yield f"parameters, line {statement.lineno}: must be `name: type = value  # meaning`"
+        elif statement.target.id not in declared:
+            yield f"parameter {statement.target.id!r} is not understood by papermill; simplify its line (no second = in it)"
+    for parameter in declared.values():
+        if not parameter.help:
+            yield f"parameter {parameter.name!r} has no comment that says what it is"
+    if "profile" not in declared:
+        yield "must have the parameter `profile`"
+    yield from _profiles(path, declared)
+
+
+def _profiles(path: Path, declared: Mapping[str, Parameter]) -> Iterator[str]:
+    for profile in REQUIRED_PROFILES:
+        file = path.parent / "profiles" / profile / f"{path.stem}.yaml"
+        if not file.is_file():
+            yield f"has no profile {profile!r}"
+            continue
+        values = read_yaml(file) or {}
+        if values.get("profile") != profile:
+            yield f"profile {profile!r} must say `profile: {profile}`, for plain papermill"
+        for name, value in values.items():
+            if name not in declared:
+                yield f"profile {profile!r} sets {name!r}, which is no parameter"
+                continue
+            try:
+                checked = declared[name].check(value)
+            except RefusedError as error:
+                yield f"profile {profile!r}: {error}"
+                continue
+            if profile == "smoke" and checked != declared[name].check(declared[name].default):
+                yield f"the notebook's {name!r} is {declared[name].default!r}, but profile 'smoke' has {value!r}"

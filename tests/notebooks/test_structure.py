@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structure import problems
+from toys import PARAMETERS, Toy
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_notebook(path: Path) -> None:
+    assert problems(path) == []
+
+
+@pytest.fixture
+def good(toy: Toy) -> Path:
+    """A notebook that looks executed and has nothing wrong."""
+    path = toy.project.notebook_file("toy")
+
+    def execute(node: Any) -> None:
+        code = [cell for cell in node["cells"] if cell["cell_type"] == "code"]
+        for count, cell in enumerate(code, start=1):
+            cell["execution_count"] = count
+        texts = ["value 1.500 of 3/4/5, https://example.org/a/b\n"]
+        code[2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": texts}]
+
+    edit(path, execute)
+    return path
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    node = json.loads(path.read_text())
+    change(node)
+    path.write_text(json.dumps(node))
+
+
+def output(**fields: Any) -> Callable[[Any], None]:
+    def change(node: Any) -> None:
+        node["cells"][4]["outputs"] = [fields]
+
+    return change
+
+
+def shows(kind: str, text: str) -> Callable[[Any], None]:
+    return output(output_type="display_data", metadata={}, data={kind: text})
+
+
+def put(cell: int, key: str, value: Any) -> Callable[[Any], None]:
+    return lambda node: node["cells"][cell].update({key: value})
+
+
+def source(old: str, new: str) -> Callable[[Any], None]:
+    return put(2, "source", PARAMETERS.replace(old, new))
+
+
+def test_good_notebook_has_no_problem(good: Path) -> None:
+    assert problems(good) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put(4, "execution_count", 7), "execution counts are [1, 2, 7, 4], not 1 to 4"),
+        (put(4, "execution_count", None), "execution counts are [1, 2, None, 4]"),
+        (
+            output(output_type="error", ename="ValueError", evalue="", traceback=[]),
+            "cell [3] shows an error: ValueError",
+        ),
+        (output(output_type="stream", name="stderr", text="careful"), "cell [3] writes to stderr"),
+        (output(output_type="stream", name="stdout", text="in /home/me/x.py"), "shows an absolute path: /home/me/x.py"),
+        (shows("text/html", "<td>/var/data</td>"), "shows an absolute path: /var/data"),
+        (shows("text/html", "<style>td {}</style>"), "shows styled HTML"),
+        (shows("image/svg+xml", "<svg/>"), "shows image/svg+xml"),
+        (shows("text/plain", " 50%|█████     | 5/10"), "shows a progress bar"),
+        (lambda node: node["metadata"]["kernelspec"].update(name="python3.11"), "kernelspec is 'python3.11'"),
+        (put(0, "source", "See (/home/me/notes)."), "absolute path in a cell's source: /home/me/notes"),
+        (put(2, "metadata", {}), "has 0 cells tagged parameters"),
+        (put(3, "metadata", {}), "must be the start, tagged nbval-ignore-output"),
+        (put(3, "metadata", {"tags": ["injected-parameters", "nbval-ignore-output"]}), "injected parameters"),
+        (put(1, "metadata", {}), "must have one markdown cell tagged verdict-summary"),
+        (source("seeds: int = 3", "seeds = 3"), "parameters, line 2: must be"),
+        (source("  # replicates", ""), "parameter 'seeds' has no comment"),
+        (source("peak: float", "peak: float | None"), "parameter 'peak' is not understood by papermill"),
+        (source("seeds: int = 3", "seeds: int = 4"), "the notebook's 'seeds' is 4, but profile 'smoke' has 3"),
+        (source('profile: str = "smoke"  # which set of parameters', ""), "must have the parameter `profile`"),
+        (lambda node: node["cells"][0].update(source="x" * 3_000_001), "3.0 MB is more than 3 MB"),
+        (lambda node: node["cells"][0].pop("metadata"), "not a notebook"),
+    ],
+)
+def test_each_problem_is_found(good: Path, change: Callable[[Any], object], message: str) -> None:
+    edit(good, change)
+    assert message in "\n".join(problems(good))
+
+
+@pytest.mark.parametrize(
+    ("profile", "text", "message"),
+    [
+        ("standard", None, "has no profile 'standard'"),
+        ("smoke", "profile: smoke\nsedes: 3\n", "profile 'smoke' sets 'sedes', which is no parameter"),
+        ("standard", "profile: standard\nseeds: many\n", "profile 'standard': parameter 'seeds' is int, got 'many'"),
+        ("standard", "seeds: 3\n", "must say `profile: standard`"),
+    ],
+)
+def test_each_problem_of_a_profile_is_found(good: Path, toy: Toy, profile: str, text: str | None, message: str) -> None:
+    if text is None:
+        toy.project.profile_file("toy", profile).unlink()
+    else:
+        toy.profile(profile, "toy", text)
+    assert message in "\n".join(problems(good))

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toys import Toy, toy_cells
+
+from replication.runs.batch import Batch, Grid, Sweep
+from replication.runs.errors import RefusedError
+from replication.runs.store import Spec
+
+
+def load(folder: Path, text: str) -> Grid:
+    path = folder / "grid.yaml"
+    path.write_text(text)
+    return Grid.load(path)
+
+
+def test_grid_is_a_product_and_zip_goes_side_by_side(toy: Toy) -> None:
+    lists = "grid: {seeds: 1..2, peak: [0.1, 0.2]}, zip: {budgets: [[1], [2]]}"
+    text = f"runs: [{{notebook: toy, parameters: {{label: x}}, {lists}}}]"
+    specs = load(toy.root, text).specs(toy.project)
+    assert len({toy.store.plan(spec).run_id for spec in specs}) == len(specs) == 8
+    assert specs[1].overrides == {"label": "x", "seeds": 1, "peak": 0.1, "budgets": [2]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("runs: [{notebook: toy, gird: {seeds: [1]}}]", "did you mean 'grid'"),
+        ("profil: smoke", "did you mean 'profile'"),
+        ("runs: [{notebook: toy, zip: {seeds: [1], peak: [0.1, 0.2]}}]", "equally long"),
+        ("runs: [{notebook: toy, grid: {seeds: []}}]", "'seeds' has no values"),
+        ("runs: [{notebook: toy, grid: {seeds: [1]}, parameters: {seeds: 2}}]", "'seeds' is set twice"),
+        ("runs: [{notebook: toy, grid: {seeds: 3}}]", r"runs\.0\.grid\.seeds"),
+        ("- a list", "must have the keys"),
+        ("runs: [", "is not YAML"),
+    ],
+)
+def test_wrong_grid_file_is_refused_saying_where(toy: Toy, text: str, message: str) -> None:
+    with pytest.raises(RefusedError, match=message):
+        load(toy.root, text)
+
+
+def test_grid_without_entries_is_every_notebook_of_the_profile(toy: Toy) -> None:
+    toy.add("later", toy_cells(), paper="toy")
+    toy.profile("standard", "later", "")
+    assert [spec.notebook for spec in Grid(profile="smoke").specs(toy.project)] == ["toy"]
+    assert [spec.notebook for spec in Grid(profile="standard").specs(toy.project)] == ["later", "toy"]
+    with pytest.raises(RefusedError, match="no notebook has a profile 'paper'"):
+        Grid(profile="paper").specs(toy.project)
+
+
+def test_everything_is_checked_before_anything_starts(toy: Toy) -> None:
+    with pytest.raises(RefusedError, match="'peek'"):
+        Batch(toy.store, [Spec("toy", "smoke", {}), Spec("toy", "smoke", {"peek": 1.0})])
+    assert not toy.project.store.exists()
+
+
+def test_equal_runs_are_one_and_notebooks_of_no_paper_come_last(toy: Toy) -> None:
+    toy.add("board", toy_cells())
+    toy.profile("smoke", "board", "")
+    batch = Batch(toy.store, [Spec("board", "smoke", {}), Spec("toy", "smoke", {}), Spec("toy", "smoke", {"seeds": 3})])
+    assert [run.notebook for run in batch.runs] == ["toy", "board"]
+
+
+def test_newest_or_named_batch_is_remembered(toy: Toy) -> None:
+    first, second = (Batch(toy.store, [Spec("toy", "smoke", {"seeds": n})]) for n in (1, 2))
+    with pytest.raises(RefusedError, match="no batch was started"):
+        Batch.remembered(toy.store)
+    for batch in (first, second):
+        batch.remember()
+    assert first.name != second.name
+    assert Batch.remembered(toy.store).runs == second.runs
+    assert Batch.remembered(toy.store, first.name[:6]).runs == first.runs
+    first.remember()
+    assert Batch.remembered(toy.store).runs == first.runs
+    with pytest.raises(RefusedError, match="no one batch 'zzz'"):
+        Batch.remembered(toy.store, "zzz")
+
+
+def test_sweep_without_lists_is_one_run() -> None:
+    assert list(Sweep(notebook="toy", parameters={"a": 1}).overrides()) == [{"a": 1}]

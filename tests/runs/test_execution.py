@@ -1,0 +1,113 @@
+"""Whole runs, as a person starts them: each test that executes a notebook takes some seconds."""
+
+from __future__ import annotations
+
+import json
+
+from toys import Toy, toy_cells
+
+from replication.runs import notebook
+
+
+def test_life_of_a_run(toy: Toy) -> None:
+    first = toy.replicate("run", "toy")
+    assert first.returncode == 0, first.stderr
+    assert "computed" in first.stdout
+    (folder,) = (toy.root / "runs" / "toy").iterdir()
+    names = {"log.txt", "notebook.ipynb", "provenance.json", "records.json", "results.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    text = (folder / "notebook.ipynb").read_text()
+    node = json.loads(text)
+    assert str(toy.root) not in text
+    assert "papermill" not in text
+    assert node["metadata"]["kernelspec"]["name"] == "python3"
+    assert node["metadata"]["language_info"] == {"name": "python"}
+    code = [cell for cell in node["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == [1, 2, 3, 4]
+    assert "".join(node["cells"][1]["source"]) == "**Verdicts** at the `smoke` profile: 1 reproduced."
+    assert code[2]["outputs"][0]["text"] == ["value 1.500\n"]
+
+    again = toy.replicate("run", "toy")
+    assert "reused" in again.stdout
+    assert len(toy.computed()) == 1
+
+    # other claims: the verdicts are computed again, from the records that are there
+    key = json.loads((folder / "results.json").read_text())["evidence_key"]
+    with (toy.package / "toy" / "claims.yaml").open("a") as file:
+        file.write("# a change\n")
+    assert "re-evaluated" in toy.replicate("run", "toy").stdout
+    assert len(toy.computed()) == 1
+    assert json.loads((folder / "results.json").read_text())["evidence_key"] != key
+
+    assert "computed" in toy.replicate("run", "toy", "--force").stdout
+    assert len(toy.computed()) == 2
+
+
+def test_failure_stops_nothing_else_and_is_kept_and_listed(toy: Toy) -> None:
+    grid = toy.root / "grid.yaml"
+    grid.write_text("runs: [{notebook: toy, zip: {label: [bad, good], fail: [true, false]}}]")
+    done = toy.replicate("batch", str(grid))
+    assert done.returncode == 1
+    assert "1 of 2 runs are finished" in done.stdout
+    assert "raised ValueError: asked to fail (see " in done.stderr
+    bad = next((toy.root / "runs" / "toy").glob("*/failed.json"))
+    kept = json.loads((bad.parent / "notebook.failed.ipynb").read_text())
+    assert not (bad.parent / "results.json").exists()
+    assert any(out["output_type"] == "error" for cell in kept["cells"] for out in cell.get("outputs", []))
+    assert "asked to fail" in (bad.parent / "log.txt").read_text()
+    assert list(toy.values().values()) == [1.5]
+
+    listed = toy.replicate("list").stdout
+    assert "failed" in listed
+    assert "1 reproduced." in listed
+
+
+def test_failed_run_never_replaces_a_good_notebook(toy: Toy) -> None:
+    toy.add("toy", toy_cells(finish="raise SystemError('no')"), paper="toy")
+    path, readme = toy.project.notebook_file("toy"), toy.root / "README.md"
+    before = path.read_bytes(), readme.read_bytes()
+    done = toy.replicate("run", "toy", "--publish")
+    assert done.returncode == 1
+    assert "raised SystemError: no" in done.stderr
+    assert (path.read_bytes(), readme.read_bytes()) == before
+    assert not toy.project.results.exists()
+
+
+def test_notebook_that_forgets_to_finish_is_told_so(toy: Toy) -> None:
+    toy.add("toy", toy_cells(finish="pass"), paper="toy")
+    done = toy.replicate("run", "toy")
+    assert done.returncode == 1
+    assert "its last cell must call `run.finish" in done.stderr
+
+
+def test_time_out_stops_a_run_and_says_so(toy: Toy) -> None:
+    toy.gate.write_text("")
+    done = toy.replicate("run", "toy", "-p", "label", "slow", "--timeout", "4")
+    assert done.returncode == 1
+    assert "stopped after 4 s (--timeout)" in done.stderr
+    assert toy.processes() == []
+    assert list((toy.root / "runs" / "toy").glob("*/notebook.failed.ipynb"))
+
+
+def test_notebook_of_no_paper_needs_no_results_and_is_never_reused(toy: Toy) -> None:
+    toy.add("toy", toy_cells(finish="print('a board')"))
+    for _ in range(2):
+        assert "no claims" in toy.replicate("run", "toy").stdout
+    (run,) = toy.store.runs()
+    assert toy.store.current(run) is None
+
+
+def test_normalised_twice_is_normalised_once(toy: Toy) -> None:
+    node = notebook.read_notebook(toy.project.notebook_file("toy"))
+    node.metadata["papermill"] = {"start_time": "now"}
+    node.cells[4].metadata["execution"] = {"iopub.execute_input": "now"}
+    node.cells[4].metadata["tags"] = []
+    node.cells[4]["execution_count"] = 3
+    notebook.normalise(node)
+    once = json.dumps(node)
+    assert "now" not in once
+    assert "tags" not in node.cells[4].metadata
+    assert node.cells[4]["execution_count"] == 3
+    assert node.cells[2].metadata["tags"] == ["parameters"]
+    notebook.normalise(node)
+    assert json.dumps(node) == once

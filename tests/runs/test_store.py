@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import Toy, toy_cells
+
+from replication import evidence
+from replication.runs import store
+from replication.runs.errors import RefusedError, ReplicationError
+from replication.runs.store import Run, RunStore, Spec
+
+
+def plan(toy: Toy, profile: str = "smoke", **overrides: Any) -> Run:
+    return toy.store.plan(Spec("toy", profile, overrides))
+
+
+def edit(path: Path, change: Any) -> None:
+    node = json.loads(path.read_text())
+    change(node)
+    path.write_text(json.dumps(node))
+
+
+def test_same_request_same_id(toy: Toy) -> None:
+    run = plan(toy)
+    assert plan(toy) == run
+    assert plan(toy, seeds=3, peak=0.5).run_id == run.run_id
+    assert len(run.run_id) == 16
+
+
+@pytest.mark.parametrize("overrides", [{"seeds": 4}, {"budgets": [20, 10]}, {"label": "other"}])
+def test_another_parameter_is_another_run(toy: Toy, overrides: dict[str, Any]) -> None:
+    assert plan(toy, **overrides).run_id != plan(toy).run_id
+
+
+def test_outputs_counts_metadata_and_the_summary_are_no_source(toy: Toy) -> None:
+    run = plan(toy)
+
+    def execute(node: Any) -> None:
+        node["cells"][1]["source"] = ["**Verdicts**: 1 reproduced."]
+        node["cells"][4]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["1.5\n"]}]
+        node["cells"][4]["execution_count"] = 3
+        node["cells"].insert(
+            3, {**node["cells"][3], "metadata": {"tags": ["injected-parameters"]}, "source": "seeds = 9"}
+        )
+        node["metadata"]["papermill"] = {"duration": 1.0}
+
+    edit(toy.project.notebook_file("toy"), execute)
+    assert plan(toy).run_id == run.run_id
+
+
+@pytest.mark.parametrize("cell", [0, 4])
+def test_code_and_prose_are_source(toy: Toy, cell: int) -> None:
+    run = plan(toy)
+    edit(toy.project.notebook_file("toy"), lambda node: node["cells"][cell]["source"].append("\nmore"))
+    assert plan(toy).run_id != run.run_id
+
+
+@pytest.mark.parametrize(
+    "name", ["toy/experiment.py", "training/new.py", "data/__init__.py", "compat.py", "toy/table.csv"]
+)
+def test_sources_of_the_rooms_decide_the_id(toy: Toy, name: str) -> None:
+    run = plan(toy)
+    (toy.package / name).write_text("x = 1\n")
+    assert plan(toy).run_id != run.run_id
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["toy/claims.yaml", "evidence/__init__.py", "runs/store.py", "toy/__pycache__/experiment.pyc", "toy/.hidden"],
+)
+def test_claims_evidence_runner_and_caches_do_not(toy: Toy, name: str) -> None:
+    run = plan(toy)
+    path = toy.package / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x = 1\n")
+    assert plan(toy).run_id == run.run_id
+
+
+def test_versions_of_imported_distributions_decide_the_id(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    (toy.package / "toy" / "experiment.py").write_text(
+        "def f():\n    import yaml.nodes\n    from numpy import linalg\n    import os\n"
+    )
+    run = plan(toy)
+    assert set(run.ingredients["distributions"]) == {"PyYAML", "numpy"}
+    monkeypatch.setattr(store.importlib.metadata, "version", lambda name: "0.0")
+    assert plan(toy).run_id != run.run_id
+
+
+def test_device_decides_the_id(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPLICATION_DEVICE", "cpu")
+    run = plan(toy)
+    monkeypatch.setenv("REPLICATION_DEVICE", "cuda:1")
+    assert plan(toy).ingredients["device"] == "cuda"
+    assert plan(toy).run_id != run.run_id
+
+
+def test_data_checksums_decide_the_id_and_absent_data_are_an_answer(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    from replication import data
+
+    toy.add("toy", toy_cells(), paper="toy", data=["digits"])
+    monkeypatch.setattr(data, "checksum", lambda name: f"sum of {name}", raising=False)
+    run = plan(toy)
+    assert run.ingredients["data"] == {"digits": "sum of digits"}
+
+    class Absent(FileNotFoundError):
+        pass
+
+    def absent(name: str) -> str:
+        raise Absent(name)
+
+    monkeypatch.setattr(data, "DataNotFound", Absent, raising=False)
+    monkeypatch.setattr(data, "checksum", absent, raising=False)
+    assert plan(toy).ingredients["data"] == {"digits": "absent"}
+    assert plan(toy).run_id != run.run_id
+
+
+def test_paper_without_a_room_is_refused(toy: Toy) -> None:
+    toy.add("toy", toy_cells(), paper="tony")
+    with pytest.raises(RefusedError, match="no folder replication/tony"):
+        plan(toy)
+
+
+def leave(toy: Toy, run: Run, name: str, content: Any) -> Path:
+    path = toy.store.folder(run) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_finished_only_with_whole_results_of_todays_evidence(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "evidence_key", lambda paper: f"key of {paper}")
+    run = plan(toy)
+    states = [toy.store.state(run)]
+    leave(toy, run, "provenance.json", {})
+    states.append(toy.store.state(run))
+    leave(toy, run, "results.json", '{"schema": 1, "verd')
+    states.append(toy.store.state(run))
+    leave(toy, run, "results.json", {"evidence_key": "an older one"})
+    states.append(toy.store.state(run))
+    assert toy.store.current(run) is None
+    leave(toy, run, "results.json", {"evidence_key": "key of toy"})
+    states.append(toy.store.state(run))
+    assert toy.store.current(run) is not None
+    assert states == ["absent", "unfinished", "unfinished", "stale", "finished"]
+
+
+def test_work_begins_with_this_runs_records_only(toy: Toy) -> None:
+    run = plan(toy)
+    leave(toy, run, "records.json", {"run_id": run.run_id, "value": 1})
+    leave(toy, run, "work/notebook.ipynb", "half")
+    leave(toy, run, "work/records.json", '{"run_id": "')
+    work = toy.store.open_work(run, force=False)
+    assert [path.name for path in work.iterdir()] == ["records.json"]
+    assert json.loads((work / "records.json").read_text())["value"] == 1
+    leave(toy, run, "work/records.json", {"run_id": run.run_id, "value": 2})
+    assert json.loads((toy.store.open_work(run, force=False) / "records.json").read_text())["value"] == 2
+    assert list(toy.store.open_work(run, force=True).iterdir()) == []
+    leave(toy, run, "records.json", {"run_id": "another"})
+    assert list(toy.store.open_work(run, force=False).iterdir()) == []
+
+
+def test_results_come_last_when_a_run_is_finished(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = plan(toy)
+    toy.store.open_work(run, force=False)
+    for name in ("notebook.ipynb", "records.json"):
+        leave(toy, run, f"work/{name}", {})
+    real, written = store.write_json, []
+
+    def write(path: Path, value: Any) -> None:
+        written.append((path.name, {p.name for p in toy.store.folder(run).glob("*.*")}))
+        real(path, value)
+
+    monkeypatch.setattr(store, "write_json", write)
+    toy.store.finish(run, {"verdicts": []})
+    assert written[-1] == ("results.json", {"provenance.json", "notebook.ipynb", "records.json"})
+    assert not (toy.store.folder(run) / "work").exists()
+
+
+def test_a_lock_has_one_holder(toy: Toy) -> None:
+    run = plan(toy)
+    with toy.store.lock(run), pytest.raises(TimeoutError):
+        RunStore(toy.project).lock(run).acquire(timeout=0)
+    RunStore(toy.project).lock(run).acquire(timeout=0)
+
+
+def test_run_is_found_by_the_start_of_its_id(toy: Toy) -> None:
+    runs = [plan(toy), plan(toy, seeds=9)]
+    for run in runs:
+        toy.store.open_work(run, force=False)
+    assert toy.store.find(runs[1].run_id[:6]) == runs[1]
+    assert toy.store.find(runs[0].name) == runs[0]
+    with pytest.raises(RefusedError, match="no runs"):
+        toy.store.find("zzz")
+
+
+def test_store_that_cannot_be_written_is_said_before_anything_runs(toy: Toy) -> None:
+    (toy.root / "runs").write_text("a file")
+    with pytest.raises(ReplicationError, match="set REPLICATION_RUNS"):
+        toy.store.prepare()

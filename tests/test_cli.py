@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from toys import Toy
+
+from replication.cli import cli
+from replication.runs import notebook
+from replication.runs.notebook import Options, Outcome
+from replication.runs.profiles import Project
+from replication.runs.store import Run
+
+
+@pytest.fixture
+def replicate(toy: Toy, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """The command line on the toy project, in this process."""
+    monkeypatch.setattr(Project, "find", classmethod(lambda cls: toy.project))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, arguments)
+
+    return call
+
+
+COMMANDS = ["run", "batch", "resume", "report", "verify", "list", "show"]
+
+
+def test_help_lists_commands_in_the_order_of_need_and_teaches(replicate) -> None:
+    done = replicate("--help")
+    assert done.exit_code == 0
+    assert [line.split()[0] for line in done.output.partition("Commands:")[2].strip().splitlines()] == COMMANDS
+    assert "replicate batch grid.yaml --workers 2" in done.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(replicate, command: str) -> None:
+    done = replicate(command, "-h")
+    assert done.exit_code == 0
+    assert len(done.output.splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "tony"], "there is no notebook 'tony'; did you mean 'toy'?"),
+        (["run", "toy", "--profile", "smok"], "did you mean 'smoke'?"),
+        (["run", "toy", "-p", "sedes", "3"], "did you mean 'seeds'?"),
+        (["run", "toy", "-p", "seeds", "many"], "parameter 'seeds' is int, got 'many' (str)."),
+        (["run", "toy", "-y", "{seeds: [1, 2]}"], "parameter 'seeds' is int, got [1, 2] (list)."),
+        (["run", "toy", "-y", "[1]"], "-y must be a mapping"),
+        (["run", "toy", "-y", "{a"], "-y is not YAML"),
+        (["run", "toy", "--publish", "-p", "seeds", "4"], "--publish is for a profile as it stands"),
+        (["batch", "no-such.yaml"], "cannot read no-such.yaml"),
+        (["batch", "--workers", "0"], "0 is not in the range"),
+        (["resume"], "no batch was started yet"),
+        (["report", "abc", "--profile", "smoke"], "not both"),
+        (["show", "zzz"], "there is no notebook 'zzz'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(replicate, toy: Toy, arguments: list[str], message: str) -> None:
+    done = replicate(*arguments)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert "Error: " in done.output
+    assert "Traceback" not in done.output
+    assert not toy.project.store.exists()
+
+
+def test_parameters_reach_the_run_by_p_and_y(replicate, toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Run, Options]] = []
+
+    def execute(run: Run, *, project: Project, options: Options, listener: object) -> Outcome:
+        asked.append((run, options))
+        return Outcome(run, "computed", 1.0, "1 reproduced.")
+
+    monkeypatch.setattr("replication.runs.batch.execute", execute)
+    arguments = [
+        "-p",
+        "peak",
+        "1e-3",
+        "-p",
+        "label",
+        "7",
+        "-y",
+        "{seeds: 9, budgets: 1..3}",
+        "--timeout",
+        "5",
+        "--force",
+    ]
+    done = replicate("run", "toy", "--profile", "standard", *arguments)
+    assert done.exit_code == 0, done.output
+    ((run, options),) = asked
+    expected = {"profile": "standard", "seeds": 9, "peak": 0.001, "budgets": [1, 2, 3], "label": "7", "fail": False}
+    assert run.parameters == expected
+    assert options == Options(force=True, timeout=5.0)
+    assert not (toy.project.store / "batches").exists()
+
+
+def test_exit_status_and_list_of_failures(replicate, toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(run: Run, **_: object) -> Outcome:
+        if run.parameters["fail"]:
+            return Outcome(run, "failed", 1.0, "cell 4 raised ValueError: no")
+        return Outcome(run, "computed", 1.0, "1 reproduced.")
+
+    monkeypatch.setattr("replication.runs.batch.execute", execute)
+    grid = toy.root / "grid.yaml"
+    grid.write_text("runs: [{notebook: toy, grid: {fail: [true, false], seeds: 1..2}}]")
+    done = replicate("batch", str(grid), "--workers", "2")
+    assert done.exit_code == 1
+    assert "2 of 4 runs are finished (batch " in done.output
+    assert done.output.count("cell 4 raised ValueError: no") == 4
+    grid.write_text("runs: [{notebook: toy, parameters: {fail: false}}]")
+    assert replicate("batch", str(grid)).exit_code == 0
+    assert replicate("batch", str(grid), "--publish").exit_code == 2
+
+
+def test_show_lists_parameters_with_types_profiles_and_meanings(replicate) -> None:
+    lines = replicate("show", "toy").output.splitlines()
+    (row,) = [line for line in lines if "budgets" in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells == ["budgets", "list[int]", "[10, 20]", "[10, 20]", "[10, 20, 40]", "steps"]
+
+
+def test_list_shows_notebooks_and_says_when_there_is_no_run(replicate) -> None:
+    output = replicate("list").output
+    assert "smoke, standard" in output
+    assert "No runs yet" in output
+
+
+def test_module_is_the_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "replication", "--version"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("replicate, version ")
+
+
+def test_summary_names_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts = [{"verdict": "reproduced"}, {"verdict": "inconclusive"}]
+    assert notebook.summary({"profile": "smoke", "verdicts": verdicts}).startswith(
+        "**Verdicts** at the `smoke` profile: 1 rep"
+    )

@@ -1,0 +1,62 @@
+"""The rules of the house hold, and the tool that checks them can fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command; lint_imports_command()",
+        "--no-cache",
+    ]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_imports_keep_the_rules_of_the_house() -> None:
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_broken_rule_is_found(tmp_path: Path) -> None:
+    house = tmp_path / "house"
+    house.mkdir()
+    (house / "__init__.py").touch()
+    (house / "runs.py").write_text("import house.paper\n")
+    (house / "paper.py").touch()
+    contract = '[[tool.importlinter.contracts]]\nname = "x"\ntype = "forbidden"\nsource_modules = ["house.runs"]\n'
+    (tmp_path / "pyproject.toml").write_text(
+        f'[tool.importlinter]\nroot_package = "house"\n{contract}forbidden_modules = ["house.paper"]\n'
+    )
+    done = lint(tmp_path)
+    assert done.returncode == 1
+    assert "BROKEN" in done.stdout
+
+
+def test_every_papers_room_is_under_the_rules() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    papers = {f"replication.{path.parent.name}" for path in (ROOT / "replication").glob("*/claims.yaml")}
+    runner = next(
+        c for c in contracts if "replication.runs" in c["source_modules"] and c["forbidden_modules"] != ["torchvision"]
+    )
+    apart = next(c for c in contracts if c["name"].startswith("A paper's room"))
+    assert papers <= set(runner["forbidden_modules"])
+    assert papers <= set(apart["source_modules"])
+
+
+@pytest.mark.parametrize(
+    "source", sorted((ROOT / "replication").rglob("*.py")), ids=lambda p: p.relative_to(ROOT).as_posix()
+)
+def test_sources_hold_no_left_overs(source: Path) -> None:
+    text = source.read_text()
+    assert not [mark for mark in ("TODO", "FIXME", "XXX", "HACK") if mark in text]
+    assert "import *" not in text

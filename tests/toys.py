@@ -1,0 +1,246 @@
+"""A tiny project in a temporary folder, with the real runner over a toy paper."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+import replication
+from replication.runs.profiles import Project
+from replication.runs.store import RunStore
+
+REAL = Path(replication.__file__).parent
+
+PARAMETERS = """\
+profile: str = "smoke"  # which set of parameters
+seeds: int = 3  # replicates
+peak: float = 0.5  # largest learning rate
+budgets: list[int] = [10, 20]  # steps
+label: str = "plain"  # a name
+fail: bool = False  # raise in the middle\
+"""
+
+RUN = """\
+import json, os, pathlib, time
+folder = pathlib.Path(os.environ["REPLICATION_RUN_DIR"]) if "REPLICATION_RUN_DIR" in os.environ else None
+run_id = os.environ.get("REPLICATION_RUN_ID")
+stored = folder / "records.json" if folder else None
+if stored and stored.exists() and json.loads(stored.read_text())["run_id"] == run_id:
+    value = json.loads(stored.read_text())["value"]
+else:
+    if "TOY_LOG" in os.environ:
+        with open(os.environ["TOY_LOG"], "a") as log:
+            log.write(f"{label} {peak} {seeds}\\n")
+    while label == "slow" and pathlib.Path(os.environ.get("TOY_GATE", "")).is_file():
+        time.sleep(0.05)
+    value = seeds * peak
+    if stored:
+        stored.with_suffix(".tmp").write_text(json.dumps({"run_id": run_id, "value": value}))
+        stored.with_suffix(".tmp").replace(stored)
+if fail:
+    raise ValueError("asked to fail")
+print(f"value {value:.3f}")\
+"""
+
+FINISH = """\
+from replication import evidence
+if folder:
+    verdict = dict(claim_id="double", verdict="reproduced", estimate=value, low=value, high=value, n=seeds,
+                   reason="", comparisons=[])
+    results = dict(schema=1, notebook="toy", paper="toy", profile=profile, run_id=run_id, parameters=dict(
+        profile=profile, seeds=seeds, peak=peak, budgets=budgets, label=label, fail=fail),
+        verdicts=[verdict], records={}, provenance={"device": "cpu"}, evidence_key=evidence.evidence_key("toy"))
+    (folder / "results.tmp").write_text(json.dumps(results))
+    (folder / "results.tmp").replace(folder / "results.json")
+print("finished")\
+"""
+
+# what the runner needs of `replication.evidence`, without a second of imports
+EVIDENCE = """
+import hashlib, pathlib
+VERDICTS = ("reproduced", "partly reproduced", "not reproduced", "inconclusive", "not attempted")
+HERE = pathlib.Path(__file__).parent.parent
+def evidence_key(paper):
+    return hashlib.sha256((HERE / paper / "claims.yaml").read_bytes()).hexdigest()
+def summary_sentence(verdicts):
+    words = [v["verdict"] for v in verdicts]
+    return ", ".join(f"{words.count(w)} {w}" for w in VERDICTS if w in words) + "."
+def verdict_markdown(results, notebooks):
+    return "| claim |"
+"""
+
+CLAIMS = """
+paper: toy
+title: A toy
+citation: Nobody (2024)
+claims:
+  - id: double
+    statement: The value is seeds times peak.
+    notebook: toy
+    source: {kind: derived, where: nowhere, verified: true}
+    quantity: value
+    comparison: value
+    paper_value: 1.5
+    tolerance: 0.1
+    tolerance_reason: a toy
+    scale: smoke
+    profiles: [smoke]
+    decision: the value is 1.5 within 0.1
+"""
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A project with the notebook `toy`, and ways to use it as a person would."""
+
+    root: Path
+
+    @property
+    def package(self) -> Path:
+        return self.root / "replication"
+
+    @property
+    def project(self) -> Project:
+        return Project(self.root, self.package, self.root / "runs")
+
+    @property
+    def store(self) -> RunStore:
+        return RunStore(self.project)
+
+    @property
+    def log(self) -> Path:
+        """Has one line for each time that the notebook computed."""
+        return self.root / "toy.log"
+
+    @property
+    def gate(self) -> Path:
+        """While this file is there, a run with `label: slow` does not come to its end."""
+        return self.root / "gate"
+
+    def computed(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("REPLICATION_")}
+        return kept | {
+            "PYTHONPATH": str(self.root),
+            "TOY_LOG": str(self.log),
+            "TOY_GATE": str(self.gate),
+            "COLUMNS": "200",
+            **more,
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "replication", *arguments]
+
+    def replicate(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line in a process of its own, in a folder that has nothing to do with the project."""
+        return subprocess.run(
+            self.command(*arguments), env=self.environment(**more), cwd="/", capture_output=True, text=True, timeout=200
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command line and go on."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment(),
+            cwd="/",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, happened: Callable[[], object]) -> None:
+        """Wait until something is so; give up after a minute."""
+        end = time.monotonic() + 60
+        while not happened():
+            assert time.monotonic() < end, "it did not happen within a minute"
+            time.sleep(0.05)
+
+    def processes(self) -> list[int]:
+        """Ids of the processes that work for a run of this project."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                ours = process.environ().get("REPLICATION_RUN_DIR", "").startswith(str(self.root))
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.pid)
+        return found
+
+    def values(self, store: Path | None = None) -> dict[str, float]:
+        """The estimate in each finished run, by run id."""
+        files = (store or self.project.store).glob("*/*/results.json")
+        return {path.parent.name: json.loads(path.read_text())["verdicts"][0]["estimate"] for path in files}
+
+    def add(self, name: str, cells: Sequence[Any], **about: Any) -> None:
+        write_notebook(self.root / "notebooks" / f"{name}.ipynb", cells, **about)
+
+    def profile(self, profile: str, notebook: str, text: str) -> None:
+        path = self.root / "notebooks" / "profiles" / profile / f"{notebook}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def write_notebook(path: Path, cells: Sequence[Any], **about: Any) -> None:
+    node = new_notebook(cells=list(cells))
+    node.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    node.metadata["replication"] = about
+    for number, cell in enumerate(node.cells):
+        cell["id"] = f"cell-{number}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(node, path)
+
+
+def toy_cells(parameters: str = PARAMETERS, run: str = RUN, finish: str = FINISH) -> list[Any]:
+    return [
+        new_markdown_cell("# A toy"),
+        new_markdown_cell("Not run yet.", metadata={"tags": ["verdict-summary"]}),
+        new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        new_code_cell("import sys", metadata={"tags": ["nbval-ignore-output"]}),
+        new_code_cell(run),
+        new_code_cell(finish),
+    ]
+
+
+def build(folder: Path, *, real_evidence: bool = False, files: Mapping[str, str] | None = None) -> Toy:
+    """Make a toy project whose package has the real runner, and the real evidence room or a light one."""
+    toy = Toy(folder / "project")
+    (toy.root / "notebooks").mkdir(parents=True)
+    (toy.root / "pyproject.toml").write_text("")
+    (toy.root / "README.md").write_text("# Toy\n\n<!-- verdicts:begin -->\n<!-- verdicts:end -->\n\nEnd.\n")
+    shutil.copytree(REAL / "runs", toy.package / "runs", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__init__.py", "__main__.py", "cli.py"):
+        shutil.copy(REAL / name, toy.package)
+    room = {
+        "toy/__init__.py": "",
+        "toy/experiment.py": "import yaml\n",
+        "toy/claims.yaml": CLAIMS,
+        "training/__init__.py": "",
+        "data/__init__.py": "",
+        "compat.py": "",
+    }
+    if real_evidence:
+        (toy.package / "evidence").symlink_to(REAL / "evidence")
+    else:
+        room["evidence/__init__.py"] = EVIDENCE
+    for name, text in {**room, **(files or {})}.items():
+        path = toy.package / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    toy.add("toy", toy_cells(), paper="toy")
+    toy.profile("smoke", "toy", "profile: smoke\nseeds: 3\n")
+    toy.profile("standard", "toy", "profile: standard\nseeds: 5\nbudgets: [10, 20, 40]\n")
+    return toy
