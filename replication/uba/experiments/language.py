@@ -1,0 +1,177 @@
+"""Language: UBA against the usual schedules on a byte-level transformer, AdamW (claims U4 and U5).
+
+The paper trains OLMo. A byte-level transformer of at most a few hundred thousand parameters on the text of the
+installed packages is a stand-in for it, and is called that wherever a number of it is shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from replication import data, evidence
+from replication.training import (
+    AdamW,
+    ByteTransformer,
+    Population,
+    data_order,
+    matrices_only,
+    resolve_device,
+    use_deterministic,
+)
+from replication.uba.experiments.protocol import Scores, Trial, compare
+
+NATS_PER_BIT = float(np.log(2))
+
+
+class Config(BaseModel):
+    """What the language notebook runs; every field is a parameter of the notebook."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str = Field("", description="folder or .jsonl(.gz) with text of your own; empty = the embedded corpus")
+    width: PositiveInt = 32
+    layers: PositiveInt = 1
+    heads: PositiveInt = 2
+    context: PositiveInt = Field(32, description="bytes of a training window")
+    batch_size: PositiveInt = Field(16, description="windows of a batch")
+    steps: PositiveInt = Field(100, description="steps of the full budget")
+    budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of the full number of steps")
+    held_out_bytes: PositiveInt = Field(8192, description="bytes of the validation and of the test split, each")
+    seeds: PositiveInt = Field(10, description="evaluation seeds")
+    tuning_seeds: PositiveInt = 1
+    phis: list[PositiveFloat] = Field([0.5, 2.0, 5.0], min_length=1)
+    phi: PositiveFloat = Field(0.5, description="the φ fixed beforehand")
+    peaks: list[PositiveFloat] = Field([0.003, 0.01, 0.03], min_length=1)
+    equal_trials: bool = False
+    clip_norm: PositiveFloat = 1.0
+    replicas: PositiveInt = Field(32, description="largest population trained at once")
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.phi not in self.phis:
+            raise ValueError(f"phi: {self.phi} must be one of phis {self.phis}")
+        if not all(0 < budget <= 1 for budget in self.budgets):
+            raise ValueError(f"budgets: must lie in (0, 1], came {self.budgets}")
+        if self.held_out_bytes < 2 * self.context:
+            raise ValueError(f"held_out_bytes: must hold two windows, came {self.held_out_bytes}")
+        return self
+
+
+@dataclass(frozen=True)
+class Text:
+    """The three splits as windows of ``context`` + 1 bytes, int64 (N, context + 1), on the device."""
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    checksum: str
+
+
+def load(config: Config) -> Text:
+    """Cut the corpus into windows and hold two random sets of documents' windows out of training.
+
+    Whole documents go to one split, so that no held-out window continues a training window.
+
+    Raises
+    ------
+    ValueError
+        If the text is too short for the three splits.
+    """
+    if not config.text:
+        corpus = data.text_corpus()
+    elif config.text.endswith((".jsonl", ".jsonl.gz")):
+        corpus = data.text_jsonl(config.text)
+    else:
+        corpus = data.text_folder(config.text)
+    size = config.context + 1
+    parts = [np.frombuffer(text.encode(), np.uint8) for text in corpus.documents["text"]]
+    order = np.random.default_rng(0).permutation(len(parts))
+    windows = [part[: len(part) // size * size].reshape(-1, size) for part in (parts[i] for i in order)]
+    cumulative = np.cumsum([window.size for window in windows])
+    first, second = np.searchsorted(cumulative, [config.held_out_bytes, 2 * config.held_out_bytes]) + 1
+    if second >= len(windows):
+        raise ValueError(
+            f"text: {int(cumulative[-1])} bytes are too few for two held-out splits of {config.held_out_bytes} bytes; "
+            "give more text or lower held_out_bytes"
+        )
+    device = resolve_device(config.device)
+    splits = (windows[second:], windows[:first], windows[first:second])
+    train, validation, test = (torch.from_numpy(np.concatenate(w).astype(np.int64)).to(device) for w in splits)
+    limit = -(-config.held_out_bytes // size)
+    return Text(train, validation[:limit], test[:limit], corpus.checksum)
+
+
+def train(config: Config, text: Text, trials: Sequence[Trial], steps: int) -> list[Scores]:
+    """Train trials as populations and return their validation and test losses in bits per byte."""
+    optimizer = AdamW(betas=(0.9, 0.95), weight_decay=0.1, decays=matrices_only)
+    device = text.train.device
+    scores: list[Scores] = []
+    for begin in range(0, len(trials), config.replicas):
+        chunk = trials[begin : begin + config.replicas]
+        seeds = sorted({trial.seed for trial in chunk})
+        order = data_order(seeds, len(text.train), config.batch_size, steps).to(device)
+        row = torch.tensor([seeds.index(trial.seed) for trial in chunk], device=device)
+        rates = torch.from_numpy(np.stack([trial.rates(steps) for trial in chunk], axis=1))
+        population = Population(
+            lambda: ByteTransformer(config.width, config.layers, config.heads, config.context),
+            [trial.seed for trial in chunk],
+            optimizer,
+            device,
+            clip_norm=config.clip_norm,
+        )
+
+        def batch(step: int, order: Tensor = order, row: Tensor = row) -> tuple[Tensor, Tensor]:
+            windows = text.train[order[step][row]]
+            return windows[..., :-1], windows[..., 1:]
+
+        population.fit(batch, rates, description=f"transformer, {steps} steps")
+        losses = [
+            population.evaluate(part[:, :-1], part[:, 1:], batch_size=128).loss / NATS_PER_BIT
+            for part in (text.validation, text.test)
+        ]
+        # a diverged run must never win a tuning round
+        scores += [Scores(v, t) for v, t in zip(*(loss.nan_to_num(torch.inf).tolist() for loss in losses), strict=True)]
+    return scores
+
+
+def run(config: Config) -> pd.DataFrame:
+    """Run the whole comparison.
+
+    Parameters
+    ----------
+    config : Config
+        Sizes, grids and seeds.
+
+    Returns
+    -------
+    DataFrame
+        Tidy records: ``test_bits_per_byte`` per budget, view, schedule and seed; ``phi_score``, ``best_phi_log2`` and
+        ``tuning_score`` as ``protocol.compare`` gives them.
+    """
+    use_deterministic()
+    text = load(config)
+    rows: list[dict[str, Any]] = []
+    for budget in config.budgets:
+        rows += compare(
+            lambda trials, steps: train(config, text, trials, steps),
+            steps=max(1, round(budget * config.steps)),
+            peaks=config.peaks,
+            phis=config.phis,
+            fixed_phi=config.phi,
+            seeds=range(config.seeds),
+            tuning_seeds=range(1000, 1000 + config.tuning_seeds),
+            equal_trials=config.equal_trials,
+            quantity="test_bits_per_byte",
+            labels={"model": "transformer", "optimizer": "adamw", "budget": budget, "budget_log2": math.log2(budget)},
+        )
+    return evidence.tidy(rows)

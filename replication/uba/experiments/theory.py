@@ -1,0 +1,444 @@
+"""Theory: what follows from the schedule's formula, exactly or on small convex problems (claims U1-U3, U5, U6, U9).
+
+Two families of problems have a condition number that can be set. The *noisy quadratic* is exact (no sampling).
+*Logistic regression* has orthogonal features scaled to the wanted condition number, soft labels of a known model (so
+the minimiser is known), full-batch gradients and added Gaussian noise; expectations are means over independent draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
+
+from replication import evidence
+from replication.training import seeded
+from replication.uba import theory
+from replication.uba.baselines import factors
+from replication.uba.schedule import UBALR, uba
+
+Float = NDArray[np.float64]
+Row = dict[str, Any]
+
+STABILITY = 1.95
+"""Largest peak that is tried, in units of 1/lambda_u: just below 2, where gradient descent diverges."""
+
+
+class Config(BaseModel):
+    """What the theory notebook runs; every field is a parameter of the notebook."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeds: PositiveInt = Field(3, description="networks trained with each scheduler for U1")
+    train_steps: PositiveInt = Field(60, description="optimiser steps of each")
+
+    minmax_kappas: list[float] = Field([2.0, 5.0, 10.0, 50.0, 200.0], min_length=1)
+    minmax_steps: list[PositiveInt] = Field([8, 32], min_length=1)
+    minmax_spacing: float = Field(1.01, gt=1, le=1.2, description="ratio of neighbours in the grid of phi / (2 kappa)")
+    order_kappa: float = Field(50.0, gt=1, description="condition number for the order of the steps")
+    order_steps: PositiveInt = 128
+    cap_kappas: list[float] = Field([10.0, 100.0, 1000.0], min_length=1)
+    cap_steps: PositiveInt = Field(24, description="steps of the min-max problem with a capped peak")
+
+    dimension: PositiveInt = Field(64, description="eigenvalues of the noisy quadratic, log-spaced")
+    kappas: list[float] = Field([3.0, 10.0, 100.0, 1000.0, 10000.0], min_length=2)
+    noises: list[PositiveFloat] = Field([0.001, 0.01, 0.1], min_length=1)
+    budgets: list[PositiveInt] = Field([100, 400, 1600], min_length=2)
+    phis: list[PositiveFloat] = Field(
+        [0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0],
+        min_length=3,
+    )
+    peaks: int = Field(37, ge=2, description="peaks tried for every phi, from 0.01 to 1.95, log-spaced")
+
+    logistic_draws: int = Field(32, ge=2, description="independent data sets and noise streams")
+    logistic_kappas: list[float] = Field([3.0, 10.0, 100.0, 1000.0], min_length=2)
+    logistic_noises: list[PositiveFloat] = Field([0.01, 0.1], min_length=1)
+    logistic_budgets: list[PositiveInt] = Field([64, 256, 1024], min_length=2)
+    logistic_phis: list[PositiveFloat] = Field([0.05, 0.25, 1.0, 2.0, 5.0, 20.0, 100.0], min_length=3)
+    logistic_peaks: int = Field(8, ge=2)
+
+    bound_budgets: list[PositiveInt] = Field([100, 500, 2000], min_length=1, description="last-iterate bound")
+    rate_budgets: list[PositiveInt] = Field([64, 256, 1024, 4096], min_length=2, description="stationarity bound")
+    rate_phis: list[PositiveFloat] = Field([0.05, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0], min_length=1)
+    rate_logistic_budgets: list[PositiveInt] = Field([64, 256, 1024], min_length=2)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("minmax_kappas", "cap_kappas", "kappas", "logistic_kappas"):
+            bad = [kappa for kappa in getattr(self, name) if not (math.isfinite(kappa) and kappa > 1)]
+            if bad:
+                raise ValueError(f"{name}: condition numbers must be above 1, came {bad[0]!r}")
+        for name in ("phis", "logistic_phis"):
+            if 2 not in getattr(self, name):
+                raise ValueError(f"{name}: must contain 2 (cosine), to which the losses are compared")
+        for name, values in self:
+            if isinstance(values, list) and len(set(values)) < len(values):
+                raise ValueError(f"{name}: a value stands twice")
+        return self
+
+
+def run(config: Config) -> pd.DataFrame:
+    """Run every part.
+
+    Parameters
+    ----------
+    config : Config
+        What to run.
+
+    Returns
+    -------
+    DataFrame
+        Tidy records. Quantities that decide claims: ``cosine_gap``, ``best_phi_over_2kappa``, ``chebyshev_gap``,
+        ``last_iterate_excess``, ``best_phi``, ``gradient_over_bound``, ``min_gradient``. Others serve the figures.
+    """
+    parts = (cosine, min_max, order, capped, last_iterate, best_phi, stationarity)
+    return evidence.tidy(row for part in parts for row in part(config))
+
+
+# --- U1: phi = 2 is cosine -------------------------------------------------------------------------------------------
+
+
+def cosine(config: Config) -> Iterator[Row]:
+    """Rates and trained weights of ``UBALR(phi=2)`` against three implementations of cosine annealing."""
+    for total, peak, low in ((1, 0.1, 0.0), (7, 0.3, 1e-3), (100, 0.1, 0.0), (1000, 1e-3, 1e-5), (4096, 3.0, 0.3)):
+        ours = _rates(partial(UBALR, total_iters=total, phi=2, eta_min=low), total, peak)
+        for reference, theirs in _references(total, peak, low).items():
+            gap = float(np.abs(ours - theirs).max()) / peak
+            yield {"quantity": "cosine_gap", "of": "rates", "reference": reference, "budget": total, "value": gap}
+    for seed in range(config.seeds):
+        builders = _schedulers(config.train_steps)
+        trained = {name: _train(build, config.train_steps, seed) for name, build in builders.items()}
+        for reference, weights in trained.items():
+            if reference != "UBALR":
+                gap = float((weights - trained["UBALR"]).abs().max())
+                yield {"quantity": "cosine_gap", "of": "weights", "reference": reference, "seed": seed, "value": gap}
+
+
+class _ClosedForm(CosineAnnealingLR):
+    """torch's cosine annealing by its own closed form instead of its recursion."""
+
+    def get_lr(self) -> list[float | Tensor]:
+        return self._get_closed_form_lr()
+
+
+def _schedulers(total: int) -> dict[str, Callable[[torch.optim.Optimizer], LRScheduler]]:
+    return {
+        "UBALR": lambda opt: UBALR(opt, total, 2),
+        "closed form": lambda opt: _ClosedForm(opt, total),
+        "LambdaLR": lambda opt: LambdaLR(opt, lambda t: (1 + math.cos(math.pi * t / total)) / 2),
+        "CosineAnnealingLR": lambda opt: CosineAnnealingLR(opt, total),
+    }
+
+
+def _references(total: int, peak: float, low: float) -> dict[str, Float]:
+    found = {
+        "closed form": _rates(lambda opt: _ClosedForm(opt, total, low), total, peak),
+        "CosineAnnealingLR": _rates(lambda opt: CosineAnnealingLR(opt, total, low), total, peak),
+    }
+    if low == 0:  # a factor on the learning rate has no floor of its own
+        found["LambdaLR"] = _rates(_schedulers(total)["LambdaLR"], total, peak)
+    return found
+
+
+def _rates(build: Callable[[torch.optim.Optimizer], LRScheduler], total: int, peak: float) -> Float:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
+    scheduler = build(optimizer)
+    optimizer.step()
+    rates = [optimizer.param_groups[0]["lr"]]
+    for _ in range(total):
+        scheduler.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    return np.array(rates)
+
+
+def _train(build: Callable[[torch.optim.Optimizer], LRScheduler], steps: int, seed: int) -> Tensor:
+    """Train a small network on random regression data in float64; return its weights."""
+    with seeded(seed):
+        model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1)).double()
+        x, y = torch.randn(steps, 32, 8, dtype=torch.float64), torch.randn(steps, 32, 1, dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = build(optimizer)
+    for inputs, targets in zip(x, y, strict=True):
+        optimizer.zero_grad()
+        torch.autograd.backward(nn.functional.mse_loss(model(inputs), targets))
+        optimizer.step()
+        scheduler.step()
+    return torch.cat([parameter.detach().ravel() for parameter in model.parameters()])
+
+
+# --- U2: the min-max problem -----------------------------------------------------------------------------------------
+
+
+def min_max(config: Config) -> Iterator[Row]:
+    """Worst-case contraction over phi / (2 kappa), with the ends of the theory and mid-point nodes."""
+    reach = round(math.log(2) / math.log(config.minmax_spacing))
+    ratios = config.minmax_spacing ** np.arange(-reach, reach + 1.0)
+    for kappa in config.minmax_kappas:
+        low = 1 / kappa
+        for steps in config.minmax_steps:
+            nodes = np.arange(steps) + 0.5
+            bound = theory.chebyshev_bound(low, 1.0, steps, log=True)
+            tables = uba(nodes, steps, 2 * kappa * ratios[:, None], peak=kappa, floor=1.0)
+            worst = theory.worst_case_contraction(tables, low, 1.0, log=True)
+            cell = {"kappa": kappa, "steps": steps}
+            yield {"quantity": "best_phi_over_2kappa", **cell, "value": float(ratios[worst.argmin()])}
+            exact = theory.worst_case_contraction(
+                uba(nodes, steps, 2 * kappa, peak=kappa, floor=1.0), low, 1.0, log=True
+            )
+            yield {"quantity": "chebyshev_gap", **cell, "value": float(abs(exact - bound))}
+            for ratio, value in zip(ratios, worst - bound, strict=True):
+                at = {**cell, "phi_over_2kappa": float(ratio)}
+                yield {"quantity": "excess_log_contraction", **at, "value": float(value)}
+
+
+def order(config: Config) -> Iterator[Row]:
+    """Error of gradient descent in double precision with the min-max steps, in two orders, on a dense matrix."""
+    kappa, steps = config.order_kappa, config.order_steps
+    rng = np.random.default_rng(0)
+    basis, _ = np.linalg.qr(rng.standard_normal((config.dimension, config.dimension)))
+    hessian = (basis * np.linspace(1 / kappa, 1, config.dimension)) @ basis.T
+    start = rng.standard_normal(config.dimension)
+    sizes = theory.chebyshev_steps(1 / kappa, 1.0, steps)
+    falling = np.arange(steps)
+    orders = {"decreasing": falling, "increasing": falling[::-1], "fractal": theory.lebedev_order(steps)}
+    for name, permutation in orders.items():
+        w = start / np.linalg.norm(start)
+        for t, size in enumerate(sizes[permutation], start=1):
+            w = w - size * (hessian @ w)
+            yield {"quantity": "error", "order": name, "kappa": kappa, "step": t, "value": float(np.linalg.norm(w))}
+
+
+def capped(config: Config) -> Iterator[Row]:
+    """phi that is best for the min-max problem when the peak is capped, as stability does in practice (floor tuned)."""
+    nodes = np.arange(config.cap_steps) + 0.5
+    phis = np.geomspace(1e-2, 1e4, 49)
+    floors = np.array([0.5, 0.75, 1.0, 1.5, STABILITY])
+    for kappa in config.cap_kappas:
+        for cap in np.geomspace(STABILITY, kappa, 7):
+            tables = uba(nodes, config.cap_steps, phis[:, None, None], peak=cap, floor=floors[:, None])
+            worst = theory.worst_case_contraction(tables, 1 / kappa, 1.0, log=True).min(axis=1)
+            yield {
+                "quantity": "best_phi_capped",
+                "kappa": kappa,
+                "steps": config.cap_steps,
+                "peak": float(cap),
+                "value": float(phis[worst.argmin()]),
+            }
+
+
+# --- U3: the last-iterate bound --------------------------------------------------------------------------------------
+
+
+def last_iterate(config: Config) -> Iterator[Row]:
+    """Convex last-iterate bound of UBA and of the other schedules, peak tuned."""
+    names = ("linear", "rex", "step", "constant")
+    phis = np.geomspace(0.05, 10, 54)
+    for budget in config.bound_budgets:
+        bounds = theory.last_iterate_bound(uba(np.arange(budget), budget, phis[:, None]))
+        for phi, value in zip(phis, bounds, strict=True):
+            cell = {"schedule": "uba", "phi": float(phi), "budget": budget}
+            yield {"quantity": "last_iterate_bound", **cell, "value": float(value)}
+        others = {name: float(theory.last_iterate_bound(factors(name, budget))) for name in names}
+        for name, value in others.items():
+            yield {"quantity": "last_iterate_bound", "schedule": name, "budget": budget, "value": value}
+        excess = float(bounds.min()) / others["linear"] - 1
+        yield {"quantity": "last_iterate_excess", "budget": budget, "value": excess}
+
+
+# --- U5, U6: the best phi on convex problems -------------------------------------------------------------------------
+
+
+def best_phi(config: Config) -> Iterator[Row]:
+    """Expected final loss for every phi at its best peak, relative to cosine at its own, and the best phi."""
+    grid = np.geomspace(0.01, STABILITY, config.peaks)
+    for budget in config.budgets:
+        tables = _tables(config.phis, budget)
+        for kappa in config.kappas:
+            losses = theory.quadratic_loss(tables, grid, _spectrum(kappa, config.dimension), config.noises)
+            for noise, table in zip(config.noises, np.moveaxis(losses, -1, 0), strict=True):
+                cell = {"problem": "quadratic", "kappa": kappa, "noise": noise, "budget": budget}
+                yield from _best(table, config.phis, grid, cell)
+    grid = np.geomspace(0.02, STABILITY, config.logistic_peaks)
+    for kappa in config.logistic_kappas:
+        problem = Logistic(kappa, config.logistic_draws)
+        for budget in config.logistic_budgets:
+            path = problem.sgd(_tables(config.logistic_phis, budget), grid / problem.curvature, config.logistic_noises)
+            for noise, table in zip(config.logistic_noises, np.moveaxis(path.loss, -1, 0), strict=True):
+                cell = {"problem": "logistic", "kappa": kappa, "noise": noise, "budget": budget}
+                yield from _best(table, config.logistic_phis, grid, cell)
+
+
+def _tables(phis: Sequence[float], budget: int) -> Float:
+    return np.asarray(uba(np.arange(budget), budget, np.asarray(phis)[:, None]))
+
+
+def _spectrum(kappa: float, dimension: int) -> Float:
+    return np.geomspace(1 / kappa, 1.0, dimension)
+
+
+def _best(losses: Float, phis: Sequence[float], peaks: Float, cell: Row) -> Iterator[Row]:
+    """Rows of one cell from final losses of shape (phi, peak)."""
+    tuned = np.where(np.isfinite(losses), losses, np.inf).min(axis=1)
+    best = int(tuned.argmin())
+    yield {"quantity": "best_phi", **cell, "value": float(phis[best])}
+    yield {"quantity": "best_peak", **cell, "value": float(peaks[losses[best].argmin()])}
+    for phi, loss in zip(phis, tuned / tuned[list(phis).index(2)], strict=True):
+        yield {"quantity": "loss_over_cosine", **cell, "phi": float(phi), "value": float(loss)}
+
+
+class Path(NamedTuple):
+    """What SGD on logistic regression does in expectation; axes (phi, peak, noise)."""
+
+    loss: Float
+    """Final loss above the minimum."""
+    gradient: Float
+    """Least expected squared norm of the gradient over the steps."""
+
+
+class Logistic:
+    """Logistic regression with a set condition number and a known minimiser.
+
+    The columns of X are orthogonal with squared lengths n lambda_i, lambda log-spaced in [1/kappa, 1], so that X'X/n
+    has condition number kappa. The labels are the probabilities of a model w*, hence w* is the minimiser.
+
+    Parameters
+    ----------
+    kappa : float
+        Condition number of X'X/n.
+    draws : int
+        Independent data sets, each with its own stream of gradient noise.
+    samples, dimension : int
+        Rows and columns of X.
+
+    Attributes
+    ----------
+    smoothness : float
+        L = lambda_max(X'X/n) / 4, the Lipschitz constant of the gradient.
+    curvature : float
+        Largest eigenvalue of the Hessian at the minimiser over the draws: the stability limit there is 2 / curvature.
+    gap : ndarray, shape (draws,)
+        Loss above the minimum at the start, w = 0.
+    """
+
+    def __init__(self, kappa: float, draws: int, samples: int = 32, dimension: int = 8) -> None:
+        rng = np.random.default_rng([int(kappa), draws])
+        self.scales = _spectrum(kappa, dimension)
+        basis, _ = np.linalg.qr(rng.standard_normal((draws, samples, dimension)))
+        self._x = basis * np.sqrt(samples * self.scales)
+        self._minimiser = rng.choice([-1.0, 1.0], (draws, 1, dimension))
+        self._labels = _sigmoid(self._minimiser @ self._x.mT)
+        weight = (self._labels * (1 - self._labels)).mT
+        hessian = self._x.mT @ (self._x * weight) / samples
+        self.smoothness = float(self.scales.max()) / 4
+        self.curvature = float(np.linalg.eigvalsh(hessian).max())
+        self._least = self._loss(self._minimiser)
+        self.gap = (self._loss(np.zeros((draws, 1, dimension))) - self._least)[:, 0]
+
+    def _loss(self, w: Float) -> Float:
+        z = w @ self._x.mT
+        return np.asarray(np.mean(np.logaddexp(0, z) - self._labels * z, axis=-1))
+
+    def sgd(self, tables: Float, peaks: Float, noises: Sequence[float], *, gradients: bool = False) -> Path:
+        """Run SGD from w = 0 with gradient noise of variance ``noise * lambda_i`` per coordinate.
+
+        All runs of a draw see the same noise, up to its level, so that schedules are compared on common random numbers.
+
+        Parameters
+        ----------
+        tables : ndarray, shape (S, T)
+            Schedules relative to their peak.
+        peaks : ndarray, shape (P,)
+            Peak learning rates.
+        noises : sequence of float, length N
+            Noise levels.
+        gradients : bool
+            Also follow the squared gradient norm, else NaN.
+
+        Returns
+        -------
+        Path
+            Means over the draws, shape (S, P, N).
+        """
+        draws, samples, dimension = self._x.shape
+        shape = (len(tables), len(peaks), len(noises))
+        level = np.broadcast_to(np.sqrt(np.asarray(noises)), shape).reshape(1, -1, 1)
+        rng = np.random.default_rng([draws, dimension])
+        w = np.zeros((draws, math.prod(shape), dimension))
+        least = np.full(math.prod(shape), np.inf if gradients else np.nan)
+        transposed = np.ascontiguousarray(self._x.mT)
+        for t in range(tables.shape[1] + 1):
+            residual = _sigmoid(w @ transposed) - self._labels
+            gradient = residual @ self._x / samples
+            if gradients:
+                np.minimum(least, np.mean(np.sum(gradient**2, axis=-1), axis=0), out=least)
+            if t < tables.shape[1]:
+                eta = np.broadcast_to((tables[:, t, None] * peaks)[..., None], shape).reshape(1, -1, 1)
+                draw = rng.standard_normal((draws, 1, dimension)) * np.sqrt(self.scales)
+                w -= eta * (gradient + level * draw)
+        loss = np.mean(self._loss(w) - self._least, axis=0)
+        return Path(loss.reshape(shape), least.reshape(shape))
+
+
+def _sigmoid(z: Float) -> Float:
+    # numpy's tanh is vectorised; scipy's expit takes three times as long, most of the whole experiment
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * z))
+
+
+# --- U9: convergence -------------------------------------------------------------------------------------------------
+
+
+def stationarity(config: Config) -> Iterator[Row]:
+    """Least expected squared gradient with a peak of 1/(L sqrt(T)), and its ratio to the bound."""
+    for budget in config.rate_budgets:
+        tables, worst = _tables(config.rate_phis, budget), np.zeros(len(config.rate_phis))
+        peak = 1 / math.sqrt(budget)
+        for kappa in config.kappas:
+            spectrum = _spectrum(kappa, config.dimension)
+            path = theory.quadratic_trajectory(tables, [peak], spectrum, config.noises)
+            least = path.gradient[..., :-1].min(axis=-1)[:, 0]
+            constants = {"smoothness": 1.0, "variance": np.array(config.noises) * spectrum.mean()}
+            gap = path.loss[0, 0, :, 0]
+            worst = np.maximum(worst, _ratio(config, budget, peak, least, **constants, gap=gap))
+            yield from _gradients("quadratic", config.rate_phis, kappa, config.noises, budget, least)
+        yield from _ratios("quadratic", config.rate_phis, budget, worst)
+    for budget in config.rate_logistic_budgets:
+        tables, worst = _tables(config.rate_phis, budget), np.zeros(len(config.rate_phis))
+        for kappa in config.logistic_kappas:
+            problem = Logistic(kappa, config.logistic_draws)
+            peak = 1 / (problem.smoothness * math.sqrt(budget))
+            least = problem.sgd(tables, np.array([peak]), config.logistic_noises, gradients=True).gradient[:, 0]
+            variance = np.array(config.logistic_noises) * problem.scales.sum()
+            constants = {"smoothness": problem.smoothness, "variance": variance, "gap": problem.gap.mean()}
+            worst = np.maximum(worst, _ratio(config, budget, peak, least, **constants))
+            yield from _gradients("logistic", config.rate_phis, kappa, config.logistic_noises, budget, least)
+        yield from _ratios("logistic", config.rate_phis, budget, worst)
+
+
+def _ratio(config: Config, budget: int, peak: float, least: Float, **constants: Any) -> Float:
+    """Largest ratio of the least gradient to the bound over the noise levels, shape (phi,)."""
+    bound = theory.stationarity_bound(np.array(config.rate_phis)[:, None], budget, peak, **constants)
+    return np.asarray((least / bound).max(axis=1))
+
+
+def _gradients(
+    problem: str, phis: Sequence[float], kappa: float, noises: Sequence[float], budget: int, least: Float
+) -> Iterator[Row]:
+    for phi, row in zip(phis, least, strict=True):
+        for noise, value in zip(noises, row, strict=True):
+            cell = {"problem": problem, "phi": phi, "kappa": kappa, "noise": noise, "budget": budget}
+            yield {"quantity": "min_gradient", **cell, "value": float(value)}
+
+
+def _ratios(problem: str, phis: Sequence[float], budget: int, worst: Float) -> Iterator[Row]:
+    for phi, value in zip(phis, worst, strict=True):
+        cell = {"problem": problem, "phi": phi, "budget": budget}
+        yield {"quantity": "gradient_over_bound", **cell, "value": float(value)}

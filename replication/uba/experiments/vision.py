@@ -1,0 +1,241 @@
+"""Vision: UBA against the usual schedules on images (claims U3, U5, U7, U8, U10)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from replication import data, evidence
+from replication.training import (
+    MLP,
+    SGD,
+    AdamW,
+    Optimizer,
+    Population,
+    ResNet8,
+    data_order,
+    matrices_only,
+    resolve_device,
+    use_deterministic,
+)
+from replication.training.population import cross_entropy
+from replication.uba.experiments.protocol import Scores, Trial, compare
+from replication.uba.schedule import UBALR
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": SGD(momentum=0.9, weight_decay=5e-4, decays=matrices_only),
+    "adamw": AdamW(weight_decay=0.1, decays=matrices_only),
+}
+
+
+class Config(BaseModel):
+    """What the vision notebook runs; every field is a parameter of the notebook."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: Literal["digits", "cifar10"] = "digits"
+    limit: int = Field(0, ge=0, description="first images of each split of CIFAR-10 to use; 0 = all")
+    validation: PositiveInt = Field(300, description="images held out of training to tune on")
+    label_noise: float = Field(0.2, ge=0, lt=1, description="share of training labels drawn uniformly at random")
+    models: list[Literal["mlp", "resnet8"]] = Field(["mlp", "resnet8"], min_length=1)
+    budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of the full number of steps")
+    phis: list[PositiveFloat] = Field([0.25, 0.5, 1.0, 2.0, 5.0, 10.0], min_length=1)
+    phi_sgd: PositiveFloat = Field(5.0, description="the φ fixed beforehand for SGD")
+    phi_adamw: PositiveFloat = Field(0.5, description="the φ fixed beforehand for AdamW")
+    mlp_optimizers: list[Literal["sgd", "adamw"]] = Field(["sgd", "adamw"], min_length=1)
+    mlp_seeds: PositiveInt = Field(30, description="evaluation seeds")
+    mlp_hidden: list[PositiveInt] = [64]
+    mlp_batch_size: PositiveInt = 32
+    mlp_steps: PositiveInt = Field(240, description="steps of the full budget")
+    mlp_tuning_seeds: PositiveInt = 2
+    mlp_equal_trials: bool = True
+    mlp_peaks_sgd: list[PositiveFloat] = Field([0.0125, 0.025, 0.05, 0.1, 0.2, 0.4], min_length=1)
+    mlp_peaks_adamw: list[PositiveFloat] = Field([0.001, 0.002, 0.004, 0.008, 0.016, 0.032], min_length=1)
+    resnet8_optimizers: list[Literal["sgd", "adamw"]] = Field(["sgd"], min_length=1)
+    resnet8_seeds: PositiveInt = Field(10, description="evaluation seeds")
+    resnet8_width: PositiveInt = 4
+    resnet8_batch_size: PositiveInt = 16
+    resnet8_steps: PositiveInt = Field(200, description="steps of the full budget")
+    resnet8_tuning_seeds: PositiveInt = 2
+    resnet8_equal_trials: bool = False
+    resnet8_peaks_sgd: list[PositiveFloat] = Field([0.0125, 0.04, 0.125], min_length=1)
+    resnet8_peaks_adamw: list[PositiveFloat] = Field([0.0015, 0.005, 0.015], min_length=1)
+    mlp_replicas: PositiveInt = Field(256, description="largest population trained at once")
+    resnet8_replicas: PositiveInt = Field(64, description="largest population trained at once")
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _fixed_phi_in_grid(self) -> Config:
+        for name in ("phi_sgd", "phi_adamw"):
+            if getattr(self, name) not in self.phis:
+                raise ValueError(f"{name}: {getattr(self, name)} must be one of phis {self.phis}")
+        if not all(0 < budget <= 1 for budget in self.budgets):
+            raise ValueError(f"budgets: must lie in (0, 1], came {self.budgets}")
+        return self
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of the three splits, on the device."""
+
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    name: str
+    checksum: str
+
+
+def load(config: Config) -> Split:
+    """Load the images, split them and put noise on the training labels.
+
+    Images are float32 (N, C, H, W), standardised per channel by the training split; labels int64 (N,). The split and
+    the noise are the same for every seed: seeds change weights and data order only.
+
+    Raises
+    ------
+    DataNotFound
+        If CIFAR-10 is asked for and is not on this machine.
+    """
+    rng = np.random.default_rng(0)
+    if config.dataset == "digits":
+        digits = data.digits()
+        order = rng.permutation(len(digits.labels))
+        images, labels, name, checksum = digits.images[order], digits.labels[order], digits.name, digits.checksum
+        held_out = 497
+    else:
+        train, test = data.cifar10(limit=config.limit or None)
+        order = rng.permutation(len(train.labels))
+        images = np.concatenate([train.images[order], test.images]).astype(np.float32) / 255
+        labels = np.concatenate([train.labels[order], test.labels])
+        name, checksum, held_out = train.name, train.checksum, len(test.labels)
+    n = len(labels) - held_out
+    if config.validation >= n:
+        raise ValueError(f"validation: {config.validation} images asked for, but only {n} are not in the test split")
+    cut = n - config.validation
+    noisy = labels.copy()
+    flip = rng.random(len(labels)) < config.label_noise
+    flip[cut:] = False
+    noisy[flip] = rng.integers(0, labels.max() + 1, size=int(flip.sum()))
+    mean = images[:cut].mean(axis=(0, 2, 3), keepdims=True)
+    std = images[:cut].std(axis=(0, 2, 3), keepdims=True)
+    device = resolve_device(config.device)
+    x = torch.from_numpy((images - mean) / std).to(device)
+    y = torch.from_numpy(noisy).to(device)
+    return Split((x[:cut], y[:cut]), (x[cut:n], y[cut:n]), (x[n:], y[n:]), name, checksum)
+
+
+def _builder(config: Config, model: str, split: Split) -> Callable[[], nn.Module]:
+    _, channels, height, width = split.train[0].shape
+    if model == "mlp":
+        sizes = [channels * height * width, *config.mlp_hidden, 10]
+        return lambda: MLP(sizes)
+    return lambda: ResNet8(channels, 10, width=config.resnet8_width)
+
+
+def train(
+    config: Config, split: Split, model: str, optimizer: str, trials: Sequence[Trial], steps: int
+) -> list[Scores]:
+    """Train trials as populations and return their validation and test errors in percent."""
+    x, y = split.train
+    build, batch_size, replicas = (
+        _builder(config, model, split),
+        getattr(config, f"{model}_batch_size"),
+        getattr(config, f"{model}_replicas"),
+    )
+    scores: list[Scores] = []
+    for begin in range(0, len(trials), replicas):
+        chunk = trials[begin : begin + replicas]
+        seeds = sorted({trial.seed for trial in chunk})
+        order = data_order(seeds, len(x), batch_size, steps).to(x.device)
+        row = torch.tensor([seeds.index(trial.seed) for trial in chunk], device=x.device)
+        rates = torch.from_numpy(np.stack([trial.rates(steps) for trial in chunk], axis=1))
+        population = Population(build, [trial.seed for trial in chunk], OPTIMIZERS[optimizer], x.device)
+
+        def batch(step: int, order: Tensor = order, row: Tensor = row) -> tuple[Tensor, Tensor]:
+            index = order[step][row]
+            return x[index], y[index]
+
+        population.fit(batch, rates, description=f"{model}, {optimizer}, {steps} steps")
+        errors = [100 * population.evaluate(*part).error for part in (split.validation, split.test)]
+        scores += [Scores(v, t) for v, t in zip(*(e.tolist() for e in errors), strict=True)]
+    return scores
+
+
+def run(config: Config) -> pd.DataFrame:
+    """Run the whole comparison.
+
+    Parameters
+    ----------
+    config : Config
+        Sizes, grids and seeds.
+
+    Returns
+    -------
+    DataFrame
+        Tidy records: ``test_error`` (percent) per model, optimizer, budget, view, schedule and seed; ``phi_score``,
+        ``best_phi_log2`` and ``tuning_score`` as ``protocol.compare`` gives them; ``overhead_percent`` (claim U10).
+    """
+    use_deterministic()
+    split = load(config)
+    rows: list[dict[str, Any]] = []
+    for model in config.models:
+        settings = {key: getattr(config, f"{model}_{key}") for key in ("steps", "tuning_seeds", "equal_trials")}
+        for optimizer in getattr(config, f"{model}_optimizers"):
+            for budget in config.budgets:
+                rows += compare(
+                    lambda trials, steps, m=model, o=optimizer: train(config, split, m, o, trials, steps),  # type: ignore[misc]
+                    steps=max(1, round(budget * settings["steps"])),
+                    peaks=getattr(config, f"{model}_peaks_{optimizer}"),
+                    phis=config.phis,
+                    fixed_phi=getattr(config, f"phi_{optimizer}"),
+                    seeds=range(getattr(config, f"{model}_seeds")),
+                    tuning_seeds=range(1000, 1000 + settings["tuning_seeds"]),
+                    equal_trials=settings["equal_trials"],
+                    quantity="test_error",
+                    labels={"dataset": split.name, "model": model, "optimizer": optimizer, "budget": budget}
+                    | {"budget_log2": math.log2(budget)},
+                )
+    rows += overhead(config, split)
+    return evidence.tidy(rows)
+
+
+def overhead(config: Config, split: Split, *, repeats: int = 20, steps: int = 50) -> list[dict[str, Any]]:
+    """Measure what a UBA step costs more than a cosine step, in percent of one training step (claim U10).
+
+    The training step is the first model's, alone, through ``torch.optim``. Blocks alternate, so that a drift of the
+    machine's speed hits both schedulers alike.
+    """
+    build = _builder(config, config.models[0], split)
+    x, y = (part[: getattr(config, f"{config.models[0]}_batch_size")] for part in split.train)
+    model = build().to(x.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    total = 2 * repeats * steps
+    uba = UBALR(optimizer, total, phi=5.0)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+
+    def training_step() -> None:
+        optimizer.zero_grad()
+        torch.autograd.backward(cross_entropy(model(x), y))
+        optimizer.step()
+
+    def seconds(step: Callable[[], None]) -> float:
+        begin = time.perf_counter()
+        for _ in range(steps):
+            step()
+        return (time.perf_counter() - begin) / steps
+
+    rows = []
+    for repeat in range(repeats):
+        train_time, uba_time, cosine_time = seconds(training_step), seconds(uba.step), seconds(cosine.step)
+        value = 100 * (uba_time - cosine_time) / train_time
+        rows.append({"quantity": "overhead_percent", "seed": repeat, "value": value})
+    return rows
