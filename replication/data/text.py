@@ -89,7 +89,7 @@ def text_corpus() -> Corpus:
     """Text of fourteen domains, the same on every machine, from packages that are installed with the project.
 
     Source code, docstrings, tests, type stubs, scripts, style sheets, templates, LaTeX, JSON schemas, tables, package
-    manifests, licences, descriptions in English, and messages in some seventy languages: about 2,900 documents of 200
+    manifests, licences, descriptions in English, and messages in some seventy languages: about 2,800 documents of 200
     to 4,000 bytes, 8 MB. See `replication.data.wheels` for the rules. Built in seconds, then read from the cache.
 
     Raises

@@ -156,11 +156,13 @@ class ByteTransformer(nn.Module):
         self.positions = nn.Embedding(context, width)
         self.layers = nn.Sequential(*[_Layer(width, heads, context) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
-        # GPT-2's initialisation: normal 0.02, the projections into the residual stream scaled by 1/sqrt(2 · layers)
+        # GPT-2's initialisation: normal 0.02 at width 768, here scaled to the width so that the logits start at the
+        # same scale; the projections into the residual stream are smaller by sqrt(2 · layers)
+        std = 0.02 * math.sqrt(768 / width)
         for name, p in self.named_parameters():
             if p.ndim >= 2:
                 residual = name.endswith(("attention.out.weight", "mlp.2.weight"))
-                nn.init.normal_(p, std=0.02 / math.sqrt(2 * layers) if residual else 0.02)
+                nn.init.normal_(p, std=std / math.sqrt(2 * layers) if residual else std)
             elif name.endswith("bias"):
                 nn.init.zeros_(p)
 

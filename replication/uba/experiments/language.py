@@ -164,7 +164,7 @@ def run(config: Config) -> pd.DataFrame:
     for budget in config.budgets:
         rows += compare(
             lambda trials, steps: train(config, text, trials, steps),
-            steps=max(1, round(budget * config.steps)),
+            steps=max(2, round(budget * config.steps)),
             peaks=config.peaks,
             phis=config.phis,
             fixed_phi=config.phi,

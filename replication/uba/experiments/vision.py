@@ -193,7 +193,7 @@ def run(config: Config) -> pd.DataFrame:
             for budget in config.budgets:
                 rows += compare(
                     lambda trials, steps, m=model, o=optimizer: train(config, split, m, o, trials, steps),  # type: ignore[misc]
-                    steps=max(1, round(budget * settings["steps"])),
+                    steps=max(2, round(budget * settings["steps"])),
                     peaks=getattr(config, f"{model}_peaks_{optimizer}"),
                     phis=config.phis,
                     fixed_phi=getattr(config, f"phi_{optimizer}"),
