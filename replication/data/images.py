@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pooch
 from filelock import FileLock
 from PIL import Image
 
@@ -170,6 +169,8 @@ def download_cifar10(folder: str | Path | None = None) -> Path:
     target = Path(folder).expanduser() if folder is not None else data_folder() or cache_folder()
     wanted = CIFAR10_SHA256[CIFAR10_ARCHIVE]
     try:
+        import pooch  # imported here: it brings a progress bar that warns on stderr inside a notebook
+
         return Path(pooch.retrieve(CIFAR10_URL, f"sha256:{wanted}", CIFAR10_ARCHIVE, target))
     except OSError as error:  # requests' exceptions are OSErrors
         raise DataNotFound(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pooch
+import platformdirs
 
 __all__ = ["ChecksumMismatch", "DataNotFound", "cache_folder", "data_folder", "file_sha256", "replacing"]
 
@@ -24,7 +24,7 @@ class ChecksumMismatch(ValueError):
 
 def cache_folder() -> Path:
     """Folder for what can be made again: `$REPLICATION_CACHE`, else the user's cache folder for this package."""
-    return Path(os.environ.get("REPLICATION_CACHE") or pooch.os_cache("replication")).expanduser()
+    return Path(os.environ.get("REPLICATION_CACHE") or platformdirs.user_cache_path("replication")).expanduser()
 
 
 def data_folder() -> Path | None:
