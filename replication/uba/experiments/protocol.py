@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,15 +51,10 @@ class Trial(NamedTuple):
         return self.peak * factors(self.schedule, steps, **options)
 
 
-class Scores(NamedTuple):
-    """What a training run is judged by; lower is better."""
+Split = Literal["validation", "test"]
 
-    validation: float
-    test: float
-
-
-Train = Callable[[Sequence[Trial], int], Sequence[Scores]]
-"""Trains all trials for a number of steps and scores them, in order."""
+Train = Callable[[Sequence[Trial], int, Split], Sequence[float]]
+"""Trains all trials for a number of steps and scores them on a split, in order; lower is better."""
 
 
 def compare(
@@ -72,6 +67,7 @@ def compare(
     seeds: Sequence[int],
     tuning_seeds: Sequence[int],
     equal_trials: bool,
+    mean_rate_control: bool,
     quantity: str,
     labels: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
@@ -93,6 +89,8 @@ def compare(
         Seeds of the evaluation and of the tuning runs; disjoint.
     equal_trials : bool
         Whether to tune every baseline over K · P peaks too.
+    mean_rate_control : bool
+        Whether to train UBA at cosine's peak and at cosine's mean rate too.
     quantity : str
         Name of the test score in the records.
     labels : mapping
@@ -114,7 +112,7 @@ def compare(
     grid = [Setting("uba", phi, peak) for phi in phis for peak in peaks]
     grid += [Setting(name, None, peak) for name in others for peak in fine]
     runs = [Trial(*setting, seed) for setting in grid for seed in tuning_seeds]
-    scores = np.array([s.validation for s in train(runs, steps)]).reshape(len(grid), len(tuning_seeds))
+    scores = np.reshape(train(runs, steps, "validation"), (len(grid), len(tuning_seeds)))
     tuned = dict(zip(grid, scores.mean(axis=1).tolist(), strict=True))
 
     def best(schedule: str, allowed: Sequence[float], phis: Sequence[float | None] = (None,)) -> Setting:
@@ -124,17 +122,19 @@ def compare(
     by_phi = {phi: best("uba", peaks, [phi]) for phi in phis}
     entries: list[tuple[str, str, Setting]] = [
         ("fixed", "uba-fixed", fixed),
-        ("fixed", "uba-shared-peak", Setting("uba", fixed_phi, cosine)),
-        ("fixed", "uba-mean-matched", Setting("uba", fixed_phi, cosine * (1 + math.sqrt(fixed_phi / 2)) / 2)),
         *(("fixed", name, best(name, peaks)) for name in others),
         *(("phi", "uba", setting) for setting in by_phi.values()),
     ]
+    if mean_rate_control:
+        matched = cosine * (1 + math.sqrt(fixed_phi / 2)) / 2
+        entries.append(("fixed", "uba-shared-peak", Setting("uba", fixed_phi, cosine)))
+        entries.append(("fixed", "uba-mean-matched", Setting("uba", fixed_phi, matched)))
     if equal_trials:
         entries.append(("equal trials", "uba-best", best("uba", peaks, phis)))
         entries += [("equal trials", name, best(name, fine)) for name in others]
     distinct = list(dict.fromkeys(setting for _, _, setting in entries))
     runs = [Trial(*setting, seed) for setting in distinct for seed in seeds]
-    tests = np.array([s.test for s in train(runs, steps)]).reshape(len(distinct), len(seeds))
+    tests = np.reshape(train(runs, steps, "test"), (len(distinct), len(seeds)))
     test = dict(zip(distinct, tests, strict=True))
 
     rows: list[dict[str, Any]] = [

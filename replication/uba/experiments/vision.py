@@ -28,7 +28,8 @@ from replication.training import (
     use_deterministic,
 )
 from replication.training.population import cross_entropy
-from replication.uba.experiments.protocol import Scores, Trial, compare
+from replication.uba.experiments import protocol
+from replication.uba.experiments.protocol import Trial, compare
 from replication.uba.schedule import UBALR
 
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -52,7 +53,7 @@ class Config(BaseModel):
     phi_sgd: PositiveFloat = Field(5.0, description="the φ fixed beforehand for SGD")
     phi_adamw: PositiveFloat = Field(0.5, description="the φ fixed beforehand for AdamW")
     mlp_optimizers: list[Literal["sgd", "adamw"]] = Field(["sgd", "adamw"], min_length=1)
-    mlp_seeds: PositiveInt = Field(30, description="evaluation seeds")
+    mlp_seeds: PositiveInt = Field(25, description="evaluation seeds")
     mlp_hidden: list[PositiveInt] = [64]
     mlp_batch_size: PositiveInt = 32
     mlp_steps: PositiveInt = Field(240, description="steps of the full budget")
@@ -64,7 +65,7 @@ class Config(BaseModel):
     resnet8_seeds: PositiveInt = Field(10, description="evaluation seeds")
     resnet8_width: PositiveInt = 4
     resnet8_batch_size: PositiveInt = 16
-    resnet8_steps: PositiveInt = Field(200, description="steps of the full budget")
+    resnet8_steps: PositiveInt = Field(180, description="steps of the full budget")
     resnet8_tuning_seeds: PositiveInt = 2
     resnet8_equal_trials: bool = False
     resnet8_peaks_sgd: list[PositiveFloat] = Field([0.0125, 0.04, 0.125], min_length=1)
@@ -84,7 +85,7 @@ class Config(BaseModel):
 
 
 @dataclass(frozen=True)
-class Split:
+class Images:
     """Images and labels of the three splits, on the device."""
 
     train: tuple[Tensor, Tensor]
@@ -94,7 +95,7 @@ class Split:
     checksum: str
 
 
-def load(config: Config) -> Split:
+def load(config: Config) -> Images:
     """Load the images, split them and put noise on the training labels.
 
     Images are float32 (N, C, H, W), standardised per channel by the training split; labels int64 (N,). The split and
@@ -114,7 +115,7 @@ def load(config: Config) -> Split:
     else:
         train, test = data.cifar10(limit=config.limit or None)
         order = rng.permutation(len(train.labels))
-        images = np.concatenate([train.images[order], test.images]).astype(np.float32) / 255
+        images = np.concatenate([train.images[order], test.images]).astype(np.float32) / np.float32(255)
         labels = np.concatenate([train.labels[order], test.labels])
         name, checksum, held_out = train.name, train.checksum, len(test.labels)
     n = len(labels) - held_out
@@ -130,11 +131,11 @@ def load(config: Config) -> Split:
     device = resolve_device(config.device)
     x = torch.from_numpy((images - mean) / std).to(device)
     y = torch.from_numpy(noisy).to(device)
-    return Split((x[:cut], y[:cut]), (x[cut:n], y[cut:n]), (x[n:], y[n:]), name, checksum)
+    return Images((x[:cut], y[:cut]), (x[cut:n], y[cut:n]), (x[n:], y[n:]), name, checksum)
 
 
-def _builder(config: Config, model: str, split: Split) -> Callable[[], nn.Module]:
-    _, channels, height, width = split.train[0].shape
+def _builder(config: Config, model: str, images: Images) -> Callable[[], nn.Module]:
+    _, channels, height, width = images.train[0].shape
     if model == "mlp":
         sizes = [channels * height * width, *config.mlp_hidden, 10]
         return lambda: MLP(sizes)
@@ -142,16 +143,22 @@ def _builder(config: Config, model: str, split: Split) -> Callable[[], nn.Module
 
 
 def train(
-    config: Config, split: Split, model: str, optimizer: str, trials: Sequence[Trial], steps: int
-) -> list[Scores]:
-    """Train trials as populations and return their validation and test errors in percent."""
-    x, y = split.train
+    config: Config,
+    images: Images,
+    model: str,
+    optimizer: str,
+    trials: Sequence[Trial],
+    steps: int,
+    split: protocol.Split,
+) -> list[float]:
+    """Train trials as populations and return their errors on one split, in percent."""
+    x, y = images.train
     build, batch_size, replicas = (
-        _builder(config, model, split),
+        _builder(config, model, images),
         getattr(config, f"{model}_batch_size"),
         getattr(config, f"{model}_replicas"),
     )
-    scores: list[Scores] = []
+    errors: list[float] = []
     for begin in range(0, len(trials), replicas):
         chunk = trials[begin : begin + replicas]
         seeds = sorted({trial.seed for trial in chunk})
@@ -165,9 +172,8 @@ def train(
             return x[index], y[index]
 
         population.fit(batch, rates, description=f"{model}, {optimizer}, {steps} steps")
-        errors = [100 * population.evaluate(*part).error for part in (split.validation, split.test)]
-        scores += [Scores(v, t) for v, t in zip(*(e.tolist() for e in errors), strict=True)]
-    return scores
+        errors += (100 * population.evaluate(*getattr(images, split)).error).tolist()
+    return errors
 
 
 def run(config: Config) -> pd.DataFrame:
@@ -185,14 +191,16 @@ def run(config: Config) -> pd.DataFrame:
         ``best_phi_log2`` and ``tuning_score`` as ``protocol.compare`` gives them; ``overhead_percent`` (claim U10).
     """
     use_deterministic()
-    split = load(config)
+    images = load(config)
     rows: list[dict[str, Any]] = []
     for model in config.models:
         settings = {key: getattr(config, f"{model}_{key}") for key in ("steps", "tuning_seeds", "equal_trials")}
         for optimizer in getattr(config, f"{model}_optimizers"):
             for budget in config.budgets:
                 rows += compare(
-                    lambda trials, steps, m=model, o=optimizer: train(config, split, m, o, trials, steps),  # type: ignore[misc]
+                    lambda trials, steps, split, m=model, o=optimizer: train(
+                        config, images, m, o, trials, steps, split
+                    ),  # type: ignore[misc]
                     steps=max(2, round(budget * settings["steps"])),
                     peaks=getattr(config, f"{model}_peaks_{optimizer}"),
                     phis=config.phis,
@@ -200,22 +208,23 @@ def run(config: Config) -> pd.DataFrame:
                     seeds=range(getattr(config, f"{model}_seeds")),
                     tuning_seeds=range(1000, 1000 + settings["tuning_seeds"]),
                     equal_trials=settings["equal_trials"],
+                    mean_rate_control=True,
                     quantity="test_error",
-                    labels={"dataset": split.name, "model": model, "optimizer": optimizer, "budget": budget}
+                    labels={"dataset": images.name, "model": model, "optimizer": optimizer, "budget": budget}
                     | {"budget_log2": math.log2(budget)},
                 )
-    rows += overhead(config, split)
+    rows += overhead(config, images)
     return evidence.tidy(rows)
 
 
-def overhead(config: Config, split: Split, *, repeats: int = 20, steps: int = 50) -> list[dict[str, Any]]:
+def overhead(config: Config, images: Images, *, repeats: int = 20, steps: int = 50) -> list[dict[str, Any]]:
     """Measure what a UBA step costs more than a cosine step, in percent of one training step (claim U10).
 
     The training step is the first model's, alone, through ``torch.optim``. Blocks alternate, so that a drift of the
     machine's speed hits both schedulers alike.
     """
-    build = _builder(config, config.models[0], split)
-    x, y = (part[: getattr(config, f"{config.models[0]}_batch_size")] for part in split.train)
+    build = _builder(config, config.models[0], images)
+    x, y = (part[: getattr(config, f"{config.models[0]}_batch_size")] for part in images.train)
     model = build().to(x.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     total = 2 * repeats * steps
