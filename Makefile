@@ -11,9 +11,9 @@ GRID    ?=
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-# Without a GPU, torch's CPU build is ten times smaller than the build with CUDA. TORCH=default takes what pip takes.
-TORCH     ?= $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && echo cpu || echo default)
-CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# e.g. PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for torch's CPU build, a tenth of the default
+# build's size on Linux
+PIP_ARGS ?=
 # the environment is made again when what decides it changes
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d ' ' -f 1)
 
@@ -30,10 +30,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "$$($(BIN)/python --version) is too old; remove $(VENV) and: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@[ "$(TORCH)" != cpu ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	    --index-url $(CPU_INDEX) $$(grep -E '^torch(vision)?==' requirements.lock) || \
-	    echo "torch's CPU build cannot be had from $(CPU_INDEX); taking the default build."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.installed-* && touch $@
 

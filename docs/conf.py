@@ -26,7 +26,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "generated/api/modules.rst"]
 html_theme = "furo"
 html_title = "Replications on a training budget"
 

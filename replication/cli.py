@@ -12,7 +12,7 @@ import click
 import yaml
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from replication import __version__
 from replication.runs import batch as batches
@@ -268,8 +268,7 @@ def report_(name: str | None, profile: str | None, out: Path | None, readme: boo
         runs = [run for run in store.runs() if run.profile == profile and store.results(run) is not None]
         title = f"Finished runs at the {profile} profile"
     else:
-        made = batches.Batch.remembered(store, name)
-        runs, name = made.runs, made.name
+        name, runs = batches.Batch.executed(store, name)
         title = f"Batch {name}"
     stem = out.expanduser().absolute() if out else store.root / "reports" / (profile or f"batch-{name}")
     for path in report.write(store, title, runs, stem):
@@ -303,7 +302,7 @@ def list_() -> None:
     for name in store.project.notebooks():
         table.add_row(name, ", ".join(store.project.profiles(name)))
     console.print(table)
-    table = Table("run", "profile", "state", "verdicts", title="Runs", title_justify="left")
+    table = Table(Column("run", no_wrap=True), "profile", "state", "verdicts", title="Runs", title_justify="left")
     for run in store.runs():
         results = store.results(run)
         table.add_row(run.name, run.profile, store.state(run), sentence(results) if results else "")

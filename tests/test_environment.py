@@ -130,4 +130,5 @@ def test_environment_installs_the_lock_and_the_package_by_pip() -> None:
 def test_environment_names_an_admitted_python() -> None:
     admitted = SpecifierSet(pyproject()["project"]["requires-python"])
     # environment.yml asks for the newest patch release of its Python
-    assert Version(f"{PYTHON}.99") in admitted, f"requires-python {admitted} refuses {PYTHON}, which the lock is made for"
+    newest = Version(f"{PYTHON}.99")
+    assert newest in admitted, f"requires-python {admitted} refuses {PYTHON}, which the lock is made for"

@@ -135,7 +135,8 @@ def rounded(
         exponent = _exponent(estimate)
         if not resolution:
             return _number(estimate, 3 - exponent, exponent)
-        return _number(estimate, min(1 - _exponent(resolution), 5 - exponent), exponent)
+        matters = _exponent(resolution)
+        return _number(estimate, min(1 - matters, 5 - exponent), max(exponent, matters))
     places = 1 - _exponent((high - low) / 2)
     exponent = max(_exponent(number) for number in (estimate, low, high) if number != 0)
     return "{} [{}, {}]".format(*(_number(number, places, exponent) for number in (estimate, low, high)))

@@ -173,6 +173,23 @@ class Batch:
         RefusedError
             There is none.
         """
+        found, _ = cls._read(store, name)
+        return cls(store, [Spec(**spec) for spec in found["specs"]])
+
+    @classmethod
+    def executed(cls, store: RunStore, name: str | None = None) -> tuple[str, list[Run]]:
+        """The name and the runs of a batch as they were when it was last started, whatever has changed since.
+
+        Raises
+        ------
+        RefusedError
+            There is none.
+        """
+        found, path = cls._read(store, name)
+        return path.stem, [Run(**run) for run in found["runs"]]
+
+    @staticmethod
+    def _read(store: RunStore, name: str | None) -> tuple[dict[str, Any], Path]:
         files = sorted((store.root / "batches").glob("*.json"), key=lambda path: path.stat().st_mtime)
         if not files:
             raise RefusedError("no batch was started yet; `replicate batch` starts one.")
@@ -184,12 +201,13 @@ class Batch:
         found = read_json(files[-1])
         if not isinstance(found, dict):
             raise RefusedError(f"{files[-1]} is damaged; start the batch again with `replicate batch`.")
-        return cls(store, [Spec(**spec) for spec in found["specs"]])
+        return found, files[-1]
 
     def remember(self) -> None:
         """Write the batch down, so that `replicate resume` finds it, and as the newest."""
         specs = [asdict(spec) | {"overrides": dict(spec.overrides)} for spec in self.specs]
-        write_json(self.store.root / "batches" / f"{self.name}.json", {"specs": specs})
+        runs = [asdict(run) for run in self.runs]
+        write_json(self.store.root / "batches" / f"{self.name}.json", {"specs": specs, "runs": runs})
 
     def execute(
         self, engine: Engine, options: Options, listener: Listener | None = None, *, remember: bool = True

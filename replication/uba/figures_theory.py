@@ -1,174 +1,260 @@
-"""Figures of the theory notebook; each answers one question from the tidy records of ``experiments.theory.run``."""
+"""Figures of the theory notebook; each answers one question and takes the tidy records of its experiment."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from replication.uba import theory
 from replication.uba.baselines import factors
+from replication.uba.experiments.theory import STABILITY
 from replication.uba.schedule import uba
-from replication.uba.theory import mean_factor
 
-STEPS = 400
-
-
-def _of(records: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    return records[records["quantity"] == quantity]
+PHIS = (0.1, 0.5, 1, 2, 5, 20)
+BASELINES = {"linear": "linear", "rex": "REX", "step": "step", "onecycle": "one-cycle"}
+STYLES = ("--", ":", "-.", (0, (1, 1)))
 
 
-def shapes(phis: Sequence[float] = (0.1, 0.5, 1, 2, 5, 20)) -> Figure:
-    """Draw UBA for several φ beside other schedules; at the right, its mean rate over φ against the formula."""
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(10.5, 3.8), layout="constrained", gridspec_kw={"width_ratios": [2, 1]}
-    )
-    share = np.arange(STEPS) / STEPS
+def shapes(phis: tuple[float, ...] = PHIS, steps: int = 400) -> Figure:
+    """Draw the schedule for several phi beside the usual schedules, and the mean rate over phi.
+
+    Parameters
+    ----------
+    phis : tuple of float
+        Shapes to draw.
+    steps : int
+        Budget of the tabulated schedules.
+    """
+    figure, (curves, means) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=(1.5, 1), layout="constrained")
+    t = np.arange(steps)
     for phi, colour in zip(phis, sns.color_palette("viridis", len(phis)), strict=True):
-        left.plot(share, uba(np.arange(STEPS), STEPS, phi), color=colour, lw=2, label=f"UBA, φ = {phi:g}")
-    others = {"linear": "linear", "rex": "REX", "step": "step", "onecycle": "one-cycle"}
-    for (name, label), dashes in zip(others.items(), ("--", ":", "-.", (0, (1, 3))), strict=True):
-        left.plot(share, factors(name, STEPS), color="0.25", ls=dashes, lw=1.2, label=label)
-    left.set_xlabel("share of the budget t / T")
-    left.set_ylabel("learning rate / peak")
-    left.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
-    grid = np.geomspace(0.05, 50, 60)
-    dots = np.geomspace(0.05, 50, 13)
-    measured = [float(np.mean(uba(np.arange(4000) + 0.5, 4000, phi))) for phi in dots]
-    right.plot(grid, mean_factor(grid), color="0.25", lw=1.2, label="1 / (1 + √(φ/2))")
-    right.plot(dots, measured, "o", ms=4, color=sns.color_palette("colorblind")[0], label="mean of the schedule")
-    right.set_xscale("log")
-    right.set_xlabel("φ")
-    right.set_ylabel("mean rate / peak")
-    right.legend(frameon=False, fontsize=9)
+        label = f"φ = {phi:g}" + (" (cosine)" if phi == 2 else "")
+        curves.plot(t / steps, uba(t, steps, phi), color=colour, lw=2, label=label)
+    for (name, label), style in zip(BASELINES.items(), STYLES, strict=True):
+        curves.plot(t / steps, factors(name, steps), color="0.35", ls=style, lw=1.2, label=label)
+    curves.set(xlabel="share of the budget, t/T", ylabel="learning rate / peak")
+    curves.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    grid = np.geomspace(0.02, 200, 200)
+    means.plot(grid, theory.mean_factor(grid), color="0.35", lw=1.2, label=r"$1/(1+\sqrt{\varphi/2})$")
+    measured = np.geomspace(0.05, 100, 12)
+    table = uba(t, steps, measured[:, None])
+    means.plot(measured, np.asarray(table).mean(axis=1), "o", color="C0", ms=5, label=f"mean over {steps} steps")
+    means.axvline(2, color="0.7", lw=0.8, ls=":")
+    means.set(xscale="log", xlabel="φ", ylabel="mean learning rate / peak", ylim=(0, 1))
+    means.legend(frameon=False)
     return figure
 
 
-def contraction(records: pd.DataFrame) -> Figure:
-    """Draw how far the worst-case contraction lies above the Chebyshev bound, over φ/(2κ), one panel per T."""
+def min_max(records: pd.DataFrame) -> Figure:
+    """Draw how far the worst-case contraction is above the Chebyshev bound, over phi / (2 kappa).
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``theory.run``.
+    """
     rows = _of(records, "excess_log_contraction")
-    counts = sorted(rows["steps"].unique())
-    figure, axes = plt.subplots(1, len(counts), figsize=(4.6 * len(counts), 3.5), squeeze=False, layout="constrained")
+    steps = sorted(rows["steps"].unique())
+    figure, axes = plt.subplots(
+        1, len(steps), figsize=(4.6 * len(steps) + 1, 3.8), sharey=True, squeeze=False, layout="constrained"
+    )
     kappas = sorted(rows["kappa"].unique())
-    for axis, steps in zip(axes[0], counts, strict=True):
+    for axis, count in zip(axes[0], steps, strict=True):
         for kappa, colour in zip(kappas, sns.color_palette("viridis", len(kappas)), strict=True):
-            line = rows[(rows["kappa"] == kappa) & (rows["steps"] == steps)].sort_values("phi_over_2kappa")
-            axis.plot(line["phi_over_2kappa"], line["value"], color=colour, label=f"κ = {kappa:g}")
-        axis.axvline(1, color="0.5", lw=0.8, ls=":")
-        axis.set_xscale("log")
+            part = rows[(rows["steps"] == count) & (rows["kappa"] == kappa)]
+            axis.plot(part["phi_over_2kappa"], part["value"], color=colour, lw=1.8, label=f"κ = {kappa:g}")
+        axis.axvline(1, color="0.6", lw=0.8, ls=":")
+        axis.axhline(0, color="0.35", lw=1, ls="--", label="Chebyshev bound")
+        axis.set(xscale="log", xlabel="φ / (2κ)", title=f"{count:g} steps")
         axis.set_xticks([0.5, 0.7, 1, 1.4, 2], ["0.5", "0.7", "1", "1.4", "2"])
         axis.minorticks_off()
-        axis.set_yscale("symlog", linthresh=0.1)
-        axis.set_ylim(bottom=0)
-        axis.set_title(f"T = {steps:g} steps")
-        axis.set_xlabel("φ / (2κ)")
-        axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("log worst case − log bound")
-    axes[0, -1].legend(frameon=False, fontsize=9)
+    axes[0, 0].set_ylabel("ln(worst contraction) − ln(bound)")
+    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     return figure
 
 
-def order(records: pd.DataFrame) -> Figure:
-    """Draw the error of gradient descent with the min-max steps in three orders, in double precision."""
+def step_order(records: pd.DataFrame) -> Figure:
+    """Draw the error of gradient descent with the min-max steps in three orders.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``theory.run``.
+    """
     rows = _of(records, "error")
-    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for (name, line), colour in zip(rows.groupby("order"), sns.color_palette("colorblind"), strict=False):
-        axis.plot(line["step"], line["value"], color=colour, label=f"{name} order")
-    axis.set_yscale("log")
-    axis.set_xlabel("step")
-    axis.set_ylabel("‖error‖ / ‖initial error‖")
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+    figure, axis = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
+    names = {
+        "decreasing": "decreasing, as scheduled",
+        "increasing": "increasing",
+        "fractal": "fractal (Lebedev–Finogenov)",
+    }
+    for (name, label), style in zip(names.items(), ("-", "--", "-"), strict=True):
+        part = rows[rows["order"] == name]
+        colour = sns.color_palette("colorblind")[list(names).index(name)]
+        axis.plot(part["step"], part["value"], color=colour, ls=style, lw=1.8, label=label)
+    kappa, steps = rows["kappa"].iloc[0], int(rows["step"].max())
+    bound = theory.chebyshev_bound(1 / kappa, 1.0, steps)
+    axis.axhline(bound, color="0.35", lw=1, ls=":", label="bound for exact arithmetic")
+    axis.set(yscale="log", xlabel="step", ylabel="‖error‖ / ‖initial error‖", title=f"κ = {kappa:g}, {steps} steps")
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     return figure
 
 
 def last_iterate(records: pd.DataFrame) -> Figure:
-    """Draw the convex last-iterate bound of UBA over φ and of other schedules, at the largest budget."""
+    """Draw the convex last-iterate bound over phi, beside those of other schedules.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``theory.run``.
+    """
     rows = _of(records, "last_iterate_bound")
-    rows = rows[rows["budget"] == rows["budget"].max()]
-    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    colours = sns.color_palette("colorblind")
-    ours = rows[rows["schedule"] == "uba"].sort_values("phi")
-    axis.plot(ours["phi"], ours["value"], color=colours[0], lw=2, label="UBA")
-    for name, colour, dashes in zip(("linear", "rex", "step"), colours[1:], ("--", ":", "-."), strict=False):
-        value = float(rows.loc[rows["schedule"] == name, "value"].iloc[0])
-        axis.axhline(value, color=colour, ls=dashes, label={"rex": "REX"}.get(name, name))
-    axis.set_xscale("log")
-    axis.set_xticks([0.05, 0.2, 1, 2, 10], ["0.05", "0.2", "1", "2 (cosine)", "10"])
-    axis.minorticks_off()
-    axis.set_xlabel("φ")
-    axis.set_ylabel("bound · √T / (D G), peak tuned")
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+    budget = rows["budget"].max()
+    rows = rows[rows["budget"] == budget]
+    figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    curve = rows[rows["schedule"] == "uba"].sort_values("phi")
+    axis.plot(curve["phi"], curve["value"], color="C0", lw=2, label="UBA")
+    others = {"linear": "linear", "rex": "REX", "step": "step, ×0.1 at 50 % and 75 %"}
+    for (name, label), style in zip(others.items(), ("--", ":", "-."), strict=True):
+        value = rows.loc[rows["schedule"] == name, "value"].item()
+        axis.axhline(value, color="0.35", ls=style, lw=1.3, label=label)
+    best = curve.loc[curve["value"].idxmin()]
+    axis.plot(best["phi"], best["value"], "o", color="C0", label="UBA at its best φ")
+    axis.set(xscale="log", xlabel="φ", ylabel=r"bound, in units of $DG/\sqrt{T}$", title=f"T = {budget:g}, peak tuned")
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     return figure
 
 
-def best_phi(records: pd.DataFrame) -> Figure:
-    """Map the best φ over κ and budget, one panel per problem and noise level."""
-    rows = _of(records, "best_phi")
-    groups = list(rows.groupby(["problem", "noise"], sort=False))
-    columns = 3
-    lines = -(-len(groups) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(11, 2.5 * lines), squeeze=False, layout="constrained")
-    limits = np.log10([rows["value"].min(), rows["value"].max()])
-    for axis, ((problem, noise), part) in zip(axes.flat, groups, strict=False):
-        table = part.pivot_table(index="budget", columns="kappa", values="value").sort_index(ascending=False)
+def best_phi(records: pd.DataFrame, problem: str) -> Figure:
+    """Map the best phi over condition number, budget and noise; in brackets its loss relative to tuned cosine.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``theory.run``.
+    problem : {"quadratic", "logistic"}
+        Which problem.
+    """
+    records = records[records["problem"] == problem]
+    rows, losses = _of(records, "best_phi"), _of(records, "loss_over_cosine")
+    noises = sorted(rows["noise"].unique())
+    figure, axes = plt.subplots(
+        1, len(noises), figsize=(1.2 + 4.1 * len(noises), 2.8), squeeze=False, layout="constrained"
+    )
+    phis = _of(records, "loss_over_cosine")["phi"]
+    norm = LogNorm(float(phis.min()), float(phis.max()))
+    for axis, noise in zip(axes[0], noises, strict=True):
+        grid = rows[rows["noise"] == noise].pivot_table(index="budget", columns="kappa", values="value")
+        gain = losses[losses["noise"] == noise].pivot_table(
+            index="budget", columns="kappa", values="value", aggfunc="min"
+        )
+        text = np.array(
+            [
+                [f"{phi:g}\n({gain.loc[row, column]:.2f})" for column, phi in line.items()]
+                for row, line in grid.iterrows()
+            ]
+        )
         sns.heatmap(
-            np.log10(table), annot=table.map("{:g}".format), fmt="", cmap="viridis", vmin=limits[0], vmax=limits[1],
-            cbar=False, ax=axis, annot_kws={"fontsize": 9}, linewidths=0.5,
-        )  # fmt: skip
-        axis.set_title(f"{problem}, noise {noise:g}")
-        axis.set_xticklabels([f"{kappa:g}" for kappa in table.columns], rotation=0)
-        axis.set_yticklabels([f"{budget:g}" for budget in table.index], rotation=0)
-        axis.set_xlabel("condition number κ")
-        axis.set_ylabel("budget T (steps)")
-    for axis in axes.flat[len(groups) :]:
-        axis.set_visible(False)
+            grid,
+            ax=axis,
+            annot=text,
+            fmt="",
+            norm=norm,
+            cmap="cividis",
+            cbar=False,
+            linewidths=0.5,
+            annot_kws={"size": 8.5},
+        )
+        axis.set(xlabel="condition number κ", ylabel="", title=f"noise s² = {noise:g}")
+        axis.set_xticklabels([f"{kappa:g}" for kappa in grid.columns])
+        axis.set_yticklabels([f"{budget:g}" for budget in grid.index], rotation=0)
+    axes[0, 0].set_ylabel("budget T, steps")
+    figure.colorbar(plt.cm.ScalarMappable(norm, "cividis"), ax=axes[0].tolist(), label="best φ", pad=0.01)
     return figure
 
 
 def capped(records: pd.DataFrame) -> Figure:
-    """Draw the φ that is best for the min-max problem when the peak is capped below the theory's 1/λ_min."""
+    """Draw the best phi of the min-max problem when the peak may not exceed a cap.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``theory.run``.
+    """
     rows = _of(records, "best_phi_capped")
-    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
     kappas = sorted(rows["kappa"].unique())
-    for kappa, colour in zip(kappas, sns.color_palette("viridis", len(kappas)), strict=True):
-        line = rows[rows["kappa"] == kappa].sort_values("peak")
-        axis.plot(line["peak"], line["value"] / (2 * kappa), "o-", ms=4, color=colour, label=f"κ = {kappa:g}")
-    axis.axvline(2, color="0.5", lw=0.8, ls=":")
-    axis.axhline(1, color="0.5", lw=0.8, ls="--")
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xlabel("largest step allowed, in units of 1/λ_max (dotted: limit of stability)")
-    axis.set_ylabel("best φ / (2κ)")
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+    for kappa, colour, marker in zip(kappas, sns.color_palette("viridis", len(kappas)), "osD^vP*X", strict=False):
+        part = rows[rows["kappa"] == kappa].sort_values("peak")
+        axis.plot(part["peak"], part["value"], marker=marker, color=colour, lw=1.8, label=f"best φ, κ = {kappa:g}")
+        axis.plot(
+            kappa, 2 * kappa, marker=marker, ms=12, mfc="none", mec=colour, ls="", label=f"φ = 2κ = {2 * kappa:g}"
+        )
+    axis.axvspan(rows["peak"].min() * 0.8, STABILITY, color="0.9", zorder=0, label="stable at every step")
+    axis.set(
+        xscale="log", yscale="log", xlabel="largest peak allowed, in units of 1/λᵤ", ylabel="φ of least contraction"
+    )
+    axis.set_xlim(left=rows["peak"].min() * 0.8)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     return figure
 
 
 def stationarity(records: pd.DataFrame) -> Figure:
-    """Draw the measured least squared gradient relative to the bound, over the budget, one line per φ."""
-    rows = _of(records, "gradient_over_bound")
-    problems = list(rows.groupby("problem", sort=False))
-    figure, axes = plt.subplots(
-        1, len(problems), figsize=(4.6 * len(problems), 3.4), squeeze=False, sharey=True, layout="constrained"
-    )
-    phis = sorted(rows["phi"].unique())
-    for axis, (problem, part) in zip(axes[0], problems, strict=True):
-        for phi, colour in zip(phis, sns.color_palette("viridis", len(phis)), strict=True):
-            line = part[part["phi"] == phi].sort_values("budget")
-            axis.plot(line["budget"], line["value"], "o-", ms=4, color=colour, label=f"φ = {phi:g}")
-        axis.axhline(1, color="0.3", lw=0.8, ls="--")
-        axis.set_xscale("log", base=4)
-        budgets = sorted(part["budget"].unique())
-        axis.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
-        axis.set_yscale("log")
-        axis.set_title(str(problem))
-        axis.set_xlabel("budget T (steps)")
-        axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("min E‖gradient‖² / bound")
-    axes[0, -1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    """Draw the least squared gradient over the budget for every phi, and its largest share of the bound.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``theory.run``.
+    """
+    gradients, ratios = _of(records, "min_gradient"), _of(records, "gradient_over_bound")
+    phis = sorted(gradients["phi"].unique())
+    colours = sns.color_palette("viridis", len(phis))
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    for axis, problem in zip(axes, ("quadratic", "logistic"), strict=False):
+        rows = gradients[gradients["problem"] == problem]
+        for phi, colour in zip(phis, colours, strict=True):
+            logs = np.log(rows[rows["phi"] == phi].set_index("budget")["value"])
+            mean = np.exp(logs.groupby(level=0).mean())
+            axis.plot(mean.index, mean, "o-", ms=4, color=colour, lw=1.5, label=f"φ = {phi:g}")
+        budgets = np.array(sorted(rows["budget"].unique()), dtype=float)
+        top = np.exp(np.log(rows[rows["budget"] == budgets[0]]["value"]).mean()) * 3
+        axis.plot(
+            budgets, top * np.sqrt(budgets[0] / budgets), color="0.35", ls="--", lw=1.2, label=r"slope of $T^{-1/2}$"
+        )
+        axis.set(
+            title=f"{problem}, peak 1/(L√T)", ylabel="min E‖∇f‖², mean over κ and noise" if axis is axes[0] else ""
+        )
+        _log_budgets(axis, budgets)
+    shares = axes[2]
+    for problem, style in (("quadratic", "-"), ("logistic", "--")):
+        for phi, colour in zip(phis, colours, strict=True):
+            part = ratios[(ratios["problem"] == problem) & (ratios["phi"] == phi)].sort_values("budget")
+            shares.plot(part["budget"], part["value"], style, marker="o", ms=4, color=colour, lw=1.5)
+        shares.plot([], [], style, color="0.35", label=problem)
+    shares.axhline(1, color="black", lw=1)
+    shares.set(title="largest share of the bound", ylabel="min E‖∇f‖² / bound", ylim=(ratios["value"].min() / 2, 1.4))
+    _log_budgets(shares, np.array(sorted(ratios["budget"].unique()), dtype=float))
+    handles = [*axes[0].get_legend_handles_labels()[0], *shares.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside right upper", frameon=False)
     return figure
+
+
+def _log_budgets(axis: Axes, budgets: np.typing.NDArray[np.float64]) -> None:
+    axis.set(xscale="log", yscale="log", xlabel="budget T, steps")
+    axis.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
+    axis.minorticks_off()
+
+
+def _of(records: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    rows = records[records["quantity"] == quantity]
+    if rows.empty:
+        raise ValueError(
+            f"records: no rows of {quantity!r}; give the records of replication.uba.experiments.theory.run"
+        )
+    return rows

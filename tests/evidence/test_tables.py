@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import pandas as pd
@@ -72,9 +73,8 @@ def test_points_are_rounded_to_what_matters(value: float, resolution: float, tex
 @given(st.floats(-1e9, 1e9), st.floats(1e-9, 1e9))
 def test_rounding_moves_nothing_by_more_than_a_twentieth_of_the_half_width(estimate: float, half: float) -> None:
     text = rounded(estimate, estimate - half, estimate + half)
-    numbers = [float(part) for part in text.replace("[", " ").replace("]", " ").replace(",", " ").split()]
-    assert "-0 " not in f"{text} "
-    assert not any(part.startswith("-") and float(part) == 0 for part in text.replace(",", "").strip("]").split(" ["))
+    numbers = [float(part) for part in re.findall(r"[^\s,\[\]]+", text)]
+    assert not any(number == 0 and math.copysign(1, number) < 0 for number in numbers)
     if len(numbers) == 3:
         assert numbers == pytest.approx([estimate, estimate - half, estimate + half], abs=half / 19, rel=1e-9)
     else:

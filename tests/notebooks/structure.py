@@ -105,7 +105,8 @@ def _parameters(path: Path, code: list[Mapping[str, Any]]) -> Iterator[str]:
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             yield f"parameters, line {statement.lineno}: must be `name: type = value  # meaning`"
         elif statement.target.id not in declared:
-            yield f"parameter {statement.target.id!r} is not understood by papermill; simplify its line (no second = in it)"
+            name = statement.target.id
+            yield f"parameter {name!r} is not understood by papermill (has its line a second =?)"
     for parameter in declared.values():
         if not parameter.help:
             yield f"parameter {parameter.name!r} has no comment that says what it is"

@@ -59,7 +59,7 @@ class Config(BaseModel):
     )
     peaks: int = Field(37, ge=2, description="peaks tried for every phi, from 0.01 to 1.95, log-spaced")
 
-    logistic_draws: int = Field(32, ge=2, description="independent data sets and noise streams")
+    logistic_draws: int = Field(48, ge=2, description="independent data sets and noise streams")
     logistic_kappas: list[float] = Field([3.0, 10.0, 100.0, 1000.0], min_length=2)
     logistic_noises: list[PositiveFloat] = Field([0.01, 0.1], min_length=1)
     logistic_budgets: list[PositiveInt] = Field([64, 256, 1024], min_length=2)
