@@ -82,8 +82,8 @@ def main() -> None:
         held = Population(build, [0], SGD(momentum=0.9)).bytes_per_replica
         print(
             f"{name}, batch {BATCH}, R = {replicas}: {ratio:.2f} x torch.optim one after another "
-            f"(median of {ROUNDS} pairs); {speed:,.0f} replica-steps/s; losses over {LOSS_STEPS} steps differ by at most "
-            f"{difference.abs().max():.1e}; parameters, gradients and state {held / 1024:.0f} KiB per replica, "
+            f"(median of {ROUNDS} pairs); {speed:,.0f} replica-steps/s; losses over {LOSS_STEPS} steps differ by at "
+            f"most {difference.abs().max():.1e}; parameters, gradients and state {held / 1024:.0f} KiB per replica, "
             f"process grew by {max(0, grown) / replicas / 1024:.0f} KiB per replica"
         )
 

@@ -296,8 +296,10 @@ def _number(value: float, places: int, exponent: int) -> str:
 
 
 def _source(claim: Claim) -> str:
-    where = " ".join(part for part in (claim.source.kind, claim.source.where) if part)
-    return where if claim.source.verified else f"{where} (not verified)"
+    kind, where = claim.source.kind, claim.source.where
+    between = " " if kind in ("section", "table", "figure") else ": "
+    said = where if where.startswith(kind) else kind + (between + where if where else "")
+    return said if claim.source.verified else f"{said} (not verified)"
 
 
 def _short(claim: Claim) -> str:

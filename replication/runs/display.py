@@ -66,13 +66,20 @@ class Display:
     def event(self, run: Run, event: Mapping[str, Any]) -> None:
         """Show what a run's process says; called from several threads."""
         if run.name not in self._bars:
-            self._bars[run.name] = self._progress.add_task(run.name, total=None, unit="cells")
+            self._bars[run.name] = self._progress.add_task(run.name, total=None, unit="cells", cells="")
             if not self._console.is_terminal:
                 self._line(f"{run.name}: started, profile {run.profile}")
         if event.get("waiting"):
             self._line(f"{run.name}: another process computes it; waiting")
         elif "cell" in event:
-            self._progress.update(self._bars[run.name], completed=event["cell"] - 1, total=event["cells"])
+            bar, cells = self._bars[run.name], f"cell {event['cell']}/{event['cells']}"
+            self._progress.update(bar, completed=event["cell"] - 1, total=event["cells"], unit="cells", cells=cells)
+        elif "done" in event:
+            # one cell may hold nearly all of the work: then its steps tell more than the number of cells
+            bar = self._bars[run.name]
+            cells = self._progress.tasks[self._progress.task_ids.index(bar)].fields["cells"]
+            unit = f"{event['what']} ({cells})"
+            self._progress.update(bar, completed=event["done"], total=event["total"], unit=unit)
 
     def outcome(self, outcome: Outcome) -> None:
         """Show how a run ended."""

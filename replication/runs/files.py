@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,41 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path` by rename."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_rows(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object by rename, with each entry of its lists and objects on one line.
+
+    Long lists of numbers stay small that way, and a version control system still shows which entry changed.
+
+    Examples
+    --------
+    >>> path = Path(tempfile.mkdtemp()) / "a.json"
+    >>> write_rows(path, {"a": 1, "b": [[1, 2], [3]], "c": {"x": [4, 5]}})
+    >>> print(path.read_text(), end="")
+    {
+    "a": 1,
+    "b": [
+     [1, 2],
+     [3]
+    ],
+    "c": {
+     "x": [4, 5]
+    }
+    }
+    """
+
+    def dumps(inner: Any) -> str:
+        return json.dumps(inner, ensure_ascii=False)
+
+    def rows(inner: Any) -> str:
+        if not inner or not isinstance(inner, list | dict):
+            return dumps(inner)
+        if isinstance(inner, dict):
+            return "{\n" + ",\n".join(f" {dumps(name)}: {dumps(entry)}" for name, entry in inner.items()) + "\n}"
+        return "[\n" + ",\n".join(f" {dumps(entry)}" for entry in inner) + "\n]"
+
+    write_text(path, "{\n" + ",\n".join(f"{dumps(name)}: {rows(inner)}" for name, inner in value.items()) + "\n}\n")
 
 
 def read_json(path: Path) -> Any:

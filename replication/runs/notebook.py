@@ -4,6 +4,9 @@ The caller (`execute`) starts ``python -m replication.runs.notebook`` and talks 
 down its standard input, events and the outcome come back up its standard output as lines of JSON. The standard input
 then stays open as the child's lifeline: it closes when the caller ends, in whatever way, and the child takes its kernel
 with it. Nothing is left behind by Ctrl-C or by SIGKILL.
+
+Code in the kernel may say how far it is by writing ``progress.json`` (by rename) into ``$REPLICATION_RUN_DIR``:
+``{"done": 120, "total": 400, "what": "training"}``. It is shown to the person who waits, and nowhere else.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ VOLATILE = [
     *("cell.metadata.collapsed", "cell.metadata.ExecuteTime", "cell.metadata.execution"),
     *("cell.metadata.heading_collapsed", "cell.metadata.hidden", "cell.metadata.scrolled", "cell.metadata.papermill"),
 ]
+# seconds between two looks at how far the kernel says it is
+_LOOK = 0.5
 # seconds that a stopped child has for ending its kernel before it is killed itself
 _GRACE = 10.0
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -81,7 +86,8 @@ class Options:
     timeout: float | None = None
 
 
-#: Called with events of a run while it executes: `{"cell": 3, "cells": 12}` or `{"waiting": True}`.
+#: Called with events of a run while it executes: `{"cell": 3, "cells": 12}`, `{"done": 120, "total": 400, "what":
+#: "training"}` or `{"waiting": True}`.
 Listener = Callable[[Run, Mapping[str, Any]], None]
 
 
@@ -260,9 +266,12 @@ def main() -> int:
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
+    speaking = threading.Lock()
+
     def say(**event: Any) -> None:
-        channel.write(json.dumps(event) + "\n")
-        channel.flush()
+        with speaking:
+            channel.write(json.dumps(event) + "\n")
+            channel.flush()
 
     threading.Thread(target=_die_with_caller, daemon=True).start()
     store = RunStore(project)
@@ -324,7 +333,9 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     node = read_notebook(project.notebook_file(run.notebook))
     node.cells = [c for c in node.cells if not (GENERATED_TAGS - {SUMMARY_TAG}) & set(c.metadata.get("tags", []))]
-    cells = len(node.cells) + 1
+    inject = profiles.changed(project, run.notebook, run.parameters)
+    # papermill adds a cell if it has parameters to inject
+    cells = len(node.cells) + bool(inject)
     source = work / "source.ipynb"
     write_notebook(source, node)
     expired = threading.Event()
@@ -341,11 +352,13 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
     watch.daemon = True
     if options.timeout is not None:
         watch.start()
+    finished = threading.Event()
+    threading.Thread(target=_tell_progress, args=(work / "progress.json", finished, say), daemon=True).start()
     try:
         papermill.execute_notebook(
             source,
             work / "notebook.ipynb",
-            parameters=profiles.changed(project, run.notebook, run.parameters),
+            parameters=inject,
             cwd=work,
             progress_bar=False,
             log_output=True,
@@ -361,7 +374,18 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
             raise _Failure(_late(options.timeout), status="timed out") from error
         raise _Failure(f"the kernel died: {error}. Was it short of memory? See log.txt.") from error
     finally:
+        finished.set()
         watch.cancel()
+
+
+def _tell_progress(path: Path, finished: threading.Event, say: Callable[..., None]) -> None:
+    """Pass on what the kernel says of its progress, once for each time that it says something new."""
+    last = None
+    while not finished.wait(_LOOK):
+        told = read_json(path)
+        if told != last and isinstance(told, dict) and told.keys() >= {"done", "total", "what"}:
+            say(done=told["done"], total=told["total"], what=str(told["what"]))
+            last = told
 
 
 def _late(timeout: float | None) -> str:

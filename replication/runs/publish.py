@@ -9,7 +9,7 @@ from typing import Any
 
 from replication.runs import profiles
 from replication.runs.errors import RefusedError, ReplicationError
-from replication.runs.files import read_json, write_json, write_text
+from replication.runs.files import read_json, write_rows, write_text
 from replication.runs.profiles import Project
 from replication.runs.store import Run, RunStore
 
@@ -45,7 +45,7 @@ def publish(store: RunStore, run: Run) -> list[Path]:
     written = []
     if run.paper:
         written.append(project.results / run.profile / f"{run.notebook}.json")
-        write_json(written[-1], results)
+        write_rows(written[-1], results)
     if not profiles.changed(project, run.notebook, run.parameters):
         written.append(project.notebook_file(run.notebook))
         temporary = written[-1].with_suffix(".ipynb.tmp")

@@ -75,6 +75,10 @@ def test_newest_or_named_batch_is_remembered(toy: Toy) -> None:
     assert Batch.remembered(toy.store, first.name[:6]).runs == first.runs
     first.remember()
     assert Batch.remembered(toy.store).runs == first.runs
+    # what was executed is reported as it was; what is resumed is what it is today
+    (toy.package / "toy" / "experiment.py").write_text("x = 1\n")
+    assert Batch.executed(toy.store) == (first.name, first.runs)
+    assert Batch.remembered(toy.store).runs != first.runs
     with pytest.raises(RefusedError, match="no one batch 'zzz'"):
         Batch.remembered(toy.store, "zzz")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
-from toys import Toy, toy_cells
+from toys import FINISH, Toy, toy_cells
 
 from replication.runs import notebook
 
@@ -78,6 +80,26 @@ def test_notebook_that_forgets_to_finish_is_told_so(toy: Toy) -> None:
     done = toy.replicate("run", "toy")
     assert done.returncode == 1
     assert "its last cell must call `run.finish" in done.stderr
+
+
+def test_kernel_tells_how_far_it_is(toy: Toy) -> None:
+    tell = 'import time\n(folder / "progress.json").write_text(\'{"done": 3, "total": 9, "what": "steps"}\')\ntime.sleep(2)\n'
+    toy.add("toy", toy_cells(finish=tell + FINISH), paper="toy")
+    code = (
+        "from replication.runs.notebook import Options, execute\n"
+        "from replication.runs.profiles import Project\n"
+        "from replication.runs.store import RunStore, Spec\n"
+        "project = Project.find()\n"
+        "run = RunStore(project).plan(Spec('toy', 'smoke', {}))\n"
+        "print(execute(run, project, Options(), lambda run, event: print(event)).status)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=toy.environment(), cwd="/", capture_output=True, text=True, timeout=120
+    )
+    lines = done.stdout.splitlines()
+    assert lines.count("{'done': 3, 'total': 9, 'what': 'steps'}") == 1
+    assert lines[0] == "{'cell': 1, 'cells': 6}"
+    assert lines[-1] == "computed"
 
 
 def test_time_out_stops_a_run_and_says_so(toy: Toy) -> None:

@@ -43,7 +43,13 @@ def test_outputs_counts_metadata_and_the_summary_are_no_source(toy: Toy) -> None
         node["cells"][4]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["1.5\n"]}]
         node["cells"][4]["execution_count"] = 3
         node["cells"].insert(
-            3, {**node["cells"][3], "metadata": {"tags": ["injected-parameters"]}, "source": "seeds = 9"}
+            3,
+            {
+                **node["cells"][3],
+                "id": "injected",
+                "metadata": {"tags": ["injected-parameters"]},
+                "source": "seeds = 9",
+            },
         )
         node["metadata"]["papermill"] = {"duration": 1.0}
 
