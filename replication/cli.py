@@ -65,7 +65,7 @@ def cli() -> None:
     Look around:        replicate list
                         replicate show 11_uba_vision
     Run a notebook:     replicate run 11_uba_vision
-    With your values:   replicate run 11_uba_vision -p seeds 0..9 -y '{budget: 200}'
+    With your values:   replicate run 11_uba_vision -p mlp_seeds 50 -y '{models: [mlp]}'
     Run them all:       replicate batch --workers 2
     A grid of runs:     replicate batch grid.yaml --workers 2
     After a Ctrl-C:     replicate resume
@@ -100,7 +100,7 @@ _publish = click.option(
 @_profile
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set one parameter; repeat for more.")
 @click.option(
-    "-y", "mapping", metavar="YAML", help="Set parameters by a YAML mapping, e.g. '{seeds: [0, 1], peak: 0.1}'."
+    "-y", "mapping", metavar="YAML", help="Set parameters by a YAML mapping, e.g. '{mlp_seeds: 50, models: [mlp]}'."
 )
 @_force
 @_timeout
@@ -119,8 +119,8 @@ def run(
     \b
     replicate run 10_uba_theory
     replicate run 11 --profile standard --timeout 7200
-    replicate run 11_uba_vision -p seeds 0..9 -p peak 3e-2
-    replicate run notebooks/11_uba_vision.ipynb -y '{seeds: [0, 1], budget: 200}'
+    replicate run 11_uba_vision -p mlp_seeds 50 -p label_noise 0.1
+    replicate run notebooks/11_uba_vision.ipynb -y '{mlp_seeds: 50, models: [mlp]}'
 
     `replicate show NOTEBOOK` lists the parameters. A wrong name or type is refused before anything starts.
     """
@@ -166,9 +166,9 @@ def batch(
       profile: smoke
       runs:
         - notebook: 11_uba_vision
-          parameters: {epochs: 2}             # the same in each
-          grid: {budget: [100, 200]}          # every combination
-          zip: {peak: [0.1, 0.2], seed: 0..1} # side by side
+          parameters: {models: [mlp]}      # the same in each
+          grid: {label_noise: [0.0, 0.2]}  # every combination
+          zip: {phi_sgd: [1.0, 5.0], phi_adamw: [0.5, 1.0]} # side by side
 
     Everything is checked before anything starts. A notebook that fails never stops the rest; it is kept as
     notebook.failed.ipynb, listed at the end, and the exit status is 1.
@@ -331,10 +331,16 @@ def show(what: str) -> None:
         return
     names = store.project.profiles(name)
     values = {profile: profiles.resolve(store.project, name, profile, {}) for profile in names}
-    table = Table("parameter", "type", "default", *names, "meaning", title=name, title_justify="left")
+    columns: tuple[Column | str, ...] = (
+        Column("parameter", no_wrap=True),
+        Column("type", no_wrap=True),
+        *names,
+        "meaning",
+    )
+    table = Table(*columns, title=name, title_justify="left", caption="-p and -y set them for one run")
     for parameter in profiles.parameters(store.project, name).values():
         cells = [str(values[profile][parameter.name]) for profile in names]
-        row = (parameter.name, parameter.type_name, str(parameter.default), *cells, parameter.help)
+        row = (parameter.name, parameter.type_name, *cells, parameter.help)
         table.add_row(*map(escape, row))
     console.print(table)
 

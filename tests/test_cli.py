@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,10 @@ from toys import Toy
 
 from replication.cli import cli
 from replication.runs import notebook
+from replication.runs.batch import Grid
 from replication.runs.notebook import Options, Outcome
 from replication.runs.profiles import Project
-from replication.runs.store import Run
+from replication.runs.store import Run, RunStore
 
 
 @pytest.fixture
@@ -123,13 +127,37 @@ def test_show_lists_parameters_with_types_profiles_and_meanings(replicate) -> No
     lines = replicate("show", "toy").output.splitlines()
     (row,) = [line for line in lines if "budgets" in line]
     cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells == ["budgets", "list[int]", "[10, 20]", "[10, 20]", "[10, 20, 40]", "steps"]
+    assert cells == ["budgets", "list[int]", "[10, 20]", "[10, 20, 40]", "steps"]
 
 
 def test_list_shows_notebooks_and_says_when_there_is_no_run(replicate) -> None:
     output = replicate("list").output
     assert "smoke, standard" in output
     assert "No runs yet" in output
+
+
+EXAMPLES = re.findall(
+    r"replicate (?:run|show) (?:\d\d[_ ]|notebooks/).*",
+    "\n".join(command.help or "" for command in (cli, *cli.commands.values())),
+)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_in_the_help_work(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They name notebooks, profiles and parameters of this project; nothing is executed."""
+    monkeypatch.delenv("REPLICATION_HOME", raising=False)
+    monkeypatch.setattr("replication.cli._run_all", lambda *_, **__: None)
+    done = CliRunner().invoke(cli, shlex.split(example)[1:])
+    assert done.exit_code == 0, done.output
+
+
+def test_grid_in_the_help_works(tmp_path: Path) -> None:
+    assert cli.commands["batch"].help is not None
+    grid = textwrap.dedent(cli.commands["batch"].help.partition("A grid file:\n")[2].partition("\n\n")[0])
+    (tmp_path / "grid.yaml").write_text(grid)
+    project = Project.find()
+    specs = Grid.load(tmp_path / "grid.yaml").specs(project)
+    assert len([RunStore(project).plan(spec) for spec in specs]) == 4
 
 
 def test_module_is_the_command(tmp_path: Path) -> None:

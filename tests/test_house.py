@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import subprocess
 import sys
 import tomllib
@@ -60,3 +61,22 @@ def test_sources_hold_no_left_overs(source: Path) -> None:
     text = source.read_text()
     assert not [mark for mark in ("TODO", "FIXME", "XXX", "HACK") if mark in text]
     assert "import *" not in text
+
+
+def test_no_folder_of_ours_is_left_out_by_pytest() -> None:
+    """A pattern such as `runs`, meant for the folder of runs, would silently skip tests/runs as well."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["norecursedirs"]
+    folders = {path.parent for place in ("tests", "replication") for path in (ROOT / place).rglob("*.py")}
+    assert not [path for path in folders for pattern in patterns if fnmatch.fnmatch(path.name, pattern)]
+
+
+def test_no_source_of_ours_is_left_out_by_ruff() -> None:
+    command = [sys.executable, "-m", "ruff", "check", "--show-files", "."]
+    shown = set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines())
+    ours = {str(path) for place in ("tests", "replication", "benchmarks") for path in (ROOT / place).rglob("*.py")}
+    assert sorted(ours - shown) == []
+
+
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []

@@ -6,9 +6,9 @@ A grid file::
     notebooks: [10_uba_theory]  # as their profile has them; without `notebooks` and `runs`: all that have the profile
     runs:
       - notebook: 11_uba_vision
-        parameters: {epochs: 2}       # the same in each run of the entry
-        grid: {budget: [100, 200], width: [32, 64]}   # every combination: 4
-        zip: {peak: [0.1, 0.2], seed: 0..1}           # side by side: 2; times the grid: 8 runs
+        parameters: {models: [mlp]}                       # the same in each run of the entry
+        grid: {label_noise: [0.0, 0.2], mlp_seeds: 5..6}  # every combination: 4
+        zip: {phi_sgd: [1.0, 5.0], phi_adamw: [0.5, 1.0]} # side by side: 2; with the grid: 8 runs
 """
 
 from __future__ import annotations

@@ -103,7 +103,10 @@ def _page(project: Project, stem: str, results_of: Mapping[tuple[str, str], Mapp
     shown = summaries(node)
     if shown != [notebook.summary(results)]:
         yield f"{name}: its verdict summary is not the one of results/{profile}/{stem}.json."
-    for table in verdict_tables(node):
+    tables = list(verdict_tables(node))
+    if not tables:
+        yield f"{name}: it shows no verdict table."
+    for table in tables:
         yield from _compare(name, table, f"in results/{profile}", results["verdicts"], results["paper"])
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -11,12 +15,40 @@ from rich.progress import track as rich_track
 
 Item = TypeVar("Item")
 
+_outer: ContextVar[bool] = ContextVar("a bar is shown already", default=False)
 
-def track(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """Iterate with a bar and an ETA on a terminal; without one (a notebook, a pipe) iterate silently.
 
-    A notebook's kernel writes to a pipe, so that a committed notebook never holds a progress bar.
+def track(items: Sequence[Item], description: str) -> Iterator[Item]:
+    """Iterate with a bar and an ETA on a terminal; within a bar that is shown already, or without a terminal, silently.
+
+    A notebook's kernel has no terminal, so that a committed notebook never holds a bar. In a run of ``replicate`` it
+    writes how far it is to ``progress.json`` in the run's folder instead, from which the runner draws the bar.
+
+    Parameters
+    ----------
+    items : sequence
+        What to iterate over.
+    description : str
+        What the bar counts, in the plural.
     """
-    if not sys.stderr.isatty():
-        return items
-    return rich_track(items, description, console=Console(stderr=True), transient=True)
+    if _outer.get():
+        yield from items
+        return
+    token = _outer.set(True)
+    try:
+        if folder := os.environ.get("REPLICATION_RUN_DIR"):
+            for done, item in enumerate(items):
+                _tell(Path(folder), {"done": done, "total": len(items), "what": description})
+                yield item
+        elif sys.stderr.isatty():
+            yield from rich_track(items, description, console=Console(stderr=True), transient=True)
+        else:
+            yield from items
+    finally:
+        _outer.reset(token)
+
+
+def _tell(folder: Path, progress: dict[str, object]) -> None:
+    temporary = folder / "progress.json.tmp"
+    temporary.write_text(json.dumps(progress), encoding="utf-8")
+    temporary.replace(folder / "progress.json")

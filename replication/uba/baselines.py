@@ -44,7 +44,8 @@ def _step(
     optimizer: Optimizer, total: int, *, milestones: tuple[float, ...] = (0.5, 0.75), gamma: float = 0.1
 ) -> LRScheduler:
     """Piecewise constant, times ``gamma`` from each milestone (a fraction of the budget) on. He et al. 2016."""
-    steps = [math.ceil(_fraction("milestones", m) * total) for m in milestones]
+    # 0.55 * 100 is 55.00000000000001 in floating point: round before the ceiling
+    steps = [math.ceil(round(_fraction("milestones", m) * total, 6)) for m in milestones]
     return MultiStepLR(optimizer, steps, gamma)
 
 
@@ -186,7 +187,7 @@ def make_scheduler(name: str, optimizer: Optimizer, total: int, **options: Any) 
     """
     if name not in SCHEDULES:
         near = difflib.get_close_matches(str(name).lower(), SCHEDULES, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ValueError(f"name: unknown schedule {name!r}{hint} Known: {', '.join(SCHEDULES)}")
     if isinstance(total, bool) or not isinstance(total, (int, np.integer)) or total < 2:
         raise ValueError(f"total: must be an integer number of steps, at least 2, came {total!r}")

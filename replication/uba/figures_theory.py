@@ -204,6 +204,26 @@ def capped(records: pd.DataFrame) -> Figure:
     return figure
 
 
+def noise_sweep(records: pd.DataFrame) -> Figure:
+    """Draw the rank correlation of the best phi with kappa over the noise level, one line per budget.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``theory.run``.
+    """
+    rows = _of(records, "kappa_rank_correlation")
+    figure, axis = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
+    budgets = sorted(rows["budget"].unique())
+    for budget, colour, marker in zip(budgets, sns.color_palette("colorblind", len(budgets)), "osD^vP*X", strict=False):
+        line = rows[rows["budget"] == budget].sort_values("noise")
+        axis.plot(line["noise"], line["value"], marker=marker, color=colour, lw=1.8, label=f"T = {budget:g}")
+    axis.axhline(0, color="0.35", lw=1)
+    axis.set(xscale="log", xlabel="noise level s²", ylabel="rank correlation of best φ with κ", ylim=(-1.05, 1.05))
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    return figure
+
+
 def stationarity(records: pd.DataFrame) -> Figure:
     """Draw the least squared gradient over the budget for every phi, and its largest share of the bound.
 

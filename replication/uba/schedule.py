@@ -181,6 +181,8 @@ def _integer(name: str, value: SupportsIndex, least: int) -> int:
 def _number(name: str, value: float, allowed: str = "at least 0") -> float:
     """Return ``value`` as a finite float ≥ 0, or refuse it by name."""
     try:
+        if isinstance(value, (str, bool)):  # float() would take "5" and True
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name}: must be a number, came {value!r} ({type(value).__name__})") from None
@@ -303,6 +305,7 @@ class UBALR(LRScheduler):
         """Compute the learning rate of each group at ``last_epoch``; to read it, use :meth:`get_last_lr`."""
         if not self._get_lr_called_within_step:
             warnings.warn("To get the last learning rate, use `get_last_lr()`.", UserWarning, stacklevel=2)
+            return list(self._last_lr)
         t = self.last_epoch
         if not self._is_initial:
             before = self._plain if self._plain_epoch == t - 1 else self._closed_form(t - 1)

@@ -150,8 +150,8 @@ def worst_case_contraction(steps: ArrayLike, lambda_min: float, lambda_max: floa
     """
     _spectrum(lambda_min, lambda_max)
     eta = _schedule("steps", steps)
-    with np.errstate(divide="ignore"):
-        roots = 1 / eta  # inf for a step of 0, which contributes a factor of 1
+    with np.errstate(divide="ignore", over="ignore"):
+        roots = 1 / eta  # inf for a step of (almost) 0, which contributes a factor of 1
     inner = np.sort(np.clip(roots, lambda_min, lambda_max), axis=-1)
     ends = [np.full((*eta.shape[:-1], 1), end) for end in (lambda_min, lambda_max)]
     knots = np.concatenate([ends[0], inner, ends[1]], axis=-1)

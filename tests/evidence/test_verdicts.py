@@ -10,6 +10,7 @@ import pytest
 from evidence_cases import grid, make, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from replication.evidence import (
     PaperClaims,
@@ -188,6 +189,17 @@ def test_direction_corrects_over_the_whole_family() -> None:
     )
 
 
+@pytest.mark.parametrize(("p", "state"), [(0.049, "better"), (0.051, "unclear")])
+def test_a_comparison_is_decided_at_five_percent(p: float, state: str) -> None:
+    noise = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+    mean = stats.t.isf(p / 2, 4) * noise.std(ddof=1) / 5**0.5
+    ours, linear = values(noise - mean, schedule="uba"), values(0 * noise, schedule="linear")
+    records = pd.concat([ours, linear], ignore_index=True)
+    verdict = decide(records, "direction", baselines=["linear"], by=[], margin=0.0)
+    assert verdict.comparisons[0]["p_holm"] == pytest.approx(p)
+    assert states(verdict) == [state]
+
+
 def test_direction_pairs_by_seed() -> None:
     records = grid({"uba": 0.0, "linear": 0.5, "step": 0.5}, noise=0.1)
     assert decide(records, "direction").verdict == "reproduced"
@@ -341,6 +353,15 @@ def test_linear_slope(b: float, changes: dict[str, Any], word: str) -> None:
     assert verdict.verdict == word
     assert verdict.n == 5
     assert verdict.estimate == pytest.approx(b, abs=0.05)
+
+
+def test_a_zero_slope_is_judged_by_the_ninety_percent_interval() -> None:
+    (made,) = decide(line(0.0), "slope", claimed="zero", margin=1.0).comparisons
+    reach = [max(abs(made[low] or 0), abs(made[high] or 0)) for low, high in (("low90", "high90"), ("low", "high"))]  # type: ignore[literal-required]
+    between = sum(reach) / 2
+    assert reach[0] < between < reach[1]
+    assert decide(line(0.0), "slope", claimed="zero", margin=between).verdict == "reproduced"
+    assert decide(line(0.0), "slope", claimed="zero", margin=reach[0] * 0.999).verdict == "inconclusive"
 
 
 def test_power_law_and_rank_slopes() -> None:

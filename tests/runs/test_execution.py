@@ -83,7 +83,8 @@ def test_notebook_that_forgets_to_finish_is_told_so(toy: Toy) -> None:
 
 
 def test_kernel_tells_how_far_it_is(toy: Toy) -> None:
-    tell = 'import time\n(folder / "progress.json").write_text(\'{"done": 3, "total": 9, "what": "steps"}\')\ntime.sleep(2)\n'
+    progress = '{"done": 3, "total": 9, "what": "steps"}'
+    tell = f"import time\n(folder / 'progress.json').write_text('{progress}')\ntime.sleep(2)\n"
     toy.add("toy", toy_cells(finish=tell + FINISH), paper="toy")
     code = (
         "from replication.runs.notebook import Options, execute\n"

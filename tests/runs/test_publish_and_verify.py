@@ -138,6 +138,11 @@ def test_changed_page_is_found(published: Toy) -> None:
     assert "notebooks/toy.ipynb: claim double, estimate is 9.0, in results/smoke 1.5" in number
 
 
+def test_page_without_its_table_is_found(published: Toy) -> None:
+    edit(published.project.notebook_file("toy"), lambda node: node["cells"][4].update(outputs=[]))
+    assert found(published) == ["notebooks/toy.ipynb: it shows no verdict table."]
+
+
 def test_page_without_results_is_found(published: Toy) -> None:
     (published.root / "results" / "smoke" / "toy.json").unlink()
     publish.refresh_readme(published.project)

@@ -1,4 +1,4 @@
-"""Every baseline equals its published formula; names and options are checked."""
+"""The baselines against their own published formulas, written out here a second time."""
 
 from __future__ import annotations
 
@@ -9,98 +9,217 @@ import pytest
 import torch
 
 from replication.uba.baselines import SCHEDULES, factors, make_scheduler
+from replication.uba.schedule import UBALR, uba
 
-T = 200
-S = np.arange(T) / T
-
-
-def triangular(t: float, half: float, base: float) -> float:
-    """Smith 2017: cycle = floor(1 + i/(2 h)), x = |i/h − 2 cycle + 1|, base + (1 − base) max(0, 1 − x)."""
-    cycle = math.floor(1 + t / (2 * half))
-    return base + (1 - base) * max(0.0, 1 - abs(t / half - 2 * cycle + 1))
+TOTALS = (2, 7, 10, 100, 333)
 
 
-def onecycle(t: float) -> float:
-    """torch's two-phase form: cosine up from 1/25 over 30 %, cosine down to 1/(25 · 10⁴)."""
-    up, low, last = 0.3 * T - 1, 1 / 25, 1 / 25e4
-    begin, end, share = (low, 1.0, t / up) if t <= up else (1.0, last, (t - up) / (T - 1 - up))
-    return end + (begin - end) * (1 + math.cos(math.pi * share)) / 2
+def optimizer(*peaks: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": p} for p in peaks or (0.1,)], lr=1)
 
 
-def wsd(t: int) -> float:
-    rise, start = 0.05 * T, 0.8 * T
-    if t < rise:
-        return (t + 1) / rise
-    return 1.0 if t < start else 1 - math.sqrt((t - start) / (T - start))
+def close(found: np.ndarray, formula) -> None:
+    expected = [formula(t) for t in range(len(found))]
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("step", np.where(S < 0.5, 1, np.where(S < 0.75, 0.1, 0.01))),
-        ("cosine", (1 + np.cos(np.pi * S)) / 2),
-        ("cyclic", [triangular(t, T / 4, 0.1) for t in range(T)]),
-        ("onecycle", [onecycle(t) for t in range(T)]),
-        ("linear", 1 - S),
-        ("rex", (1 - S) / (1 - S / 2)),
-        ("wsd", [wsd(t) for t in range(T)]),
-        ("constant", np.ones(T)),
-    ],
-)
-def test_equals_its_formula(name, expected):
-    np.testing.assert_allclose(factors(name, T), expected, rtol=1e-9, atol=1e-12)
+@pytest.mark.parametrize("total", TOTALS)
+def test_step_drops_by_gamma_from_each_milestone_on(total):
+    close(factors("step", total), lambda t: 0.1 ** ((t / total >= 0.5) + (t / total >= 0.75)))
+    milestones = (0.3, 0.6, 0.9)
+    found = factors("step", total, milestones=milestones, gamma=0.2)
+    close(found, lambda t: 0.2 ** sum(t / total >= m for m in milestones))
 
 
-def test_every_baseline_is_covered_here():
+@pytest.mark.parametrize("percent", range(1, 100))
+def test_step_milestone_is_not_moved_by_rounding(percent):
+    """0.55 * 100 is 55.00000000000001 in floating point; the drop belongs to step 55."""
+    found = factors("step", 100, milestones=(percent / 100,))
+    assert int(np.argmax(found < 1)) == percent
+
+
+@pytest.mark.parametrize("total", TOTALS)
+def test_cosine_is_half_a_period_without_restarts(total):
+    close(factors("cosine", total), lambda t: (1 + math.cos(math.pi * t / total)) / 2)
+
+
+@pytest.mark.parametrize("total", TOTALS)
+@pytest.mark.parametrize(("cycles", "base"), [(2, 0.1), (1, 0.25), (3, 0.0)])
+def test_cyclic_is_smiths_triangular_formula(total, cycles, base):
+    half = total / (2 * cycles)
+
+    def smith(i: int) -> float:
+        cycle = math.floor(1 + i / (2 * half))
+        x = abs(i / half - 2 * cycle + 1)
+        return base + (1 - base) * max(0.0, 1 - x)
+
+    close(factors("cyclic", total, cycles=cycles, base=base), smith)
+
+
+def test_cyclic_starts_at_the_base_and_touches_the_peak_once_per_cycle():
+    table = factors("cyclic", 40)
+    assert table[0] == pytest.approx(0.1)
+    assert np.flatnonzero(table > 1 - 1e-9).tolist() == [10, 30]
+
+
+def anneal(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+@pytest.mark.parametrize("total", [10, 100, 333])
+def test_onecycle_climbs_to_the_peak_then_falls_far_below_the_start(total):
+    top, end, low = 0.3 * total - 1, total - 1, 1 / 25
+
+    def two_phases(t: int) -> float:
+        if t <= top:
+            return anneal(low, 1, t / top)
+        return anneal(1, low / 1e4, (t - top) / (end - top))
+
+    close(factors("onecycle", total), two_phases)
+
+
+def test_onecycle_in_three_phases_is_the_papers_form():
+    total = 100
+
+    def three_phases(t: int) -> float:
+        if t <= 29:
+            return anneal(0.1, 1, t / 29)
+        if t <= 58:
+            return anneal(1, 0.1, (t - 29) / 29)
+        return anneal(0.1, 0.001, (t - 58) / 41)
+
+    close(factors("onecycle", total, div_factor=10.0, final_div_factor=100.0, three_phase=True), three_phases)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_no_schedule_touches_momentum(name):
+    tuned = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    scheduler = make_scheduler(name, tuned, 20, **({"phi": 5.0} if name == "uba" else {}))
+    for _ in range(19):
+        tuned.step()
+        scheduler.step()
+        assert tuned.param_groups[0]["momentum"] == 0.9
+
+
+@pytest.mark.parametrize("total", TOTALS)
+def test_linear_is_one_minus_s_with_zero_based_steps(total):
+    close(factors("linear", total), lambda t: 1 - t / total)
+
+
+@pytest.mark.parametrize("total", TOTALS)
+def test_rex_is_the_published_profile(total):
+    close(factors("rex", total), lambda t: (1 - t / total) / (0.5 + 0.5 * (1 - t / total)))
+
+
+def test_rex_is_not_the_widespread_flatter_variant():
+    rest = 1 - np.arange(100) / 100
+    assert np.abs(factors("rex", 100) - rest / (0.1 + 0.9 * rest)).max() > 0.2
+
+
+@pytest.mark.parametrize(("total", "warmup", "cooldown"), [(100, 0.05, 0.2), (40, 0.25, 0.5), (40, 0.0, 1.0)])
+def test_wsd_warms_up_stays_and_cools_down_by_one_minus_sqrt(total, warmup, cooldown):
+    rise, start = round(warmup * total), total - round(cooldown * total)
+
+    def wsd(t: int) -> float:
+        if t < rise:
+            return (t + 1) / rise
+        return 1.0 if t < start else 1 - math.sqrt((t - start) / (total - start))
+
+    close(factors("wsd", total, warmup=warmup, cooldown=cooldown), wsd)
+
+
+def test_wsd_defaults_are_5_and_20_percent():
+    table = factors("wsd", 100)
+    assert table[3] < 1
+    assert (table[4:81] == 1).all()
+    assert (np.diff(table[80:]) < 0).all()
+
+
+def test_wsd_without_a_cooldown_never_falls():
+    assert (factors("wsd", 50, warmup=0.0, cooldown=0.0) == 1).all()
+
+
+@pytest.mark.parametrize("total", TOTALS)
+def test_constant_is_the_peak_at_every_step(total):
+    assert (factors("constant", total) == 1).all()
+
+
+@pytest.mark.parametrize("phi", [0.5, 2.0, 5.0])
+def test_uba_is_the_schedule_under_test_with_its_options(phi):
+    assert isinstance(make_scheduler("uba", optimizer(), 10, phi=phi), UBALR)
+    assert factors("uba", 50, phi=phi).tolist() == [uba(t, 50, phi) for t in range(50)]
+    assert factors("uba", 50, phi=phi, warmup=5).tolist() == [uba(t, 50, phi, warmup=5) for t in range(50)]
+    cycles = factors("uba", 50, phi=phi, cycles=2)
+    np.testing.assert_allclose(cycles, np.tile(factors("uba", 25, phi=phi), 2), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_peaks_scale_every_group_by_the_same_table(name):
+    options = {"phi": 5.0} if name == "uba" else {}
+    tuned = optimizer(0.2, 0.05)
+    scheduler = make_scheduler(name, tuned, 20, **options)
+    for factor in factors(name, 20, **options):
+        assert [group["lr"] for group in tuned.param_groups] == pytest.approx([0.2 * factor, 0.05 * factor], rel=1e-9)
+        tuned.step()
+        if scheduler.last_epoch < 19:  # one-cycle refuses to go past its budget
+            scheduler.step()
+
+
+def test_tables_are_cached_and_read_only():
+    table = factors("rex", 10)
+    assert factors("rex", 10) is table
+    with pytest.raises(ValueError, match="read-only"):
+        table[0] = 5
+    assert factors("rex", 11) is not table
+    assert factors("wsd", 30, warmup=0.1, cooldown=0.3) is factors("wsd", 30, cooldown=0.3, warmup=0.1)
+
+
+def test_the_registry_is_what_is_tested_here_and_cannot_be_changed():
+    with pytest.raises(TypeError):
+        SCHEDULES["mine"] = SCHEDULES["rex"]  # type: ignore[index]
     assert set(SCHEDULES) == {"uba", "step", "cosine", "cyclic", "onecycle", "linear", "rex", "wsd", "constant"}
 
 
-def test_rex_is_not_the_widespread_flat_variant():
-    wrong = (1 - S) / (0.1 + 0.9 * (1 - S))
-    assert np.abs(factors("rex", T) - wrong).max() > 0.2
+# --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_scales_with_the_peak_of_each_group(name):
-    """What the population trainer relies on: rate = peak × factor, for every peak."""
-    options = {"phi": 5.0} if name == "uba" else {}
-    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.3, 0.02)]
-    optimizer = torch.optim.SGD(groups)
-    scheduler = make_scheduler(name, optimizer, 40, **options)
-    seen = []
-    for _ in range(40):
-        seen.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
-        if len(seen) < 40:
-            scheduler.step()
-    expected = factors(name, 40, **options)[:, None] * [0.3, 0.02]
-    np.testing.assert_allclose(seen, expected, rtol=1e-9, atol=1e-12)
+def test_unknown_name_is_refused_with_the_nearest_and_all_known():
+    with pytest.raises(ValueError, match=r"name: unknown schedule 'cosin'; did you mean 'cosine'\? Known: uba, step"):
+        make_scheduler("cosin", optimizer(), 10)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_does_not_cycle_the_momentum(name):
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
-    scheduler = make_scheduler(name, optimizer, 10, **({"phi": 5.0} if name == "uba" else {}))
-    for _ in range(5):
-        optimizer.step()
-        scheduler.step()
-    assert optimizer.param_groups[0]["momentum"] == 0.9
+def test_unknown_name_without_a_near_one_still_reads_as_two_sentences():
+    with pytest.raises(ValueError, match=r"unknown schedule 'zzzz'\. Known: "):
+        factors("zzzz", 10)
 
 
-def test_tables_are_shared_and_read_only():
-    assert factors("cosine", 10) is factors("cosine", 10)
-    with pytest.raises(ValueError, match="read-only"):
-        factors("cosine", 10)[0] = 2
-
-
-def test_unknown_names_and_options_are_refused():
-    with pytest.raises(ValueError, match="did you mean 'cosine'"):
-        factors("cosin", 10)
-    with pytest.raises(TypeError, match="gama: not an option of schedule 'step'"):
-        factors("step", 10, gama=0.1)
-    with pytest.raises(TypeError, match="phi: schedule 'uba' needs"):
+def test_unknown_and_missing_options_are_refused_by_name():
+    with pytest.raises(TypeError, match=r"phi: not an option of schedule 'step'; its options: milestones, gamma"):
+        make_scheduler("step", optimizer(), 10, phi=2)
+    with pytest.raises(TypeError, match=r"gamma: not an option of schedule 'cosine'; its options: none"):
+        factors("cosine", 10, gamma=0.1)
+    with pytest.raises(TypeError, match=r"phi: schedule 'uba' needs this option"):
         factors("uba", 10)
-    with pytest.raises(ValueError, match="total"):
-        factors("cosine", 1)
-    with pytest.raises(ValueError, match="warmup and cooldown"):
-        factors("wsd", 10, warmup=0.6, cooldown=0.6)
+
+
+@pytest.mark.parametrize("total", [1, 0, -5, 10.0, True, math.nan, "10", None])
+def test_budget_is_refused_by_name(total):
+    with pytest.raises(ValueError, match=r"^total: must be an integer number of steps, at least 2"):
+        make_scheduler("linear", optimizer(), total)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "argument"),
+    [
+        ("step", {"milestones": (0.5, 1.2)}, "milestones"),
+        ("step", {"milestones": (-0.1,)}, "milestones"),
+        ("onecycle", {"pct_start": 30}, "pct_start"),
+        ("wsd", {"warmup": 1.5}, "warmup"),
+        ("wsd", {"cooldown": math.nan}, "cooldown"),
+        ("wsd", {"warmup": 0.6, "cooldown": 0.6}, "warmup and cooldown"),
+        ("uba", {"phi": -1.0}, "phi"),
+    ],
+)
+def test_option_out_of_range_is_refused_by_name(name, options, argument):
+    with pytest.raises(ValueError, match=f"^{argument}: "):
+        make_scheduler(name, optimizer(), 10, **options)

@@ -1,9 +1,11 @@
-"""The schedule: its formula and limits, torch's scheduler interface, and what is refused."""
+"""The UBA schedule: its algebra, its exactness, and its manners as a torch scheduler."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import math
+import pickle
 import warnings
 
 import numpy as np
@@ -11,77 +13,141 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, CosineAnnealingLR, LinearLR, SequentialLR
+from scipy.optimize import minimize_scalar
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    SequentialLR,
+    StepLR,
+)
 
-from replication.uba import UBALR, get_uba_schedule_with_warmup, uba
-from replication.uba.baselines import factors
+from replication.uba.schedule import UBALR, get_uba_schedule_with_warmup, uba
 
-PHIS = st.floats(1e-300, 1e300)
-
-
-def optimizer(*rates: float) -> torch.optim.SGD:
-    return torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates or (1.0,)])
+S = (np.arange(20_000) + 0.5) / 20_000
+PHIS = (0.0, 1e-3, 0.5, 1.0, 2.0, 5.0, 200.0)
 
 
-def trace(scheduler, steps: int) -> np.ndarray:
-    """Rates (steps, groups) as a training loop sees them."""
-    seen = []
-    for _ in range(steps):
-        seen.append(scheduler.get_last_lr())
+def make(*peaks: float) -> torch.optim.Optimizer:
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": peak} for peak in peaks or (0.1,)]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    optimizer.step()  # torch warns if the scheduler moves first
+    return optimizer
+
+
+def rates(scheduler: LRScheduler, steps: int) -> list[list[float]]:
+    """Rates of every group in force at steps 0…steps, read from the optimizer."""
+    found = []
+    for _ in range(steps + 1):
+        found.append([group["lr"] for group in scheduler.optimizer.param_groups])
         scheduler.optimizer.step()
         scheduler.step()
-    return np.array(seen)
+    return found
 
 
-@given(st.integers(1, 10**6), st.integers(0, 10**6), st.floats(1e-6, 1e3), st.floats(0, 1))
-def test_phi_two_is_cosine_bit_for_bit(total, step, peak, share):
-    floor = share * peak
-    t = min(step, total)
+def flat(scheduler: LRScheduler, steps: int) -> list[float]:
+    return [row[0] for row in rates(scheduler, steps)]
+
+
+# --- phi = 2 is cosine annealing --------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5000), st.floats(1e-6, 1e3), st.floats(0, 1), st.data())
+def test_phi_2_is_the_closed_form_of_cosine_bit_for_bit(total, peak, share, data):
+    floor, t = share * peak, data.draw(st.integers(0, total))
+    # where t = T the cosine's 1 + cos(pi) is exactly 0, so the floor is exact as well
     cosine = floor + (peak - floor) * (1 + math.cos(math.pi * t / total)) / 2
-    # at the very end cosine leaves a rounding error of the floor, the schedule returns it exactly
-    assert uba(t, total, 2, peak=peak, floor=floor) == (cosine if t < total else floor)
-    assert uba([t], [total], [2.0], peak=[peak], floor=[floor])[0] == (cosine if t < total else floor)
+    assert uba(t, total, 2, peak=peak, floor=floor) == cosine
+    assert uba(np.array([t]), total, 2, peak=peak, floor=floor)[0] == cosine
 
 
-@given(PHIS, st.integers(2, 500))
-def test_every_phi_is_monotone_finite_and_between_floor_and_peak(phi, total):
-    values = uba(np.arange(total + 3), total, phi, peak=0.3, floor=0.0)
+@pytest.mark.parametrize(("total", "eta_min"), [(1, 0.0), (7, 1e-3), (100, 0.0), (1000, 3e-5)])
+def test_scheduler_with_phi_2_equals_torchs_closed_form_bit_for_bit(total, eta_min):
+    ours = rates(UBALR(make(0.1, 0.3), total, 2, eta_min=eta_min), total)
+    reference = CosineAnnealingLR(make(0.1, 0.3), total, eta_min)
+    for t, row in enumerate(ours):
+        reference.last_epoch = t
+        assert row == reference._get_closed_form_lr()
+
+
+def test_scheduler_with_phi_2_follows_torchs_recursion_to_rounding():
+    ours, torchs = (flat(s, 1000) for s in (UBALR(make(), 1000, 2), CosineAnnealingLR(make(), 1000)))
+    np.testing.assert_allclose(ours, torchs, rtol=0, atol=1e-12)
+
+
+# --- the curve --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phi", [1e-6, 0.05, 0.5, 1, 2, 2.5, 5, 10, 50, 1e6])
+def test_equals_the_published_form_of_the_formula(phi):
+    t = np.arange(100)
+    c = 1 + np.cos(np.pi * t / 100)
+    published = 0.01 + (0.3 - 0.01) * 2 * c / (2 * phi + (2 - phi) * c)
+    np.testing.assert_allclose(uba(t, 100, phi, peak=0.3, floor=0.01), published, rtol=1e-11)
+
+
+@given(st.integers(1, 3000), st.floats(1e-300, 1e300), st.floats(1e-6, 1e3), st.floats(0, 1))
+def test_finite_falling_and_between_floor_and_peak_for_every_phi(total, phi, peak, share):
+    floor = share * peak
+    values = uba(np.arange(total + 3), total, phi, peak=peak, floor=floor)
+    slack = 4 * np.finfo(float).eps * peak
     assert np.isfinite(values).all()
-    assert (np.diff(values) <= 0).all()
-    assert values[0] == 0.3
-    assert (values[total:] == 0).all()
+    assert (np.diff(values) <= slack).all()
+    assert values.min() >= floor - slack
+    assert values.max() <= peak + slack
+    assert values[0] == pytest.approx(peak, rel=1e-15)
+    assert (values[total:] == floor).all()
+    relative = uba(np.arange(total + 1), total, phi)  # without a floor nothing rounds past an end
+    assert (np.diff(relative) <= 0).all()
+    assert relative.min() >= 0
+    assert relative[0] == 1
 
 
-@given(st.floats(0.01, 100), st.integers(2, 200))
-def test_scalars_and_arrays_compute_the_same_bits(phi, total):
-    steps = np.arange(total + 2)
-    scalars = [uba(int(t), total, phi, peak=0.7, floor=0.1, warmup=total // 3) for t in steps]
-    assert scalars == uba(steps, total, phi, peak=0.7, floor=0.1, warmup=total // 3).tolist()
+@given(st.integers(2, 2000), st.data())
+def test_larger_phi_is_nowhere_higher(total, data):
+    small, large = sorted(data.draw(st.tuples(*[st.floats(1e-6, 1e6)] * 2)))
+    t = np.arange(total)
+    assert (uba(t, total, large) <= uba(t, total, small) + 1e-15).all()
 
 
-@given(st.floats(0.05, 50), st.floats(0.01, 0.99))
-def test_equals_the_published_form(phi, share):
-    c = 1 + math.cos(math.pi * share)
-    assert uba(share, 1, phi) == pytest.approx(2 * c / (2 * phi + (2 - phi) * c), rel=1e-9)
+def test_phi_0_is_constant_at_the_peak_even_at_and_past_the_end():
+    assert (uba(np.arange(30), 20, 0, peak=0.3, floor=0.1) == 0.1 + (0.3 - 0.1)).all()
+    assert uba(20, 20, 0) == 1.0
+    assert flat(UBALR(make(0.3), 20, 0), 30) == [0.3] * 31
 
 
-@given(st.floats(0.05, 50), st.floats(0.001, 0.999))
-def test_mirror(phi, share):
-    """f_phi(t) = 1 - f_{4/phi}(T - t): 5 mirrors 0.8 about cosine."""
-    assert uba(share, 1, phi) == pytest.approx(1 - uba(1 - share, 1, 4 / phi), abs=1e-13)
+@pytest.mark.parametrize(("phi", "inside"), [(1e-300, 1.0), (1e300, 0.0)])
+def test_extreme_phi_are_the_limits(phi, inside):
+    values = uba(np.arange(101), 100, phi)
+    assert values[0] == 1
+    assert values[-1] == 0
+    np.testing.assert_allclose(values[1:-1], inside, atol=1e-290)
 
 
-@given(st.floats(0.1, 20), st.floats(0.0, 1.0, exclude_max=True))
-def test_is_rex_map_of_the_cosine(phi, share):
-    a, x = phi / 2, (1 + math.cos(math.pi * share)) / 2
-    assert uba(share, 1, phi) == pytest.approx(x / (a + (1 - a) * x), rel=1e-9, abs=1e-15)
+@given(st.floats(1e-3, 1e3), st.integers(1, 500), st.floats(0, 1))
+def test_phi_and_4_over_phi_are_mirror_images(phi, total, share):
+    t = share * total
+    assert uba(t, total, phi) == pytest.approx(1 - uba(total - t, total, 4 / phi), abs=1e-12)
 
 
-@pytest.mark.parametrize("phi", [0.5, 2.0, 8.0])
-def test_first_and_last_order(phi):
-    theta = 1e-3
-    assert 1 - uba(theta / math.pi, 1, phi) == pytest.approx(phi / 8 * theta**2, rel=1e-4)
-    assert uba(1 - theta / math.pi, 1, phi) == pytest.approx(theta**2 / (2 * phi), rel=1e-4)
+@pytest.mark.parametrize("phi", [0.5, 1.0, 2.0, 5.0, 50.0])
+def test_starts_and_ends_as_its_expansions_say(phi):
+    total, h = 1.0, 1e-3
+    assert 1 - uba(h / math.pi, total, phi) == pytest.approx(phi / 8 * h**2, rel=1e-4)
+    assert uba(1 - h / math.pi, total, phi) == pytest.approx(h**2 / (2 * phi), rel=1e-4)
+
+
+@pytest.mark.parametrize("phi", [0.25, 1.0, 3.0, 40.0])
+def test_is_rexs_map_of_the_cosine(phi):
+    t, a = np.arange(200), phi / 2
+    x = (1 + np.cos(np.pi * t / 200)) / 2
+    np.testing.assert_allclose(uba(t, 200, phi), x / (a + (1 - a) * x), rtol=1e-11)
+    if phi == 1:
+        np.testing.assert_allclose(uba(t, 200, phi), x / (0.5 + 0.5 * x), rtol=1e-11)
 
 
 @pytest.mark.parametrize(
@@ -91,169 +157,317 @@ def test_first_and_last_order(phi):
         (2.5, 0.472, 0.465), (5, 0.387, 0.359), (10, 0.309, 0.268), (50, 0.167, 0.126),
     ],
 )  # fmt: skip
-def test_mean_and_half_height(phi, mean, half):
-    grid = (np.arange(20000) + 0.5) / 20000
-    values = uba(grid, 1, phi)
-    a = math.sqrt(phi / 2)
-    assert values.mean() == pytest.approx(mean, abs=6e-4)
-    assert (values**2).mean() == pytest.approx((2 + a) / (2 * (1 + a) ** 2), rel=1e-6)
-    assert grid[np.searchsorted(-values, -0.5)] == pytest.approx(half, abs=6e-4)
+def test_mean_mean_square_and_half_height_of_the_curve(phi, mean, half):
+    """Numbers computed elsewhere; the first, .864, is .8635 and stands rounded up."""
+    values, root = uba(S, 1, phi), math.sqrt(phi / 2)
+    assert values.mean() == pytest.approx(mean, abs=5.5e-4)
+    assert values.mean() == pytest.approx(1 / (1 + root), rel=1e-6)
+    assert (values**2).mean() == pytest.approx((2 + root) / (2 * (1 + root) ** 2), rel=1e-6)
+    assert uba(2 / math.pi * math.atan(1 / root), 1, phi) == pytest.approx(0.5, rel=1e-12)
+    assert S[np.argmax(values < 0.5)] == pytest.approx(half, abs=5.5e-4)
 
 
-@pytest.mark.parametrize(
-    ("shape", "phi", "error"),
-    [
-        (lambda s: 1 - s, 2.00, 0.075),
-        (lambda s: (1 - s) / (1 - s / 2), 0.74, 0.075),
-        (lambda s: (1 - s) ** 2, 7.9, 0.046),
-        (lambda s: np.where(s < 0.5, 1, np.where(s < 0.75, 0.1, 0.01)), 1.7, 0.206),
-        (lambda s: 0.2 ** (1.0 * (s >= 0.3) + (s >= 0.6) + (s >= 0.8)), 6.1, 0.156),
-    ],
+SHAPES = {
+    "linear": (1 - S, 2.00, 0.005, 0.075),
+    "rex": ((1 - S) / (0.5 + 0.5 * (1 - S)), 0.74, 0.005, 0.075),
+    "square": ((1 - S) ** 2, 7.9, 0.05, 0.046),
+    "step 50/75": (0.1 ** ((S >= 0.5) + 1.0 * (S >= 0.75)), 1.7, 0.05, 0.206),
+    "step 30/60/80": (0.2 ** ((S >= 0.3) + 1.0 * (S >= 0.6) + (S >= 0.8)), 6.1, 0.05, 0.156),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_closest_phi_to_other_shapes(name):
+    """Printed digits of the least-squares fits; they pin the whole curve, not a point of it."""
+    shape, phi, last_digit, error = SHAPES[name]
+    fit = minimize_scalar(lambda x: float(np.mean((uba(S, 1, math.exp(x)) - shape) ** 2)), (-1, 2), tol=1e-9)
+    assert math.exp(fit.x) == pytest.approx(phi, abs=last_digit + 1e-9)
+    assert math.sqrt(fit.fun) == pytest.approx(error, abs=0.0005)
+
+
+# --- one function, two paths ------------------------------------------------------------------------------------------
+
+
+@given(
+    st.floats(0, 400),
+    st.integers(1, 300),
+    st.sampled_from([0.0, 2.0]) | st.floats(1e-300, 1e300),
+    st.floats(0, 1),
+    st.floats(0, 0.99),
 )
-def test_closest_phi_to_other_shapes(shape, phi, error):
-    s = (np.arange(4000) + 0.5) / 4000
-    phis = np.geomspace(0.3, 20, 2000)
-    errors = np.sqrt(((uba(s, 1, phis[:, None]) - shape(s)) ** 2).mean(axis=1))
-    assert phis[errors.argmin()] == pytest.approx(phi, rel=0.02)
-    assert errors.min() == pytest.approx(error, abs=6e-4)
+def test_scalars_and_arrays_agree_bit_for_bit(step, total, phi, share, start):
+    arguments = {"peak": 0.7, "floor": 0.7 * share, "warmup": math.floor(start * total)}
+    scalar = uba(step, total, phi, **arguments)
+    assert isinstance(scalar, float)
+    array = uba(np.array([step, step]), total, np.array([[phi], [phi]]), **arguments)
+    assert array.shape == (2, 2)
+    assert array.dtype == np.float64
+    assert (array == scalar).all()
 
 
-def test_phi_zero_is_constant():
-    assert (uba(np.arange(12), 10, 0, peak=0.3) == 0.3).all()
-    assert (trace(UBALR(optimizer(0.3), 10, 0), 12) == 0.3).all()
+@pytest.mark.parametrize("phi", PHIS)
+@pytest.mark.parametrize("warmup", [0, 7])
+def test_function_scheduler_and_lambda_factory_are_one_schedule(phi, warmup):
+    total = 50
+    expected = [uba(t, total, phi, warmup=warmup) for t in range(total + 5)]
+    assert flat(UBALR(make(1.0), total, phi, warmup_iters=warmup), total + 4) == expected
+    assert flat(get_uba_schedule_with_warmup(make(1.0), warmup, total, phi), total + 4) == expected
 
 
-def test_ubalr_is_cosine_annealing_at_phi_two():
-    """Bit for bit with torch's closed form; with its recursion, which rounds at every step, to 1e-12."""
-    ours = trace(UBALR(optimizer(0.1, 0.37), 1000, 2, eta_min=0.003), 1000)
-    peer = CosineAnnealingLR(optimizer(0.1, 0.37), 1000, eta_min=0.003)
-    closed = []
-    for epoch in range(1000):
-        peer.last_epoch = epoch
-        closed.append(peer._get_closed_form_lr())
-    assert (ours == np.array(closed)).all()
-    recursive = trace(CosineAnnealingLR(optimizer(0.1, 0.37), 1000, eta_min=0.003), 1000)
-    np.testing.assert_allclose(ours, recursive, rtol=0, atol=1e-12)
+def test_lambda_factory_scales_the_floor_with_each_peak_and_can_be_pickled():
+    scheduler = get_uba_schedule_with_warmup(make(0.1, 0.4), 2, 10, 5, num_cycles=2, eta_min_ratio=0.1)
+    assert isinstance(scheduler, LambdaLR)
+    again = pickle.loads(pickle.dumps(scheduler.lr_lambdas[0]))
+    ours = UBALR(make(1.0), 10, 5, eta_min=0.1, warmup_iters=2, num_cycles=2)
+    for t, (row, value) in enumerate(zip(rates(scheduler, 12), flat(ours, 12), strict=True)):
+        assert row == [0.1 * value, 0.4 * value]
+        assert again(t) == value
 
 
-def test_every_group_has_its_own_peak():
-    rates = trace(UBALR(optimizer(0.1, 1.0), 20, 5.0, warmup_iters=4), 25)
-    for group, peak in enumerate((0.1, 1.0)):
-        assert rates[:, group].tolist() == [uba(t, 20, 5.0, peak=peak, warmup=4) for t in range(25)]
+# --- warm-up, cycles, budget ------------------------------------------------------------------------------------------
 
 
-def test_no_drift_after_a_million_steps():
-    total = 10**6
-    scheduler = UBALR(optimizer(0.3), total, 5.0)
+def test_warm_up_rises_to_the_peak_inside_the_budget():
+    values = flat(UBALR(make(0.8), 12, 5, eta_min=0.1, warmup_iters=4), 13)
+    assert values[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert values[4] == pytest.approx(0.8)
+    assert values[4:13] == [uba(t, 8, 5, peak=0.8, floor=0.1) for t in range(9)]
+    assert values[12:] == [0.1, 0.1]
+
+
+def test_cycles_repeat_the_whole_curve_and_end_once():
+    values = flat(UBALR(make(0.5), 33, 5, eta_min=0.05, warmup_iters=3, num_cycles=3), 34)
+    cycle = [uba(t, 10, 5, peak=0.5, floor=0.05) for t in range(10)]
+    np.testing.assert_allclose(values[3:33], cycle * 3, rtol=1e-13)
+    assert values[33:] == [0.05, 0.05]
+
+
+def test_cycles_that_do_not_divide_the_budget_keep_their_number():
+    values = np.array(flat(UBALR(make(1.0), 10, 2, num_cycles=3), 9))
+    assert (np.diff(values) > 0).sum() == 2
+
+
+@pytest.mark.parametrize("phi", [0.5, 2.0, 5.0])
+def test_past_the_budget_the_floor_is_held(phi):
+    assert flat(UBALR(make(), 5, phi, eta_min=0.01), 30)[5:] == [0.01] * 26
+
+
+def test_budget_of_one_step_starts_at_the_peak():
+    assert flat(UBALR(make(0.3), 1, 5), 2) == [0.3, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("phi", [0.5, 2.0, 5.0])
+def test_no_drift_after_many_steps(phi):
+    """Stepped, the rate stays the closed form; a recursion would have gathered rounding."""
+    total = 10**5
+    scheduler = UBALR(make(), total, phi)
     scheduler.optimizer.step()
-    for _ in range(total // 2):
+    for t in range(1, total):
         scheduler.step()
-    assert scheduler.get_last_lr() == [uba(total // 2, total, 5.0, peak=0.3)]
-    for _ in range(total // 2):
+        if t % 9999 == 0:
+            assert scheduler.get_last_lr() == [uba(t, total, phi, peak=0.1)]
+
+
+def test_exact_at_step_999_999_of_a_million():
+    scheduler = UBALR(make(), 10**6, 5)
+    scheduler.optimizer.step()
+    scheduler.last_epoch = 10**6 - 3
+    scheduler.optimizer.param_groups[0]["lr"] = scheduler._closed_form(10**6 - 3)[0]
+    scheduler.step()
+    scheduler.step()
+    assert scheduler.get_last_lr() == [uba(10**6 - 1, 10**6, 5, peak=0.1)]
+    assert scheduler.get_last_lr()[0] == pytest.approx(0.1 * (math.pi / 10**6) ** 2 / 10, rel=1e-6)
+
+
+# --- torch's protocol -------------------------------------------------------------------------------------------------
+
+
+def test_each_parameter_group_keeps_its_own_peak():
+    for t, row in enumerate(rates(UBALR(make(0.1, 0.02, 0.5), 20, 5, eta_min=0.01), 22)):
+        assert row == [uba(t, 20, 5, peak=peak, floor=0.01) for peak in (0.1, 0.02, 0.5)]
+
+
+def test_tensor_learning_rates_are_updated_in_place():
+    lr = torch.tensor(0.5, dtype=torch.float64)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=lr, capturable=False, foreach=False)
+    scheduler = UBALR(optimizer, 10, 5)
+    optimizer.step()
+    for t in range(1, 12):
         scheduler.step()
-    assert scheduler.get_last_lr() == [0.0]
+        assert optimizer.param_groups[0]["lr"] is lr
+        assert float(lr) == pytest.approx(uba(t, 10, 5, peak=0.5), rel=1e-15)
 
 
-@pytest.mark.parametrize("phi", [0.0, 0.5, 5.0])
-def test_past_the_budget_the_last_value_is_held(phi):
-    rates = trace(UBALR(optimizer(0.3), 10, phi, eta_min=0.01), 40)[10:]
-    assert (rates == (0.3 if phi == 0 else 0.01)).all()
+def test_the_rate_drives_the_training_step():
+    weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    scheduler = UBALR(optimizer, 10, 5, warmup_iters=2)
+    for _ in range(10):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        scheduler.step()
+    assert -weight.item() == pytest.approx(sum(uba(t, 10, 5, peak=0.5, warmup=2) for t in range(10)))
 
 
-def test_warmup_is_linear_and_inside_the_budget():
-    rates = trace(UBALR(optimizer(1.0), 10, 2.0, warmup_iters=4), 10)[:, 0]
-    assert rates[:4].tolist() == [0.25, 0.5, 0.75, 1.0]
-    np.testing.assert_allclose(rates[4:], (1 + np.cos(np.pi * np.arange(6) / 6)) / 2, atol=1e-15)
+@pytest.mark.parametrize("stop", [0, 1, 3, 10, 19, 20, 24])
+@pytest.mark.parametrize("order", ["optimizer first", "scheduler first", "scheduler only"])
+@pytest.mark.parametrize("phi", [0.5, 2.0])
+def test_resuming_from_a_checkpoint_is_exact(stop, order, phi):
+    def build(budget: int, shape: float) -> UBALR:
+        return UBALR(make(0.1, 0.3), budget, shape, eta_min=0.01, warmup_iters=3, num_cycles=2)
 
-
-def test_cycles_are_equal_phases():
-    rates = trace(UBALR(optimizer(1.0), 26, 5.0, warmup_iters=2, num_cycles=3), 26)[:, 0]
-    assert (rates[2:10] == rates[10:18]).all()
-    np.testing.assert_allclose(rates[2:10], [uba(t, 8, 5.0) for t in range(8)], rtol=1e-12)
-
-
-@pytest.mark.parametrize("stop", [1, 3, 17])
-def test_resumes_mid_run_through_a_checkpoint(stop):
-    """Saved with torch.save, loaded with weights_only: the safe form has to be enough."""
-    whole = trace(UBALR(optimizer(0.1, 0.2), 30, 5.0, warmup_iters=5), 30)
-    first = UBALR(optimizer(0.1, 0.2), 30, 5.0, warmup_iters=5)
-    trace(first, stop)
+    whole = rates(build(20, phi), 26)
+    first = build(20, phi)
+    rates(first, stop - 1)
     file = io.BytesIO()
     torch.save({"optimizer": first.optimizer.state_dict(), "scheduler": first.state_dict()}, file)
     file.seek(0)
-    saved = torch.load(file, weights_only=True)
-    fresh = optimizer(0.1, 0.2)
-    second = UBALR(fresh, 30, 5.0, warmup_iters=5)
-    fresh.load_state_dict(saved["optimizer"])
-    second.load_state_dict(saved["scheduler"])
-    assert (trace(second, 30 - stop) == whole[stop:]).all()
+    state = torch.load(file, weights_only=True)
+    second = build(11, 9.0)  # everything must come from the checkpoint
+    if order == "optimizer first":
+        second.optimizer.load_state_dict(state["optimizer"])
+    second.load_state_dict(state["scheduler"])
+    if order == "scheduler first":
+        second.optimizer.load_state_dict(state["optimizer"])
+    assert second.phi == phi
+    assert second.get_last_lr() == whole[stop]
+    assert rates(second, 26 - stop) == whole[stop:]
 
 
-def test_resumes_by_last_epoch():
-    first = UBALR(optimizer(0.1), 30, 5.0)
-    whole = trace(UBALR(optimizer(0.1), 30, 5.0), 30)
-    trace(first, 11)
-    second = UBALR(first.optimizer, 30, 5.0, last_epoch=10)
-    assert (trace(second, 19) == whole[11:]).all()
+def test_restoring_by_last_epoch_continues_the_curve():
+    optimizer = make(0.4)
+    rates(UBALR(optimizer, 20, 5), 6)  # seven steps done
+    restored = UBALR(optimizer, 20, 5, last_epoch=6)
+    assert flat(restored, 5) == [uba(t, 20, 5, peak=0.4) for t in range(7, 13)]
 
 
-def test_in_a_sequence_it_runs_its_own_budget():
-    base = optimizer(0.1)
+def test_in_sequential_it_starts_from_the_initial_rate_at_its_milestone():
+    optimizer = make(0.4)
+    parts = [ConstantLR(optimizer, 0.25, total_iters=100), UBALR(optimizer, 10, 5), UBALR(optimizer, 20, 0.5)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch's own: SequentialLR steps with an epoch
-        sequence = SequentialLR(
-            base, [LinearLR(base, start_factor=0.1, total_iters=5), UBALR(base, 20, 5.0)], milestones=[5]
-        )
-        rates = trace(sequence, 25)[:, 0]
-    np.testing.assert_allclose(rates[5:], [uba(t, 20, 5.0, peak=0.1) for t in range(20)], rtol=1e-12)
+        warnings.simplefilter("error")
+        found = flat(SequentialLR(optimizer, parts, milestones=[5, 15]), 40)
+    assert found[:5] == pytest.approx([0.1] * 5)
+    assert found[5:15] == [uba(t, 10, 5, peak=0.4) for t in range(10)]
+    assert found[15:] == [uba(t, 20, 0.5, peak=0.4) for t in range(26)]
 
 
-def test_in_a_chain_the_factors_multiply():
-    base = optimizer(0.1)
-    chain = ChainedScheduler([ConstantLR(base, factor=0.5, total_iters=6), UBALR(base, 20, 5.0)])
-    rates = trace(chain, 20)[:, 0]
-    expected = [uba(t, 20, 5.0, peak=0.1) * (0.5 if t < 6 else 1.0) for t in range(20)]
-    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+MULTIPLIERS = {
+    "linear": (lambda opt: LinearLR(opt, 0.2, 0.7, total_iters=6), lambda t: 0.2 + 0.5 * min(t, 6) / 6),
+    "constant": (lambda opt: ConstantLR(opt, 0.3, total_iters=4), lambda t: 0.3 if t < 4 else 1.0),
+    "step": (lambda opt: StepLR(opt, 3, 0.5), lambda t: 0.5 ** (t // 3)),
+    "exponential": (lambda opt: ExponentialLR(opt, 0.9), lambda t: 0.9**t),
+}
 
 
-def test_lambda_factory_computes_the_same():
-    ours = trace(UBALR(optimizer(0.1), 40, 0.5, warmup_iters=6, eta_min=0.01), 45)
-    factory = get_uba_schedule_with_warmup(optimizer(0.1), 6, 40, phi=0.5, eta_min_ratio=0.1)
-    np.testing.assert_allclose(trace(factory, 45), ours, rtol=1e-12)
+@pytest.mark.parametrize(("name", "ours_first"), [*itertools.product(MULTIPLIERS, [True, False])])
+@pytest.mark.parametrize("phi", [0.5, 2.0, 5.0])
+def test_chained_with_a_multiplying_scheduler_the_factors_multiply(name, ours_first, phi):
+    build, factor = MULTIPLIERS[name]
+    optimizer = make(0.4, 0.2)
+    parts = (
+        [UBALR(optimizer, 12, phi), build(optimizer)] if ours_first else [build(optimizer), UBALR(optimizer, 12, phi)]
+    )
+    for t, row in enumerate(rates(ChainedScheduler(parts, optimizer), 14)):
+        assert row == pytest.approx([uba(t, 12, phi, peak=p) * factor(t) for p in (0.4, 0.2)], rel=1e-12, abs=0)
 
 
-def test_table_of_factors_is_the_schedule():
-    assert factors("uba", 50, phi=5.0).tolist() == [uba(t, 50, 5.0) for t in range(50)]
+def test_a_rate_set_by_hand_stays_as_a_factor():
+    scheduler = UBALR(make(0.4), 12, 5)
+    rates(scheduler, 3)
+    scheduler.optimizer.param_groups[0]["lr"] *= 0.5
+    assert flat(scheduler, 5) == pytest.approx([0.5 * uba(t, 12, 5, peak=0.4) for t in range(4, 10)], rel=1e-13)
 
 
-NAN, INF = float("nan"), float("inf")
+def test_a_finished_optimizer_can_be_scheduled_again():
+    optimizer = make(0.4)
+    rates(UBALR(optimizer, 6, 5), 6)
+    assert optimizer.param_groups[0]["lr"] == 0
+    assert flat(UBALR(optimizer, 8, 0.5), 8) == [uba(t, 8, 0.5, peak=0.4) for t in range(9)]
+
+
+def test_get_lr_outside_a_step_warns_and_changes_nothing():
+    scheduler = UBALR(make(), 10, 5)
+    with pytest.warns(UserWarning, match="get_last_lr"):
+        assert scheduler.get_lr() == [0.1]
+    found = flat(scheduler, 3)
+    with pytest.warns(UserWarning, match="get_last_lr"):
+        assert scheduler.get_lr() == scheduler.get_last_lr()
+    assert found + flat(scheduler, 3) == [uba(t, 10, 5, peak=0.1) for t in range(8)]
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+NAN, INF = math.nan, math.inf
 
 
 @pytest.mark.parametrize(
-    ("wrong", "named"),
+    ("name", "value"),
     [
-        ({"phi": -0.1}, "phi"), ({"phi": NAN}, "phi"), ({"phi": INF}, "phi"), ({"phi": [1, -1]}, "phi"),
-        ({"total": 0}, "total"), ({"total": -5}, "total"), ({"total": NAN}, "total"), ({"step": -1}, "step"),
-        ({"step": NAN}, "step"), ({"warmup": 10}, "warmup"), ({"warmup": -1}, "warmup"), ({"floor": 2}, "floor"),
-        ({"floor": -1}, "floor"), ({"peak": NAN}, "peak|floor"),
+        *[("step", v) for v in (-1, NAN, INF)],
+        *[("total", v) for v in (0, -3, NAN, INF)],
+        *[("phi", v) for v in (-1e-9, -5, NAN, INF)],
+        *[("floor", v) for v in (-0.1, 0.2, NAN)],
+        *[("warmup", v) for v in (-1, 10, 11, NAN)],
+        *[("peak", v) for v in (NAN, INF)],
     ],
-)  # fmt: skip
-def test_function_refuses_by_name(wrong, named):
-    with pytest.raises(ValueError, match=named):
-        uba(**({"step": 1, "total": 10, "phi": 2} | wrong))
+)
+@pytest.mark.parametrize("array", [False, True])
+def test_function_refuses_by_name(name, value, array):
+    good = {"step": 3, "total": 10, "phi": 5, "peak": 0.1, "floor": 0.0, "warmup": 2}
+    bad = np.array([good[name], value], dtype=float) if array else value
+    # a floor above the peak and a peak below the floor are one fault; both names are right
+    with pytest.raises(ValueError, match=rf"^({name}|floor): " if name == "peak" else f"^{name}: "):
+        uba(**good | {name: bad})
+
+
+BAD = [
+    *[("total", v) for v in (0, -1, 10.0, "10", True, NAN, None)],
+    *[("phi", v) for v in (-1e-9, NAN, INF, -INF, "5", None, True)],
+    *[("warmup", v) for v in (-1, 10, 11, 2.0, True)],
+    *[("cycles", v) for v in (0, -1, 1.5, True, 11)],
+    ("last_epoch", -2),
+    ("last_epoch", 0.5),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), [*BAD, *[("eta_min", v) for v in (-0.1, 0.2, NAN, "0", True)]])
+def test_scheduler_refuses_by_name_and_leaves_the_optimizer_alone(name, value):
+    argument = {"total": "total_iters", "warmup": "warmup_iters", "cycles": "num_cycles"}.get(name, name)
+    optimizer = make(0.3, 0.1)
+    with pytest.raises((TypeError, ValueError), match=f"^{argument}: "):
+        UBALR(optimizer, **{"total_iters": 10, "phi": 5.0} | {argument: value})
+    assert [group["lr"] for group in optimizer.param_groups] == [0.3, 0.1]
+    assert all("initial_lr" not in group for group in optimizer.param_groups)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "named"),
-    [
-        ({"phi": -0.1}, "phi"), ({"phi": NAN}, "phi"), ({"phi": INF}, "phi"), ({"phi": "5x"}, "phi"),
-        ({"total_iters": 0}, "total_iters"), ({"total_iters": 10.5}, "total_iters"),
-        ({"total_iters": True}, "total_iters"), ({"warmup_iters": 10}, "warmup_iters"),
-        ({"warmup_iters": -1}, "warmup_iters"), ({"num_cycles": 0}, "num_cycles"),
-        ({"eta_min": -1.0}, "eta_min"), ({"eta_min": NAN}, "eta_min"), ({"eta_min": 2.0}, "eta_min"),
-        ({"last_epoch": -2}, "last_epoch"),
-    ],
-)  # fmt: skip
-def test_scheduler_refuses_by_name(wrong, named):
-    with pytest.raises((ValueError, TypeError), match=f"^{named}"):
-        UBALR(optimizer(1.0), **({"total_iters": 10, "phi": 2} | wrong))
+    ("name", "value"),
+    [*[case for case in BAD if case[0] != "last_epoch"], *[("eta_min_ratio", v) for v in (-0.1, 1.5, NAN, True)]],
+)
+def test_lambda_factory_refuses_by_name(name, value):
+    names = {"total": "num_training_steps", "warmup": "num_warmup_steps", "cycles": "num_cycles"}
+    arguments = {"num_warmup_steps": 0, "num_training_steps": 10, "phi": 5.0} | {names.get(name, name): value}
+    with pytest.raises((TypeError, ValueError), match=f"^{names.get(name, name)}: "):
+        get_uba_schedule_with_warmup(make(), **arguments)
+
+
+def test_refusal_says_what_came_and_what_is_allowed():
+    with pytest.raises(ValueError, match=r"warmup_iters: must be less than total_iters \(10\), came 12"):
+        UBALR(make(), 10, 5, warmup_iters=12)
+    with pytest.raises(TypeError, match=r"total_iters: must be an integer, came 10\.0 \(float\)"):
+        UBALR(make(), 10.0, 5)
+    with pytest.raises(ValueError, match=r"eta_min: .*came 0\.2; group 1 has 0\.1"):
+        UBALR(make(0.3, 0.1), 10, 5, eta_min=0.2)
+
+
+def test_numpy_numbers_are_accepted():
+    scheduler = UBALR(make(), np.int64(10), np.float32(5), warmup_iters=np.int32(2))
+    assert flat(scheduler, 4) == [uba(t, 10, 5, peak=0.1, warmup=2) for t in range(5)]
+    assert type(scheduler.total_iters) is int
+    assert type(scheduler.phi) is float
+
+
+def test_something_that_is_no_optimizer_is_refused():
+    with pytest.raises(TypeError, match="not an Optimizer"):
+        UBALR(object(), 10, 5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from replication.training import (
     data_order,
     matrices_only,
     resolve_device,
+    track,
     use_deterministic,
 )
 from replication.uba.experiments import protocol
@@ -159,9 +161,9 @@ def run(config: Config) -> pd.DataFrame:
     use_deterministic()
     text = load(config)
     rows: list[dict[str, Any]] = []
-    for budget in config.budgets:
+    for budget in track(config.budgets, "comparisons"):
         rows += compare(
-            lambda trials, steps, split: train(config, text, trials, steps, split),
+            partial(train, config, text),
             steps=max(2, round(budget * config.steps)),
             peaks=config.peaks,
             phis=config.phis,

@@ -53,6 +53,9 @@ class Config(BaseModel):
     kappas: list[float] = Field([3.0, 10.0, 100.0, 1000.0, 10000.0], min_length=2)
     noises: list[PositiveFloat] = Field([0.001, 0.01, 0.1], min_length=1)
     budgets: list[PositiveInt] = Field([100, 400, 1600], min_length=2)
+    sweep_noises: list[PositiveFloat] = Field(
+        [0.001, 0.01, 0.1, 1.0, 10.0], min_length=2, description="for U6 over noise"
+    )
     phis: list[PositiveFloat] = Field(
         [0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0],
         min_length=3,
@@ -100,7 +103,7 @@ def run(config: Config) -> pd.DataFrame:
         Tidy records. Quantities that decide claims: ``cosine_gap``, ``best_phi_over_2kappa``, ``chebyshev_gap``,
         ``last_iterate_excess``, ``best_phi``, ``gradient_over_bound``, ``min_gradient``. Others serve the figures.
     """
-    parts = (cosine, min_max, order, capped, last_iterate, best_phi, stationarity)
+    parts = (cosine, min_max, order, capped, last_iterate, best_phi, noise_sweep, stationarity)
     return evidence.tidy(row for part in parts for row in part(config))
 
 
@@ -275,6 +278,23 @@ def best_phi(config: Config) -> Iterator[Row]:
             for noise, table in zip(config.logistic_noises, np.moveaxis(path.loss, -1, 0), strict=True):
                 cell = {"problem": "logistic", "kappa": kappa, "noise": noise, "budget": budget}
                 yield from _best(table, config.logistic_phis, grid, cell)
+
+
+def noise_sweep(config: Config) -> Iterator[Row]:
+    """Rank correlation of the best phi with kappa on the quadratic over a wider range of noise.
+
+    Added after the verdict on U6 was seen, to say where it holds; it decides no claim.
+    """
+    grid = np.geomspace(0.01, STABILITY, config.peaks)
+    for budget in config.budgets:
+        tables = _tables(config.phis, budget)
+        best = []
+        for kappa in config.kappas:
+            losses = theory.quadratic_loss(tables, grid, _spectrum(kappa, config.dimension), config.sweep_noises)
+            best.append([config.phis[i] for i in losses.min(axis=1).argmin(axis=0)])
+        for noise, phis in zip(config.sweep_noises, np.transpose(best), strict=True):
+            rank = evidence.slope(config.kappas, phis, "spearman")
+            yield {"quantity": "kappa_rank_correlation", "noise": noise, "budget": budget, "value": rank}
 
 
 def _tables(phis: Sequence[float], budget: int) -> Float:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from replication.training import (
     data_order,
     matrices_only,
     resolve_device,
+    track,
     use_deterministic,
 )
 from replication.training.population import cross_entropy
@@ -193,26 +195,32 @@ def run(config: Config) -> pd.DataFrame:
     use_deterministic()
     images = load(config)
     rows: list[dict[str, Any]] = []
-    for model in config.models:
-        settings = {key: getattr(config, f"{model}_{key}") for key in ("steps", "tuning_seeds", "equal_trials")}
-        for optimizer in getattr(config, f"{model}_optimizers"):
-            for budget in config.budgets:
-                rows += compare(
-                    lambda trials, steps, split, m=model, o=optimizer: train(
-                        config, images, m, o, trials, steps, split
-                    ),  # type: ignore[misc]
-                    steps=max(2, round(budget * settings["steps"])),
-                    peaks=getattr(config, f"{model}_peaks_{optimizer}"),
-                    phis=config.phis,
-                    fixed_phi=getattr(config, f"phi_{optimizer}"),
-                    seeds=range(getattr(config, f"{model}_seeds")),
-                    tuning_seeds=range(1000, 1000 + settings["tuning_seeds"]),
-                    equal_trials=settings["equal_trials"],
-                    mean_rate_control=True,
-                    quantity="test_error",
-                    labels={"dataset": images.name, "model": model, "optimizer": optimizer, "budget": budget}
-                    | {"budget_log2": math.log2(budget)},
-                )
+    cells = [
+        (model, optimizer, budget)
+        for model in config.models
+        for optimizer in getattr(config, f"{model}_optimizers")
+        for budget in config.budgets
+    ]
+    for model, optimizer, budget in track(cells, "comparisons"):
+        rows += compare(
+            partial(train, config, images, model, optimizer),
+            steps=max(2, round(budget * getattr(config, f"{model}_steps"))),
+            peaks=getattr(config, f"{model}_peaks_{optimizer}"),
+            phis=config.phis,
+            fixed_phi=getattr(config, f"phi_{optimizer}"),
+            seeds=range(getattr(config, f"{model}_seeds")),
+            tuning_seeds=range(1000, 1000 + getattr(config, f"{model}_tuning_seeds")),
+            equal_trials=getattr(config, f"{model}_equal_trials"),
+            mean_rate_control=True,
+            quantity="test_error",
+            labels={
+                "dataset": images.name,
+                "model": model,
+                "optimizer": optimizer,
+                "budget": budget,
+                "budget_log2": math.log2(budget),
+            },
+        )
     rows += overhead(config, images)
     return evidence.tidy(rows)
 

@@ -1,0 +1,65 @@
+"""What the README and the guide tell people to type works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from replication.runs import profiles
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "REPRODUCING.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_examples_of_the_readme_run(code: str) -> None:
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_commands_come_first_and_exist() -> None:
+    first = re.search(r"```bash\n(.*?)```", README, re.DOTALL)
+    assert first is not None
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^make (\w+)", first[1], re.MULTILINE)
+    assert targets == ["reproduce", "test"]
+    for target in re.findall(r"make (\w+)(?=[`\s])", README + GUIDE):
+        if target != "file":
+            assert f"\n{target}:" in makefile
+
+
+def test_example_grid_is_made_of_real_parameters() -> None:
+    grid = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)[0])
+    project = profiles.Project.find()
+    (run,) = grid["runs"]
+    for values in (run["parameters"], *({k: v[0] for k, v in run[part].items()} for part in ("grid", "zip"))):
+        profiles.resolve(project, run["notebook"], grid["profile"], values)
+
+
+def test_links_within_the_repository_resolve() -> None:
+    for text in (README, GUIDE):
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+            assert (ROOT / target).exists(), target
+
+
+def test_papermill_needs_no_wrapper(tmp_path: Path) -> None:
+    """papermill itself, with a profile's file and a parameter of one's own, from another folder."""
+    notebook, out = "10_uba_theory", tmp_path / "out.ipynb"
+    papermill = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(ROOT / f"notebooks/{notebook}.ipynb"),
+        str(out),
+        "--no-progress-bar",
+    ]
+    profile = ["-f", str(ROOT / f"notebooks/profiles/smoke/{notebook}.yaml"), "-p", "seeds", "1"]
+    done = subprocess.run([*papermill, *profile], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = out.read_text(encoding="utf-8")
+    assert "seeds = 1" in text
