@@ -22,8 +22,6 @@ from replication import data, evidence
 from replication.training import (
     AdamW,
     ByteTransformer,
-    Population,
-    data_order,
     matrices_only,
     resolve_device,
     track,
@@ -116,32 +114,22 @@ def load(config: Config) -> Text:
 
 def train(config: Config, text: Text, trials: Sequence[Trial], steps: int, split: protocol.Split) -> list[float]:
     """Train trials as populations and return their losses on one split, in bits per byte."""
-    optimizer = AdamW(betas=(0.9, 0.95), weight_decay=0.1, decays=matrices_only)
-    device = text.train.device
-    losses: list[float] = []
-    for begin in range(0, len(trials), config.replicas):
-        chunk = trials[begin : begin + config.replicas]
-        seeds = sorted({trial.seed for trial in chunk})
-        order = data_order(seeds, len(text.train), config.batch_size, steps).to(device)
-        row = torch.tensor([seeds.index(trial.seed) for trial in chunk], device=device)
-        rates = torch.from_numpy(np.stack([trial.rates(steps) for trial in chunk], axis=1))
-        population = Population(
-            lambda: ByteTransformer(config.width, config.layers, config.heads, config.context),
-            [trial.seed for trial in chunk],
-            optimizer,
-            device,
-            clip_norm=config.clip_norm,
-        )
-
-        def batch(step: int, order: Tensor = order, row: Tensor = row) -> tuple[Tensor, Tensor]:
-            windows = text.train[order[step][row]]
-            return windows[..., :-1], windows[..., 1:]
-
-        population.fit(batch, rates, description=f"transformer, {steps} steps")
-        windows = getattr(text, split)
-        loss = population.evaluate(windows[:, :-1], windows[:, 1:], batch_size=128).loss / NATS_PER_BIT
-        losses += loss.nan_to_num(torch.inf).tolist()  # a diverged run must never win a tuning round
-    return losses
+    windows = getattr(text, split)
+    trained = protocol.populations(
+        trials,
+        steps,
+        build=lambda: ByteTransformer(config.width, config.layers, config.heads, config.context),
+        optimizer=AdamW(betas=(0.9, 0.95), weight_decay=0.1, decays=matrices_only),
+        batch=lambda index: (text.train[index][..., :-1], text.train[index][..., 1:]),
+        examples=len(text.train),
+        batch_size=config.batch_size,
+        replicas=config.replicas,
+        device=text.train.device,
+        clip_norm=config.clip_norm,
+    )
+    losses = [population.evaluate(windows[:, :-1], windows[:, 1:], batch_size=128).loss for population in trained]
+    # a diverged run must never win a tuning round
+    return (torch.cat(losses) / NATS_PER_BIT).nan_to_num(torch.inf).tolist()
 
 
 def run(config: Config) -> pd.DataFrame:

@@ -14,12 +14,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
+from replication.training import Optimizer, Population, data_order
 from replication.uba.baselines import factors
 
 BASELINES = ("step", "cosine", "cyclic", "onecycle", "linear", "rex")
@@ -153,6 +156,47 @@ def compare(
         for (schedule, phi, peak), score in tuned.items()
     ]
     return rows
+
+
+def populations(
+    trials: Sequence[Trial],
+    steps: int,
+    *,
+    build: Callable[[], nn.Module],
+    optimizer: Optimizer,
+    batch: Callable[[Tensor], tuple[Tensor, Tensor]],
+    examples: int,
+    batch_size: int,
+    replicas: int,
+    device: torch.device,
+    clip_norm: float | None = None,
+) -> Iterator[Population]:
+    """Train trials for a number of steps, in populations of limited size, and yield each when it is trained.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        What to train; the populations hold them in order.
+    steps : int
+        Steps of every trial.
+    build, optimizer, clip_norm, device
+        As for ``Population``.
+    batch : callable(index) -> (x, y)
+        The examples with these indices, int64 of shape (R, B), as ``Population.step`` takes them.
+    examples, batch_size : int
+        Size of the training set and of a batch.
+    replicas : int
+        Largest population.
+    """
+    for begin in range(0, len(trials), replicas):
+        chunk = trials[begin : begin + replicas]
+        seeds = sorted({trial.seed for trial in chunk})
+        row = torch.tensor([seeds.index(trial.seed) for trial in chunk])
+        order = data_order(seeds, examples, batch_size, steps)[:, row].to(device)
+        rates = torch.from_numpy(np.stack([trial.rates(steps) for trial in chunk], axis=1))
+        population = Population(build, [trial.seed for trial in chunk], optimizer, device, clip_norm=clip_norm)
+        population.fit(lambda step, order=order: batch(order[step]), rates, description="steps")  # type: ignore[misc]
+        yield population
 
 
 def _refine(peaks: Sequence[float], times: int) -> list[float]:

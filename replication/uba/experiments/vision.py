@@ -21,9 +21,7 @@ from replication.training import (
     SGD,
     AdamW,
     Optimizer,
-    Population,
     ResNet8,
-    data_order,
     matrices_only,
     resolve_device,
     track,
@@ -155,27 +153,19 @@ def train(
 ) -> list[float]:
     """Train trials as populations and return their errors on one split, in percent."""
     x, y = images.train
-    build, batch_size, replicas = (
-        _builder(config, model, images),
-        getattr(config, f"{model}_batch_size"),
-        getattr(config, f"{model}_replicas"),
+    trained = protocol.populations(
+        trials,
+        steps,
+        build=_builder(config, model, images),
+        optimizer=OPTIMIZERS[optimizer],
+        batch=lambda index: (x[index], y[index]),
+        examples=len(x),
+        batch_size=getattr(config, f"{model}_batch_size"),
+        replicas=getattr(config, f"{model}_replicas"),
+        device=x.device,
     )
-    errors: list[float] = []
-    for begin in range(0, len(trials), replicas):
-        chunk = trials[begin : begin + replicas]
-        seeds = sorted({trial.seed for trial in chunk})
-        order = data_order(seeds, len(x), batch_size, steps).to(x.device)
-        row = torch.tensor([seeds.index(trial.seed) for trial in chunk], device=x.device)
-        rates = torch.from_numpy(np.stack([trial.rates(steps) for trial in chunk], axis=1))
-        population = Population(build, [trial.seed for trial in chunk], OPTIMIZERS[optimizer], x.device)
-
-        def batch(step: int, order: Tensor = order, row: Tensor = row) -> tuple[Tensor, Tensor]:
-            index = order[step][row]
-            return x[index], y[index]
-
-        population.fit(batch, rates, description=f"{model}, {optimizer}, {steps} steps")
-        errors += (100 * population.evaluate(*getattr(images, split)).error).tolist()
-    return errors
+    part = getattr(images, split)
+    return [error for population in trained for error in (100 * population.evaluate(*part).error).tolist()]
 
 
 def run(config: Config) -> pd.DataFrame:
