@@ -135,6 +135,10 @@ def test_wsd_defaults_are_5_and_20_percent():
     assert (np.diff(table[80:]) < 0).all()
 
 
+def test_wsd_cools_down_only_after_its_warm_up_even_where_both_round_up():
+    assert factors("wsd", 3, warmup=0.5, cooldown=0.5).tolist() == [0.5, 1.0, 1.0]
+
+
 def test_wsd_without_a_cooldown_never_falls():
     assert (factors("wsd", 50, warmup=0.0, cooldown=0.0) == 1).all()
 

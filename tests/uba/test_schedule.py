@@ -379,6 +379,14 @@ def test_a_rate_set_by_hand_stays_as_a_factor():
     assert flat(scheduler, 5) == pytest.approx([0.5 * uba(t, 12, 5, peak=0.4) for t in range(4, 10)], rel=1e-13)
 
 
+def test_a_rate_set_by_hand_after_the_end_has_no_factor_to_keep():
+    scheduler = UBALR(make(0.4), 5, 5)
+    rates(scheduler, 6)
+    scheduler.optimizer.param_groups[0]["lr"] = 0.3
+    scheduler.step()
+    assert scheduler.get_last_lr() == [0.0]
+
+
 def test_a_finished_optimizer_can_be_scheduled_again():
     optimizer = make(0.4)
     rates(UBALR(optimizer, 6, 5), 6)

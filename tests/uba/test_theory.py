@@ -252,6 +252,13 @@ def test_lebedev_order_follows_each_step_by_its_mirror_image(steps):
     assert (order[0::2] == theory.lebedev_order(steps // 2)).all()
 
 
+@pytest.mark.parametrize("steps", [3, 7, 31])
+def test_lebedev_order_of_an_odd_number_starts_in_the_middle(steps):
+    order = theory.lebedev_order(steps)
+    assert order[0] == steps // 2
+    assert (order[1::2] + order[2::2] == steps - 1).all()
+
+
 @pytest.mark.parametrize("steps", [8, 31, 32, 48])
 def test_lebedev_order_keeps_every_partial_product_below_the_condition_number(steps):
     sizes = theory.chebyshev_steps(1 / 50, 1, steps)
