@@ -196,6 +196,14 @@ def test_logistic_sgd_follows_the_gradient_of_its_loss():
     assert found.item() == pytest.approx(stepped.mean(), rel=1e-7)
 
 
+def test_logistic_gradient_noise_has_variance_noise_times_lambda():
+    """One step of noise adds eta^2 s^2 / 2 sum(lambda_i H_ii) to the loss, and H = diag(lambda) / 4 at w = 0."""
+    problem, eta = theory.Logistic(100.0, 10_000), 1.0
+    clean, noisy = problem.sgd(np.ones((1, 1)), np.array([eta]), [0.0, 0.1]).loss.ravel()
+    added = eta**2 * 0.1 / 2 * (problem.scales**2).sum() / 4
+    assert noisy - clean == pytest.approx(added, rel=0.2)  # lambda for lambda^2 would be half as much again
+
+
 def test_logistic_schedules_share_their_noise():
     """Two equal schedules in one call see the same noise, else comparisons would be noise."""
     table = np.tile(factors("uba", 16, phi=5.0), (2, 1))
