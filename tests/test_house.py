@@ -65,7 +65,9 @@ def test_sources_hold_no_left_overs(source: Path) -> None:
 
 def test_no_folder_of_ours_is_left_out_by_pytest() -> None:
     """A pattern such as `runs`, meant for the folder of runs, would silently skip tests/runs as well."""
-    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["norecursedirs"]
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"].get(
+        "norecursedirs", []
+    )
     folders = {path.parent for place in ("tests", "replication") for path in (ROOT / place).rglob("*.py")}
     assert not [path for path in folders for pattern in patterns if fnmatch.fnmatch(path.name, pattern)]
 
