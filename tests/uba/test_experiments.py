@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from replication.data import DataNotFound
+from replication.uba import uba
 from replication.uba.experiments import language, vision
 from replication.uba.experiments.protocol import Trial
 
@@ -157,3 +159,16 @@ def test_bad_language_parameters_are_refused_by_name(changes, named):
 def test_too_little_text_is_refused(folder):
     with pytest.raises(ValueError, match=r"text: .* bytes are too few"):
         language.load(language.Config(text=str(folder), held_out_bytes=10**6))
+
+
+def test_overhead_leaves_each_scheduler_to_itself(monkeypatch):
+    """On a shared optimiser UBALR would find the other's rate and take its slower path: not what is asked."""
+    seen = []
+    original = vision.UBALR.step
+    monkeypatch.setattr(vision.UBALR, "step", lambda self: (original(self), seen.append(self.get_last_lr()[0])))
+    config = vision.Config(**TINY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = vision.overhead(config, vision.load(config), repeats=2, steps=5)
+    assert len(rows) == 2
+    assert seen[-10:] == [uba(t, 10, 5.0, peak=0.01) for t in range(1, 11)]

@@ -225,9 +225,13 @@ def overhead(config: Config, images: Images, *, repeats: int = 20, steps: int = 
     x, y = (part[: getattr(config, f"{config.models[0]}_batch_size")] for part in images.train)
     model = build().to(x.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    total = 2 * repeats * steps
-    uba = UBALR(optimizer, total, phi=5.0)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    # each schedule on an optimiser of its own: on a shared one each would find the other's rate and make up for it
+    peers = [torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.01) for _ in range(2)]
+    total = repeats * steps
+    uba = UBALR(peers[0], total, phi=5.0)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(peers[1], total)
+    for peer in peers:
+        peer.step()  # torch warns if a scheduler moves first
 
     def training_step() -> None:
         optimizer.zero_grad()
