@@ -1,0 +1,311 @@
+"""The gap between a leader and a fixed ("meek") budget over time: training, inference, and what follows from them.
+
+Time is in years from a start at which both have the same compute; there is no calendar in the model. Every function
+broadcasts over all of its arguments, the fields of a law and of a growth included, so that a map over two of them is
+one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import elementwise
+
+from replication.meek.law import PAPER, Float, ScalingLaw, finite, positive
+
+C0 = 1e20
+"""Compute of both at the start, FLOP: $1,000 at 1e17 FLOP per dollar."""
+FLOP_PER_DOLLAR = 1e17
+"""Price of compute at the start."""
+INFERENCE_FLOP = 1e9
+"""FLOP per token that the fixed inference budget of $1e-8 a token buys at the start."""
+
+Reading = Literal["squared", "docstring"]
+READINGS: tuple[Reading, ...] = get_args(Reading)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Yearly growth factors.
+
+    Parameters
+    ----------
+    g_alg : float or array_like
+        Algorithmic progress, which divides the compute that a loss needs.
+    g_h : float or array_like
+        FLOP per dollar.
+    g_i : float or array_like
+        The leader's spending; the meek spend a constant amount.
+
+    Raises
+    ------
+    ValueError
+        A factor is not positive (1 means no growth).
+
+    Examples
+    --------
+    >>> round(float(Growth().meek), 2), round(float(Growth().sota), 2)
+    (3.92, 14.0)
+    """
+
+    g_alg: ArrayLike = 2.8
+    g_h: ArrayLike = 1.4
+    g_i: ArrayLike = 5 / 1.4
+
+    def __post_init__(self) -> None:
+        for name in ("g_alg", "g_h", "g_i"):
+            positive(name, getattr(self, name))
+
+    @property
+    def meek(self) -> Float:
+        """Growth of the meek's effective compute, G_m = g_alg g_h."""
+        return np.asarray(self.g_alg) * np.asarray(self.g_h, dtype=np.float64)
+
+    @property
+    def sota(self) -> Float:
+        """Growth of the leader's effective compute, G_s = g_alg g_h g_i."""
+        return np.asarray(self.meek * np.asarray(self.g_i))
+
+
+def training_gap(
+    t: ArrayLike, law: ScalingLaw = PAPER, growth: Growth | None = None, C0: ArrayLike = C0, head_start: ArrayLike = 1.0
+) -> Float:
+    """Loss of the meek minus loss of the leader, in nats per token.
+
+    Delta L(t) = A C0^-alpha [G_m^(-alpha t) - kappa^-alpha G_s^(-alpha t)]; the irreducible loss cancels.
+
+    Parameters
+    ----------
+    t : array_like
+        Years from the start.
+    law : ScalingLaw
+        Default: the paper's.
+    growth : Growth, optional
+        Default: the paper's.
+    C0 : array_like
+        The meek's compute at the start, FLOP.
+    head_start : array_like
+        kappa, the leader's compute at the start over the meek's; the paper has 1.
+
+    Returns
+    -------
+    ndarray
+        Of the arguments' common shape.
+
+    Raises
+    ------
+    ValueError
+        t is not finite, or C0 or head_start is not positive.
+
+    Examples
+    --------
+    >>> round(float(training_gap(peak_time())), 5)
+    0.21177
+    """
+    growth = growth or Growth()
+    t, alpha = finite("t", t), np.asarray(law.alpha)
+    scale = np.asarray(law.A) * positive("C0", C0) ** -alpha
+    leader = positive("head_start", head_start) ** -alpha * growth.sota ** (-alpha * t)
+    return np.asarray(scale * (growth.meek ** (-alpha * t) - leader))
+
+
+def peak_time(law: ScalingLaw = PAPER, growth: Growth | None = None, head_start: ArrayLike = 1.0) -> Float:
+    """When the training gap is largest: t* = ln(ln G_s / ln G_m) / (alpha ln g_i) - ln(kappa) / ln(g_i), in years.
+
+    The paper calls it an inflection; it is the maximum (the curve's inflection lies at twice t* when kappa is 1).
+    Negative: the gap shrinks from the first day. Infinite: it has no peak, because the meek's compute does not grow.
+    At g_i = 1 the limit 1 / (alpha ln G_m) for kappa = 1.
+
+    Parameters
+    ----------
+    law, growth, head_start
+        As `training_gap` takes them.
+
+    Examples
+    --------
+    >>> round(float(peak_time()), 4), round(float(peak_time(head_start=2.5e5)), 2)
+    (3.3589, -6.41)
+    """
+    growth = growth or Growth()
+    alpha, kappa = np.asarray(law.alpha), positive("head_start", head_start)
+    x, y = np.log(growth.meek), np.log(np.asarray(growth.g_i, dtype=np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # log1p keeps the digits where y is small; at y = 0 it is the limit
+        peak = np.where(y == 0, 1 / (alpha * x), np.log1p(y / x) / (alpha * y))
+        peak = peak - np.where(kappa == 1, 0.0, np.log(kappa) / y)
+        return np.where((x > 0) & (x + y > 0), peak, np.inf)
+
+
+def peak_gap(
+    law: ScalingLaw = PAPER, growth: Growth | None = None, C0: ArrayLike = C0, head_start: ArrayLike = 1.0
+) -> Float:
+    """Largest training gap from the start on: at `peak_time`, or at t = 0 where that is earlier; nats per token."""
+    return training_gap(np.maximum(peak_time(law, growth, head_start), 0.0), law, growth, C0, head_start)
+
+
+def time_below(
+    level: ArrayLike,
+    law: ScalingLaw = PAPER,
+    growth: Growth | None = None,
+    C0: ArrayLike = C0,
+    head_start: ArrayLike = 1.0,
+) -> Float:
+    """When the training gap has fallen to a level after its peak, in years; NaN where it never reaches the level.
+
+    Parameters
+    ----------
+    level : array_like
+        Gap in nats per token; positive.
+    law, growth, C0, head_start
+        As `training_gap` takes them.
+
+    Examples
+    --------
+    >>> round(float(time_below(0.05)), 2)
+    13.32
+    """
+    growth = growth or Growth()
+    level = positive("level", level)
+    start = np.maximum(peak_time(law, growth, head_start), 0.0)
+    top = training_gap(start, law, growth, C0, head_start)
+    # the meek's own reducible loss bounds the gap from above, and falls to the level at a known time
+    alone = np.asarray(law.A) * positive("C0", C0) ** -np.asarray(law.alpha)
+    end = np.log(alone / level) / (np.asarray(law.alpha) * np.log(growth.meek))
+    start, end, level, top = np.broadcast_arrays(start, np.maximum(end, start), level, top)
+    shape = start.shape
+    fields = (law.A, law.alpha, growth.g_alg, growth.g_h, growth.g_i, C0, head_start)
+    arguments = tuple(np.broadcast_to(np.asarray(field, dtype=np.float64), shape) for field in fields)
+
+    def excess(t: Float, level: Float, *of: Float) -> Float:
+        A, alpha, g_alg, g_h, g_i, compute, kappa = of
+        return training_gap(t, ScalingLaw(A, alpha, 0.0), Growth(g_alg, g_h, g_i), compute, kappa) - level
+
+    found = elementwise.find_root(excess, (start, end), args=(level, *arguments))
+    return np.where((top >= level) & found.success, found.x, np.nan)
+
+
+def decay_rate(law: ScalingLaw = PAPER, growth: Growth | None = None) -> Float:
+    """Rate at which the training gap decays in the end, alpha ln G_m, per year."""
+    return np.asarray(np.asarray(law.alpha) * np.log((growth or Growth()).meek))
+
+
+def lag(t: ArrayLike, growth: Growth | None = None, head_start: ArrayLike = 1.0) -> Float:
+    """Years until the meek reach the loss that the leader has at t: (t ln g_i + ln kappa) / ln G_m.
+
+    It grows for ever, although the gap in loss closes.
+    """
+    growth = growth or Growth()
+    ahead = finite("t", t) * np.log(np.asarray(growth.g_i)) + np.log(positive("head_start", head_start))
+    return np.asarray(ahead / np.log(growth.meek))
+
+
+# --- inference -------------------------------------------------------------------------------------------------------
+
+
+def inference_compute(
+    t: ArrayLike,
+    growth: Growth | None = None,
+    g_inf: ArrayLike = 2.8,
+    *,
+    reading: Reading = "squared",
+    constant: ArrayLike = 1.0,
+    flop: ArrayLike = INFERENCE_FLOP,
+) -> Float:
+    """Training compute, in FLOP, of the model that a fixed spend per token can serve.
+
+    A compute-optimal model has N ~ sqrt(C), so C = k f^2 for f FLOP per token. The authors' code squares everything
+    that makes a token cheaper, C(t) = k [f0 (g_h g_inf)^t]^2 g_alg^t ("squared"); a docstring of theirs does not square
+    g_inf, C(t) = k [f0 g_h^t]^2 (g_alg g_inf)^t ("docstring").
+
+    Parameters
+    ----------
+    t : array_like
+        Years from the start.
+    growth : Growth, optional
+        Default: the paper's.
+    g_inf : array_like
+        Yearly growth of inference efficiency; the paper's panels have 2.8 and 9.
+    reading : {"squared", "docstring"}
+        Which of the two formulas.
+    constant : array_like
+        k; the authors drop it (1), 20 tokens per parameter give 30.
+    flop : array_like
+        f0, FLOP per token at the start.
+    """
+    growth = growth or Growth()
+    t, k, f0 = finite("t", t), positive("constant", constant), positive("flop", flop)
+    return np.asarray(k * f0**2 * _inference_growth(growth, g_inf, reading) ** t)
+
+
+def inference_gap(
+    t: ArrayLike,
+    law: ScalingLaw = PAPER,
+    growth: Growth | None = None,
+    g_inf: ArrayLike = 2.8,
+    C0: ArrayLike = C0,
+    *,
+    reading: Reading = "squared",
+    constant: ArrayLike = 1.0,
+    flop: ArrayLike = INFERENCE_FLOP,
+) -> Float:
+    """Loss at a fixed inference spend minus the leader's, in nats per token; negative once inference has overtaken.
+
+    The paper clips it at zero, which hides that the formula then lets the fixed budget serve a model better than any
+    that exists. Arguments as in `training_gap` and `inference_compute`.
+    """
+    growth = growth or Growth()
+    served = law.reducible(inference_compute(t, growth, g_inf, reading=reading, constant=constant, flop=flop))
+    return np.asarray(served - law.reducible(positive("C0", C0) * growth.sota ** finite("t", t)))
+
+
+def inference_crossing(
+    growth: Growth | None = None,
+    g_inf: ArrayLike = 2.8,
+    C0: ArrayLike = C0,
+    *,
+    against: Literal["sota", "meek"] = "sota",
+    reading: Reading = "squared",
+    constant: ArrayLike = 1.0,
+    flop: ArrayLike = INFERENCE_FLOP,
+) -> Float:
+    """When the fixed inference budget serves as good a model as the leader, or the meek, can train; in years.
+
+    t0 = ln(C0 / (k f0^2)) / ln(growth of the served compute / growth of the other's); g_alg cancels in the squared
+    reading. Infinite where inference never catches up.
+
+    Parameters
+    ----------
+    growth, g_inf, C0, reading, constant, flop
+        As in `inference_gap`.
+    against : {"sota", "meek"}
+        Whose training it overtakes.
+
+    Examples
+    --------
+    >>> inference_crossing(g_inf=[2.8, 9.0]).round(2).tolist()
+    [4.1, 1.33]
+    """
+    growth = growth or Growth()
+    if against not in ("sota", "meek"):
+        raise ValueError(f"against: must be 'sota' or 'meek', came {against!r}")
+    other = growth.sota if against == "sota" else growth.meek
+    distance = np.log(positive("C0", C0) / (positive("constant", constant) * positive("flop", flop) ** 2))
+    speed = np.log(_inference_growth(growth, g_inf, reading) / other)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(distance <= 0, 0.0, np.where(speed > 0, distance / speed, np.inf))
+
+
+def price_decline(growth: Growth | None = None, g_inf: ArrayLike = 2.8) -> Float:
+    """Factor by which the model lets the price of a fixed capability fall each year, g_h g_inf sqrt(g_alg)."""
+    growth = growth or Growth()
+    return np.asarray(np.asarray(growth.g_h) * positive("g_inf", g_inf) * np.sqrt(np.asarray(growth.g_alg)))
+
+
+def _inference_growth(growth: Growth, g_inf: ArrayLike, reading: Reading) -> Float:
+    if reading not in READINGS:
+        raise ValueError(f"reading: must be one of {', '.join(READINGS)}, came {reading!r}")
+    faster = positive("g_inf", g_inf)
+    return np.asarray(np.asarray(growth.g_h) ** 2 * np.asarray(growth.g_alg) * faster ** (1 + (reading == "squared")))

@@ -1,0 +1,107 @@
+"""Telling two models apart by their losses: Wald's sequential probability ratio test, in expectation and run."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from replication.meek.law import Float, finite, positive
+
+
+def sprt_tokens(delta_loss: ArrayLike, error: ArrayLike, slowdown: ArrayLike = 1.0) -> Float:
+    """Expected number of tokens until a sequential test tells two models apart.
+
+    E[n] = s (1 - 2 eps) ln((1 - eps) / eps) / Delta L, with both error rates eps (Wald 1945, without overshoot). It
+    takes tokens as independent and the data as drawn from the better model; the paper uses it for data from neither,
+    where Delta L is a drift, so there it is a heuristic.
+
+    Parameters
+    ----------
+    delta_loss : array_like
+        Difference of the models' losses, nats per token, not negative; 0 gives infinity.
+    error : array_like
+        eps, in (0, 0.5).
+    slowdown : array_like
+        s, by how much a reader is slower than the ideal test; at least 1.
+
+    Raises
+    ------
+    ValueError
+        An argument lies outside its range.
+
+    Examples
+    --------
+    >>> round(float(sprt_tokens(1.0, 0.05)), 5)
+    2.64999
+    """
+    delta, eps, s = finite("delta_loss", delta_loss), _error(error), positive("slowdown", slowdown)
+    if (delta < 0).any():
+        raise ValueError(
+            f"delta_loss: must not be negative, came {delta[delta < 0].flat[0]:g}; take the worse minus the better"
+        )
+    if (s < 1).any():
+        raise ValueError(f"slowdown: must be at least 1, came {s[s < 1].flat[0]:g}")
+    with np.errstate(divide="ignore"):
+        return np.asarray(s * (1 - 2 * eps) * np.log((1 - eps) / eps) / delta)
+
+
+class Stopping(NamedTuple):
+    """What sequential tests did."""
+
+    tokens: NDArray[np.int64]
+    """Tokens read until the decision, shape (n,)."""
+    correct: NDArray[np.bool_]
+    """Whether the better model was chosen, shape (n,)."""
+
+
+def run_sprt(log_ratios: ArrayLike, error: float, *, starts: ArrayLike) -> Stopping:
+    """Run the test along a stream of log-likelihood ratios, once from each starting point.
+
+    The sum of the ratios is followed until it leaves (-b, b), b = ln((1 - eps) / eps).
+
+    Parameters
+    ----------
+    log_ratios : array_like, shape (T,)
+        ln p_better(token) - ln p_worse(token) for the tokens of a text, in their order.
+    error : float
+        eps, in (0, 0.5).
+    starts : array_like of int
+        Where tests begin.
+
+    Returns
+    -------
+    Stopping
+        Of the tests in the order of `starts`.
+
+    Raises
+    ------
+    ValueError
+        A test reaches the end of the text without a decision (dropping it would bias the mean); the message says which.
+    """
+    ratios, bound = finite("log_ratios", log_ratios), float(np.log((1 - _error(error)) / error))
+    paths = np.concatenate([[0.0], np.cumsum(ratios)])
+    begin = np.asarray(starts, dtype=np.int64)
+    tokens, correct = np.empty(len(begin), np.int64), np.empty(len(begin), np.bool_)
+    for i, start in enumerate(begin):
+        window = 64
+        while True:
+            moved = paths[start + 1 : start + 1 + window] - paths[start]
+            out = np.flatnonzero(np.abs(moved) >= bound)
+            if out.size:
+                tokens[i], correct[i] = out[0] + 1, moved[out[0]] > 0
+                break
+            if start + window >= len(ratios):
+                raise ValueError(
+                    f"starts: the test that begins at {start} reaches the end of {len(ratios)} tokens undecided"
+                )
+            window *= 4
+    return Stopping(tokens, correct)
+
+
+def _error(error: ArrayLike) -> Float:
+    eps = np.asarray(error, dtype=np.float64)
+    if eps.size == 0 or not ((eps > 0) & (eps < 0.5)).all():
+        raise ValueError(f"error: must lie in (0, 0.5), came {error}")
+    return eps
