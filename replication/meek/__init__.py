@@ -1,1 +1,43 @@
-"""Meek Models: when the gap between a leader and a fixed budget peaks and closes (H. Gundlach et al., arXiv 2507.07931)."""
+"""Meek Models: when the gap between a leader and a fixed budget peaks and closes.
+
+H. Gundlach, J. Lynch, N. Thompson, "Meek Models Shall Inherit the Earth" (arXiv 2507.07931). Scaling laws and the
+compute-optimal frontier, the training and inference gaps over time, the sequential test behind the claim that losses
+tell models apart, and a batched fit of the Chinchilla law with its bootstrap.
+"""
+
+from replication.meek.fit import ChinchillaFit, bootstrap_chinchilla, drop_largest, fit_chinchilla, hoffmann_grid
+from replication.meek.gap import (
+    Growth,
+    inference_compute,
+    inference_crossing,
+    inference_gap,
+    lag,
+    peak_gap,
+    peak_time,
+    time_below,
+    training_gap,
+)
+from replication.meek.law import ParametricLaw, ScalingLaw, frontier
+from replication.meek.sprt import run_sprt, sprt_tokens
+
+__all__ = [
+    "ChinchillaFit",
+    "Growth",
+    "ParametricLaw",
+    "ScalingLaw",
+    "bootstrap_chinchilla",
+    "drop_largest",
+    "fit_chinchilla",
+    "frontier",
+    "hoffmann_grid",
+    "inference_compute",
+    "inference_crossing",
+    "inference_gap",
+    "lag",
+    "peak_gap",
+    "peak_time",
+    "run_sprt",
+    "sprt_tokens",
+    "time_below",
+    "training_gap",
+]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import elementwise
 
-from replication.meek.law import PAPER, Float, ScalingLaw, finite, positive
+from replication.meek.law import PAPER, Float, Real, ScalingLaw, finite, positive
 
 C0 = 1e20
 """Compute of both at the start, FLOP: $1,000 at 1e17 FLOP per dollar."""
@@ -33,11 +33,11 @@ class Growth:
 
     Parameters
     ----------
-    g_alg : float or array_like
+    g_alg : float or ndarray
         Algorithmic progress, which divides the compute that a loss needs.
-    g_h : float or array_like
+    g_h : float or ndarray
         FLOP per dollar.
-    g_i : float or array_like
+    g_i : float or ndarray
         The leader's spending; the meek spend a constant amount.
 
     Raises
@@ -51,9 +51,9 @@ class Growth:
     (3.92, 14.0)
     """
 
-    g_alg: ArrayLike = 2.8
-    g_h: ArrayLike = 1.4
-    g_i: ArrayLike = 5 / 1.4
+    g_alg: Real = 2.8
+    g_h: Real = 1.4
+    g_i: Real = 5 / 1.4
 
     def __post_init__(self) -> None:
         for name in ("g_alg", "g_h", "g_i"):

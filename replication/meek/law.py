@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Float = NDArray[np.float64]
+Real = float | Float
 
 FLOP_PER_TOKEN = 6.0
 """Training compute is C = 6 N D: parameters times tokens times this."""
@@ -53,11 +54,11 @@ class ScalingLaw:
 
     Parameters
     ----------
-    A : float or array_like
+    A : float or ndarray
         Scale in nats, for C in FLOP; positive.
-    alpha : float or array_like
+    alpha : float or ndarray
         Exponent; positive.
-    L0 : float or array_like
+    L0 : float or ndarray
         Irreducible loss in nats per token.
 
     Raises
@@ -72,9 +73,9 @@ class ScalingLaw:
     [2.59, 1.916]
     """
 
-    A: ArrayLike
-    alpha: ArrayLike
-    L0: ArrayLike
+    A: Real
+    alpha: Real
+    L0: Real
 
     def __post_init__(self) -> None:
         positive("A", self.A)
@@ -96,9 +97,9 @@ class ParametricLaw:
 
     Parameters
     ----------
-    A, B, alpha, beta : float or array_like
+    A, B, alpha, beta : float or ndarray
         Scales and exponents; positive. Arrays broadcast, so that one object can hold every resample of a bootstrap.
-    E : float or array_like
+    E : float or ndarray
         Irreducible loss in nats per token.
 
     Raises
@@ -107,11 +108,11 @@ class ParametricLaw:
         A scale or an exponent is not positive, or E is not finite.
     """
 
-    A: ArrayLike
-    B: ArrayLike
-    E: ArrayLike
-    alpha: ArrayLike
-    beta: ArrayLike
+    A: Real
+    B: Real
+    E: Real
+    alpha: Real
+    beta: Real
 
     def __post_init__(self) -> None:
         for name in ("A", "B", "alpha", "beta"):
@@ -153,12 +154,12 @@ class ParametricLaw:
         return np.asarray((alpha * np.asarray(self.A) / (beta * np.asarray(self.B))) ** (1 / (alpha + beta)))
 
 
-def frontier(A: ArrayLike, B: ArrayLike, E: ArrayLike, alpha: ArrayLike, beta: ArrayLike) -> ScalingLaw:
+def frontier(A: Real, B: Real, E: Real, alpha: Real, beta: Real) -> ScalingLaw:
     """Compute-optimal law of a parametric fit (see `ParametricLaw.frontier`).
 
     Parameters
     ----------
-    A, B, E, alpha, beta : float or array_like
+    A, B, E, alpha, beta : float or ndarray
         Of L(N, D) = E + A N^-alpha + B D^-beta.
 
     Returns

@@ -103,5 +103,5 @@ def run_sprt(log_ratios: ArrayLike, error: float, *, starts: ArrayLike) -> Stopp
 def _error(error: ArrayLike) -> Float:
     eps = np.asarray(error, dtype=np.float64)
     if eps.size == 0 or not ((eps > 0) & (eps < 0.5)).all():
-        raise ValueError(f"error: must lie in (0, 0.5), came {error}")
+        raise ValueError(f"error: must lie in (0, 0.5), came {error!r}")
     return eps
