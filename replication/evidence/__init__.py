@@ -16,6 +16,7 @@ from replication.evidence.statistics import (
     holm,
     mean_interval,
     paired_difference,
+    percentile_interval,
     slope,
 )
 from replication.evidence.tables import (
@@ -56,6 +57,7 @@ __all__ = [
     "mutate",
     "paired_difference",
     "parse_claim",
+    "percentile_interval",
     "pin_numerics",
     "reevaluate",
     "rounded",

@@ -107,22 +107,35 @@ class IdentityClaim(BaseClaim):
     comparison: Literal["identity"]
 
 
-class ValueClaim(BaseClaim):
-    """The mean's 95 % interval must lie in ``paper_value ± (paper_precision + tolerance)``.
+class _Located(BaseClaim):
+    """Claims about where a value lies.
+
+    Attributes
+    ----------
+    unit_by
+        Columns that tell replicates apart.
+    rows
+        ``replicates``: independent measurements, judged by the t interval of their mean. ``draws``: draws from the
+        distribution of one estimate (bootstrap resamples, Monte Carlo), judged by its 2.5 and 97.5 percentiles.
+    """
+
+    unit_by: Columns = ("seed",)
+    rows: Literal["replicates", "draws"] = "replicates"
+
+
+class ValueClaim(_Located):
+    """The 95 % interval must lie in ``paper_value ± (paper_precision + tolerance)``.
 
     Attributes
     ----------
     null
         The value that would mean "no effect": an interval outside the band, but on the paper's side of it, makes the
         claim partly reproduced.
-    unit_by
-        Columns that tell replicates apart.
     """
 
     comparison: Literal["value"]
     paper_value: Finite
     null: Finite | None = None
-    unit_by: Columns = ("seed",)
 
     @property
     def band(self) -> tuple[float, float]:
@@ -251,14 +264,13 @@ class SlopeClaim(BaseClaim):
         return self
 
 
-class IntervalClaim(BaseClaim):
-    """In every cell the mean's 95 % interval must lie in ``[lower, upper]``; either end may be open."""
+class IntervalClaim(_Located):
+    """In every cell the 95 % interval must lie in ``[lower, upper]``; either end may be open."""
 
     comparison: Literal["interval"]
     lower: Finite | None = None
     upper: Finite | None = None
     by: Columns = ()
-    unit_by: Columns = ("seed",)
 
     @model_validator(mode="after")
     def _check_ends(self) -> Self:

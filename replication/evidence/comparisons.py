@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -137,15 +137,21 @@ def compare_cells(claim: CellClaim, rows: pd.DataFrame) -> list[Comparison]:
         values = np.array(list(of_unit.values()))
         bad = int((~np.isfinite(values)).sum())
         note = f"{bad} of {len(values)} values are not finite" if bad else ""
-        comparison = _comparison("claim", by, cell, n=len(values), note=note, differences=None if bad else values)
+        comparison = _comparison("claim", by, cell, len(values), note, None if bad else values, interval_of(claim))
         comparison["p"] = None  # the t test against zero is not the question here
         if not bad:
             if _holds(claim, comparison):
                 comparison["state"] = "holds"
-            elif _excluded(claim, statistics.mean_interval(values, level=1 - ALPHA / len(found))):
+            elif _excluded(claim, interval_of(claim)(values, level=1 - ALPHA / len(found))):
                 comparison["state"] = "fails"
         made.append(comparison)
     return made
+
+
+def interval_of(claim: CellClaim) -> Callable[..., statistics.Interval]:
+    """The interval by which a claim judges the values of a cell."""
+    draws = not isinstance(claim, SlopeClaim) and claim.rows == "draws"
+    return statistics.percentile_interval if draws else statistics.mean_interval
 
 
 def limits(claim: CellClaim) -> tuple[float, float]:
@@ -295,7 +301,7 @@ def compare_pairs(claim: PairClaim, found: Arms, wanted: Iterable[Pair], role: R
         else:
             note = f"{bad} of {len(common)} differences are not finite" if bad else ""
         differences = None if note else np.array(statistics.paired_difference(a, b).differences)
-        comparison = _comparison(role, claim.by, cell, n=len(common), note=note, differences=differences)
+        comparison = _comparison(role, claim.by, cell, len(common), note, differences)
         comparison["ours"], comparison["baseline"] = ours, baseline
         comparison["decisive"] = decisive is None or baseline in decisive
         comparison["left_out"] = len(a) + len(b) - 2 * len(common)
@@ -317,12 +323,17 @@ def compare_pairs(claim: PairClaim, found: Arms, wanted: Iterable[Pair], role: R
 
 
 def _comparison(
-    role: Role, by: tuple[str, ...], cell: Cell, *, n: int, note: str, differences: np.typing.NDArray[np.float64] | None
+    role: Role,
+    by: tuple[str, ...],
+    cell: Cell,
+    n: int,
+    note: str,
+    values: np.typing.NDArray[np.float64] | None,
+    interval: Callable[..., statistics.Interval] = statistics.mean_interval,
 ) -> Comparison:
     wide = narrow = None
-    if differences is not None:
-        wide = statistics.mean_interval(differences)
-        narrow = statistics.mean_interval(differences, level=1 - 2 * ALPHA)
+    if values is not None:
+        wide, narrow = interval(values), interval(values, level=1 - 2 * ALPHA)
     return {
         "role": role,
         "cell": dict(zip(by, cell, strict=True)),

@@ -28,6 +28,7 @@ from replication.evidence.comparisons import (
     PairClaim,
     arms,
     cells,
+    interval_of,
     levels,
     limits,
     pairs,
@@ -143,7 +144,8 @@ def _targets(claim: CellClaim, rows: pd.DataFrame, side: Side) -> dict[tuple[Lev
     made = {}
     for cell, of_unit in found.items():
         values = [value for value in of_unit.values() if math.isfinite(value)] or [0.0]
-        interval, strict = mean_interval(values), mean_interval(values, level=1 - ALPHA / len(found))
+        judged = interval_of(claim)
+        interval, strict = judged(values), judged(values, level=1 - ALPHA / len(found))
         made[cell] = interval, _target(claim, interval, strict, side)
     return made
 

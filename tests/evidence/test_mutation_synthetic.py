@@ -28,6 +28,7 @@ def curve(b: float, seeds: int = 4) -> pd.DataFrame:
 NOISE = np.array([-0.02, 0.0, 0.01, 0.01])
 CELLS = pd.concat([values(0.5 + NOISE, budget=25), values(0.6 + NOISE, budget=50)], ignore_index=True)
 
+DRAWS = values([0.05 + 0.01 * i for i in range(101)])
 CASES: dict[str, tuple[Claim, pd.DataFrame, str]] = {
     "identity": (make("identity"), values([0.0, 1e-13]), "reproduced"),
     "identity, exact": (make("identity", tolerance=0.0), values([0.0]), "reproduced"),
@@ -101,6 +102,9 @@ CASES: dict[str, tuple[Claim, pd.DataFrame, str]] = {
     "interval, open below": (make("interval", lower=None), CELLS, "reproduced"),
     "interval, refuted": (make("interval", upper=0.55), CELLS, "not reproduced"),
     "interval, undecided": (make("interval", upper=0.6), CELLS, "inconclusive"),
+    "interval, draws": (make("interval", rows="draws", by=[], upper=1.2), DRAWS, "reproduced"),
+    "interval, draws refuted": (make("interval", rows="draws", by=[], upper=0.02), DRAWS, "not reproduced"),
+    "value, draws": (make("value", rows="draws", paper_value=0.5), DRAWS, "inconclusive"),
 }
 
 

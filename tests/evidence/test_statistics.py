@@ -19,6 +19,7 @@ from replication.evidence import (
     holm,
     mean_interval,
     paired_difference,
+    percentile_interval,
     slope,
 )
 
@@ -182,3 +183,15 @@ def test_slopes_that_do_not_exist() -> None:
     assert math.isnan(slope([1, 1], [1, 2], "linear"))
     assert math.isnan(slope([1, 2], [1, math.nan], "spearman"))
     assert math.isnan(slope([1, 2], [0, 1], "loglog"))
+
+
+def test_the_percentile_interval_is_numpys_and_does_not_narrow_with_more_draws() -> None:
+    draws = np.random.default_rng(0).lognormal(size=4001)
+    found = percentile_interval(draws[::-1])
+    assert (found.low, found.estimate, found.high) == tuple(np.quantile(draws, [0.025, 0.5, 0.975]))
+    assert (found.n, found.p) == (4001, None)
+    twice = percentile_interval(np.concatenate([draws, draws]))
+    assert twice.half_width == pytest.approx(found.half_width, rel=0.01)
+    assert mean_interval(draws).half_width < found.half_width / 10
+    with pytest.raises(ValueError, match="1 of 2 are not finite"):
+        percentile_interval([1.0, np.nan])

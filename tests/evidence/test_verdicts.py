@@ -511,3 +511,15 @@ def test_the_summary_counts_in_one_order() -> None:
     )
     assert summary_sentence([decide(values([0.0]), "identity")]) == "1 reproduced."
     assert summary_sentence([]) == "no claims."
+
+
+def test_draws_are_judged_by_their_percentiles_and_replicates_by_their_mean() -> None:
+    """A thousand replicates pin the mean down; a thousand resamples say how uncertain one estimate is."""
+    records = values(np.random.default_rng(0).normal(0.5, 0.2, 1000))
+    narrow = {"by": [], "lower": 0.4, "upper": 0.6}
+    as_mean, as_draws = (
+        evaluate(records, [make("interval", **narrow, rows=rows)], "smoke")[0] for rows in ("replicates", "draws")
+    )
+    assert (as_mean.verdict, as_draws.verdict) == ("reproduced", "inconclusive")
+    assert as_draws.low == pytest.approx(0.5 - 1.96 * 0.2, abs=0.05)
+    assert as_draws.n == 1000
