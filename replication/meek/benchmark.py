@@ -43,7 +43,7 @@ class Sigmoid:
     Examples
     --------
     >>> mmlu = Sigmoid(0.55, -23.77, 1.97, 0.25)
-    >>> mmlu.score([2.59, 1.97, 1.70]).round(3).tolist()
+    >>> mmlu([2.59, 1.97, 1.70]).round(3).tolist()
     [0.25, 0.525, 0.799]
     """
 
@@ -62,7 +62,19 @@ class Sigmoid:
         """Score of a very good model, A + b."""
         return np.asarray(np.asarray(self.A) + np.asarray(self.b))
 
-    def score(self, loss: ArrayLike) -> Float:
+    def with_ceiling(self, ceiling: float) -> Sigmoid:
+        """The same rise from the same chance level to another ceiling.
+
+        Raises
+        ------
+        ValueError
+            The ceiling is not above chance.
+        """
+        if not (np.asarray(ceiling) > np.asarray(self.b)).all():
+            raise ValueError(f"ceiling: must be above the score of a very bad model, {self.b}, came {ceiling:g}")
+        return Sigmoid(ceiling - np.asarray(self.b), self.k, self.x0, self.b)
+
+    def __call__(self, loss: ArrayLike) -> Float:
         """Score at a loss in nats per token, broadcast against the parameters."""
         distance = finite("loss", loss) - np.asarray(self.x0)
         return np.asarray(np.asarray(self.A) * expit(np.asarray(self.k) * distance) + np.asarray(self.b))
@@ -125,7 +137,7 @@ def fit_sigmoid(loss: ArrayLike, score: ArrayLike) -> SigmoidFit:
     Examples
     --------
     >>> losses = np.linspace(1.7, 2.6, 30)
-    >>> found = fit_sigmoid(losses, PAPER.score(losses))
+    >>> found = fit_sigmoid(losses, PAPER(losses))
     >>> round(float(found.k), 2), round(float(found.x0), 2)
     (-23.77, 1.97)
     """
@@ -219,7 +231,7 @@ def score_gap(
     growth, t = growth or Growth(), finite("t", t)
     leader = law.loss(positive("C0", C0) * growth.sota**t)
     meek = leader + training_gap(t, law, growth, C0)
-    return multi_step_gap(sigmoid.score(leader), sigmoid.score(meek), n)
+    return multi_step_gap(sigmoid(leader), sigmoid(meek), n)
 
 
 class Peak(NamedTuple):
