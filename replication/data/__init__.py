@@ -1,27 +1,42 @@
-"""Images and text for the experiments: what is on every machine, what is looked for, and the user's own.
+"""Images, text and tables for the experiments: what is on every machine, what is looked for, and the user's own.
 
-`digits` and `text_corpus` need no network and give the same bytes everywhere. `cifar10` looks in `$REPLICATION_DATA`
-and says, where it finds nothing, how to get it. What had to be built or unpacked is cached in `$REPLICATION_CACHE`, or
-else in the user's cache folder.
+`digits` and `text_corpus` need no network and give the same bytes everywhere. `cifar10` and `read_table` look in
+`$REPLICATION_DATA` and say, where they find nothing, how to get it. What had to be built or unpacked is cached in
+`$REPLICATION_CACHE`, or else in the user's cache folder.
 """
 
 from __future__ import annotations
 
 from replication.data.images import Images, cifar10, cifar10_checksum, digits, download_cifar10
 from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, data_folder
+from replication.data.tables import (
+    TABLES,
+    TableSource,
+    download_table,
+    download_tables,
+    read_table,
+    table_path,
+    tables_checksum,
+)
 from replication.data.text import Corpus, text_checksum, text_corpus, text_folder, text_jsonl
 
 __all__ = [
+    "TABLES",
     "ChecksumMismatch",
     "Corpus",
     "DataNotFound",
     "Images",
+    "TableSource",
     "cache_folder",
     "checksum",
     "cifar10",
     "data_folder",
     "digits",
     "download_cifar10",
+    "download_table",
+    "download_tables",
+    "read_table",
+    "table_path",
     "text_corpus",
     "text_folder",
     "text_jsonl",
@@ -34,7 +49,7 @@ def checksum(name: str) -> str:
     Parameters
     ----------
     name
-        "digits", "text" or "cifar10".
+        "digits", "text", "cifar10", or "meek" for all of `TABLES` that are here.
 
     Raises
     ------
@@ -51,4 +66,6 @@ def checksum(name: str) -> str:
         return text_checksum()
     if name == "cifar10":
         return cifar10_checksum()
-    raise ValueError(f"name: {name!r} is not a data set; there are digits, text and cifar10")
+    if name == "meek":
+        return tables_checksum()
+    raise ValueError(f"name: {name!r} is not a data set; there are digits, text, cifar10 and meek")
