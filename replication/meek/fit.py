@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import huber
 
 from replication.meek.law import Float, ParametricLaw, Real, positive
 from replication.training import track
@@ -25,10 +26,12 @@ SCALE = 1e4
 """The objective is of the order of 1e-3; it is multiplied by this before any tolerance is applied to it."""
 TOLERANCE = 1e-4
 """Largest gradient norm, of the scaled objective in standardised parameters, that counts as converged."""
-CHUNK = 256
-"""Problems solved together: as many as keep the working arrays within a processor's cache."""
-ITERATIONS = 300
-"""Newton steps at most."""
+BATCH = 4096
+"""Problems set up together; it bounds the memory."""
+CHUNK = 128
+"""Problems worked on together: enough to spread the cost of a call, few enough for a processor's cache."""
+ITERATIONS = 3000
+"""Newton steps at most; a typical problem takes 20, one of few and noisy runs hundreds."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def fit_chinchilla(
     ------
     ValueError
         Data are empty, not positive, NaN, of unequal length, or fewer than the five parameters after the outlier rule;
-        they do not vary in N or in D; delta is not positive; or the starts have another shape.
+        they do not vary in N or in D, or do not determine a law with positive exponents; delta is not positive; or the
+        starts have another shape.
 
     Examples
     --------
@@ -228,10 +232,18 @@ class _Problem:
     def fit(self, solution: _Solution, index: int | slice) -> ChinchillaFit:
         a, b, e, alpha, beta = self.natural(solution.theta).T
         norm = solution.gradient_norm[index]
+        with np.errstate(over="ignore"):
+            A, B, E = np.exp(a), np.exp(b), np.exp(e)
+        no_law = ~((alpha > 0) & (beta > 0) & np.isfinite(A) & np.isfinite(B))
+        if no_law.any():
+            raise ValueError(
+                f"N, D, loss: {no_law.sum()} of {len(no_law)} fits have an exponent that is not positive or a scale "
+                "that is not finite, so these runs do not determine the law; give more runs, over a wider range"
+            )
         return ChinchillaFit(
-            A=np.exp(a[index]),
-            B=np.exp(b[index]),
-            E=np.exp(e[index]),
+            A=A[index],
+            B=B[index],
+            E=E[index],
             alpha=alpha[index],
             beta=beta[index],
             objective=solution.objective[index] / SCALE,
@@ -243,81 +255,103 @@ class _Problem:
     def solve(self, counts: Float, starts: Float) -> _Solution:
         """Best solution of every row of counts over all starts."""
         begin = self.standard(starts)
-        best = _Solution(np.empty((len(counts), 5)), np.full(len(counts), np.inf), np.full(len(counts), np.inf))
-        rows = max(1, CHUNK // len(begin))
+        best = _Solution(np.empty((len(counts), 5)), np.empty(len(counts)), np.empty(len(counts)))
+        rows = max(1, BATCH // len(begin))
         for first in track(range(0, len(counts), rows), "batches of fits"):
-            part = counts[first : first + rows]
-            found = self._newton(np.repeat(part, len(begin), axis=0), np.tile(begin, (len(part), 1)))
-            objective = found.objective.reshape(len(part), -1)
-            chosen = objective.argmin(axis=1) + np.arange(len(part)) * len(begin)
+            found = self._newton(counts[first : first + rows], begin)
+            objective = found.objective.reshape(-1, len(begin))
+            chosen = objective.argmin(axis=1) + np.arange(len(objective)) * len(begin)
             for whole, piece in zip(best, found, strict=True):
                 whole[first : first + rows] = piece[chosen]
         return best
 
-    def _newton(self, counts: Float, theta: Float) -> _Solution:
-        """Damped Newton steps with the exact Hessian, its eigenvalues made positive; one damping per problem."""
-        theta, damping = theta.copy(), np.full(len(theta), 1e-2)
-        value, gradient, hessian = self.derivatives(counts, theta)
-        active = np.arange(len(theta))
-        for _ in range(ITERATIONS):
-            active = active[np.linalg.norm(gradient[active], axis=1) > TOLERANCE * 0.1]
-            active = active[damping[active] < 1e12]
-            if not active.size:
-                break
+    def _newton(self, counts: Float, begin: Float) -> _Solution:
+        """Solutions of every row of counts from every start, by damped Newton steps with one damping per problem.
+
+        The Hessian is exact, its eigenvalues made positive. At most `CHUNK` problems are worked on at a time; one that
+        is finished makes room for the next, so that few long ones do not hold up the rest.
+        """
+        theta = np.tile(begin, (len(counts), 1))
+        # with these the first step of a problem stays where it is, and is taken
+        value, gradient, hessian = (
+            np.full(len(theta), np.inf),
+            np.zeros_like(theta),
+            np.tile(np.eye(5), (len(theta), 1, 1)),
+        )
+        damping, steps = np.full(len(theta), 5e-2), np.zeros(len(theta), np.int64)
+        active, waiting = np.split(np.arange(len(theta)), [CHUNK])
+        while active.size:
             values, vectors = np.linalg.eigh(hessian[active])
             size = np.abs(values).max(axis=1, keepdims=True)
             slope = np.einsum("pij,pi->pj", vectors, gradient[active])
             step = -slope / (np.abs(values) + damping[active, None] * size + 1e-12)
             trial = theta[active] + np.einsum("pij,pj->pi", vectors, np.clip(step, -1, 1))
-            new = self.derivatives(counts[active], trial)
+            new = self.derivatives(counts[active // len(begin)], trial)
             better = new[0] < value[active]
             moved = active[better]
             theta[moved] = trial[better]
             value[moved], gradient[moved], hessian[moved] = (part[better] for part in new)
             damping[active] *= np.where(better, 0.2, 8.0)
             damping[moved] = np.maximum(damping[moved], 1e-12)
-        return _Solution(theta, value, np.linalg.norm(gradient, axis=1))
+            steps[active] += 1
+            unsolved = np.linalg.norm(gradient[active], axis=1) > TOLERANCE * 0.1
+            active = active[unsolved & (damping[active] < 1e12) & (steps[active] <= ITERATIONS)]
+            room = CHUNK - len(active)
+            active, waiting = np.concatenate([active, waiting[:room]]), waiting[room:]
+        # a start at which the objective is not finite is never left
+        return _Solution(theta, value, np.where(np.isfinite(value), np.linalg.norm(gradient, axis=1), np.inf))
+
+    @cached_property
+    def _powers(self) -> tuple[Float, Float, Float]:
+        """Products of d ln p / d(a, alpha) = (1, -x) and d ln q / d(b, beta) = (1, -y): of x, of y, of both."""
+        x, y, one = self.x, self.y, np.ones_like(self.x)
+        of_x, of_y, of_xy = (one, -x, x * x), (one, -y, y * y), (one, -x, -y, x * y)
+        return np.stack(of_x, axis=1), np.stack(of_y, axis=1), np.stack(of_xy, axis=1)
 
     def derivatives(self, counts: Float, theta: Float) -> tuple[Float, Float, Float]:
         """Scaled objective, its gradient and Hessian in standardised parameters: shapes (P,), (P, 5), (P, 5, 5)."""
-        x, y = self.x, self.y
         a, b, e, alpha, beta = theta.T[:, :, None]
         with np.errstate(over="ignore", invalid="ignore"):
-            p, q = np.exp(a - alpha * x), np.exp(b - beta * y)
+            p, q = _exp(a - alpha * self.x), _exp(b - beta * self.y)
             total = p + q + np.exp(e)
-            r = self.target - np.log(total)
-            p, q = p / total, q / total
-        s = 1 - p - q
-        small = np.abs(r) <= self.delta
-        weight = SCALE * counts
-        value = np.sum(weight * huber(self.delta, r), axis=1)
-        # derivatives of the Huber loss: first times the count, second too
-        g = weight * np.clip(r, -self.delta, self.delta)
-        h = weight * small
-        # d r / d theta = -(p, q, s) times (1, 1, 1, -x, -y) in the order a, b, e, alpha, beta
-        ones, xx, yy, xy = np.ones_like(x), x * x, y * y, x * y
-        gp, gq = g * p, g * q
-        ga = gp @ np.stack([ones, x], axis=1)
-        gb = gq @ np.stack([ones, y], axis=1)
-        gradient = np.stack([-ga[:, 0], -gb[:, 0], -(g * s).sum(axis=1), ga[:, 1], gb[:, 1]], axis=1)
-        # second derivatives of ln(sum): w_i (1_ij - w_j); of the objective: h w_i w_j - g w_i (1_ij - w_j)
-        hg = h + g
-        pp = (hg * p * p - gp) @ np.stack([ones, x, xx], axis=1)
-        qq = (hg * q * q - gq) @ np.stack([ones, y, yy], axis=1)
-        pq = (hg * p * q) @ np.stack([ones, x, y, xy], axis=1)
-        ps = (hg * p * s) @ np.stack([ones, x], axis=1)
-        qs = (hg * q * s) @ np.stack([ones, y], axis=1)
-        ss = np.sum(hg * s * s - g * s, axis=1)
+            r = self.target - _log(total)
+            p /= total
+            q /= total
+        # the Huber loss, and its first and second derivatives, times the count
+        clipped = np.clip(r, -self.delta, self.delta)
+        g = SCALE * counts * clipped
+        h = SCALE * counts * (r == clipped)
+        value = np.einsum("pn,pn->p", g, r - clipped / 2)
+        # With the shares w = (p, q, s) of the three terms, s = 1 - p - q: d r / d ln(term i) = -w_i, and the second
+        # derivatives of the objective are h w_i w_j - g w_i (1_ij - w_j). Sums with s follow from those with p and q.
+        of_x, of_y, of_xy = self._powers
+        h += g
+        hp, hq = h * p, h * q
+        g_p, g_q, g_1 = (g * p) @ of_x, (g * q) @ of_y, g.sum(axis=1)
+        h_p, h_q, h_1 = hp @ of_x[:, :2], hq @ of_y[:, :2], h.sum(axis=1)
+        h_pp, h_pq, h_qq = (hp * p) @ of_x, (hp * q) @ of_xy, (hq * q) @ of_y
+        pp, pq, qq = h_pp - g_p, h_pq, h_qq - g_q
+        ps, qs = h_p - h_pp[:, :2] - h_pq[:, :2], h_q - h_qq[:, :2] - h_pq[:, ::2]
+        g_s = g_1 - g_p[:, 0] - g_q[:, 0]
+        ss = h_1 - h_p[:, 0] - h_q[:, 0] - ps[:, 0] - qs[:, 0] - g_s
+        gradient = -np.stack([g_p[:, 0], g_q[:, 0], g_s, g_p[:, 1], g_q[:, 1]], axis=1)
         rows = [
-            [pp[:, 0], pq[:, 0], ps[:, 0], -pp[:, 1], -pq[:, 2]],
-            [pq[:, 0], qq[:, 0], qs[:, 0], -pq[:, 1], -qq[:, 1]],
-            [ps[:, 0], qs[:, 0], ss, -ps[:, 1], -qs[:, 1]],
-            [-pp[:, 1], -pq[:, 1], -ps[:, 1], pp[:, 2], pq[:, 3]],
-            [-pq[:, 2], -qq[:, 1], -qs[:, 1], pq[:, 3], qq[:, 2]],
+            [pp[:, 0], pq[:, 0], ps[:, 0], pp[:, 1], pq[:, 2]],
+            [pq[:, 0], qq[:, 0], qs[:, 0], pq[:, 1], qq[:, 1]],
+            [ps[:, 0], qs[:, 0], ss, ps[:, 1], qs[:, 1]],
+            [pp[:, 1], pq[:, 1], ps[:, 1], pp[:, 2], pq[:, 3]],
+            [pq[:, 2], qq[:, 1], qs[:, 1], pq[:, 3], qq[:, 2]],
         ]
-        hessian = np.stack([np.stack(row, axis=1) for row in rows], axis=1)
-        value = np.where(np.isfinite(value), value, np.inf)
-        return value, gradient, hessian
+        return np.where(np.isfinite(value), value, np.inf), gradient, np.array(rows).transpose(2, 0, 1)
+
+
+# NumPy's exp and log are vectorised only where the processor has AVX-512, torch's everywhere
+def _exp(array: Float) -> Float:
+    return torch.exp(torch.from_numpy(array)).numpy()
+
+
+def _log(array: Float) -> Float:
+    return torch.log(torch.from_numpy(array)).numpy()
 
 
 def _starts(starts: ArrayLike) -> Float:

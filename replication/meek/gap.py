@@ -117,7 +117,8 @@ def peak_time(law: ScalingLaw = PAPER, growth: Growth | None = None, head_start:
 
     The paper calls it an inflection; it is the maximum (the curve's inflection lies at twice t* when kappa is 1).
     Negative: the gap shrinks from the first day. Infinite: it has no peak, because the meek's compute does not grow.
-    At g_i = 1 the limit 1 / (alpha ln G_m) for kappa = 1.
+    At g_i = 1 the limit 1 / (alpha ln G_m) for kappa = 1; below, where the leader grows more slowly than the meek, minus
+    infinity.
 
     Parameters
     ----------
@@ -136,14 +137,20 @@ def peak_time(law: ScalingLaw = PAPER, growth: Growth | None = None, head_start:
         # log1p keeps the digits where y is small; at y = 0 it is the limit
         peak = np.where(y == 0, 1 / (alpha * x), np.log1p(y / x) / (alpha * y))
         peak = peak - np.where(kappa == 1, 0.0, np.log(kappa) / y)
-        return np.where((x > 0) & (x + y > 0), peak, np.inf)
+        # with y < 0 the formula gives the minimum
+        return np.where(y < 0, -np.inf, np.where(x > 0, peak, np.inf))
 
 
 def peak_gap(
     law: ScalingLaw = PAPER, growth: Growth | None = None, C0: ArrayLike = C0, head_start: ArrayLike = 1.0
 ) -> Float:
-    """Largest training gap from the start on: at `peak_time`, or at t = 0 where that is earlier; nats per token."""
-    return training_gap(np.maximum(peak_time(law, growth, head_start), 0.0), law, growth, C0, head_start)
+    """Largest training gap from the start on: at `peak_time`, or at t = 0 where that is earlier; nats per token.
+
+    NaN where the gap has no peak.
+    """
+    time = peak_time(law, growth, head_start)
+    peaks = time < np.inf
+    return np.where(peaks, training_gap(np.where(peaks, np.maximum(time, 0), 0), law, growth, C0, head_start), np.nan)
 
 
 def time_below(
@@ -170,12 +177,15 @@ def time_below(
     growth = growth or Growth()
     level = positive("level", level)
     start = np.maximum(peak_time(law, growth, head_start), 0.0)
-    top = training_gap(start, law, growth, C0, head_start)
-    # the meek's own reducible loss bounds the gap from above, and falls to the level at a known time
+    top = peak_gap(law, growth, C0, head_start)
+    # the meek's own reducible loss bounds the gap from above, and falls to the level at a known time; a year more, so
+    # that rounding leaves a change of sign
     alone = np.asarray(law.A) * positive("C0", C0) ** -np.asarray(law.alpha)
-    end = np.log(alone / level) / (np.asarray(law.alpha) * np.log(growth.meek))
-    start, end, level, top = np.broadcast_arrays(start, np.maximum(end, start), level, top)
-    shape = start.shape
+    with np.errstate(divide="ignore"):
+        end = np.log(alone / level) / decay_rate(law, growth) + 1.0
+    reached = top >= level
+    start, end, level, reached = np.broadcast_arrays(start, end, level, reached)
+    start, end, shape = np.where(reached, start, 0.0), np.where(reached, end, 0.0), start.shape
     fields = (law.A, law.alpha, growth.g_alg, growth.g_h, growth.g_i, C0, head_start)
     arguments = tuple(np.broadcast_to(np.asarray(field, dtype=np.float64), shape) for field in fields)
 
@@ -184,7 +194,7 @@ def time_below(
         return training_gap(t, ScalingLaw(A, alpha, 0.0), Growth(g_alg, g_h, g_i), compute, kappa) - level
 
     found = elementwise.find_root(excess, (start, end), args=(level, *arguments))
-    return np.where((top >= level) & found.success, found.x, np.nan)
+    return np.where(reached & found.success, found.x, np.nan)
 
 
 def decay_rate(law: ScalingLaw = PAPER, growth: Growth | None = None) -> Float:

@@ -70,7 +70,7 @@ class ScalingLaw:
     --------
     >>> law = ScalingLaw(1070, 0.154, 1.7)
     >>> law.loss([1e20, 1e24]).round(3).tolist()
-    [2.59, 1.916]
+    [2.59, 1.915]
     """
 
     A: Real
