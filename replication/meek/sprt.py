@@ -33,8 +33,8 @@ def sprt_tokens(delta_loss: ArrayLike, error: ArrayLike, slowdown: ArrayLike = 1
 
     Examples
     --------
-    >>> round(float(sprt_tokens(1.0, 0.05)), 5)
-    2.64999
+    >>> round(float(sprt_tokens(1.0, 0.05)), 6)
+    2.649995
     """
     delta, eps, s = finite("delta_loss", delta_loss), _error(error), positive("slowdown", slowdown)
     if (delta < 0).any():
@@ -79,10 +79,15 @@ def run_sprt(log_ratios: ArrayLike, error: float, *, starts: ArrayLike) -> Stopp
     ------
     ValueError
         A test reaches the end of the text without a decision (dropping it would bias the mean); the message says which.
+        Or the ratios are not one finite row, a start is negative, or the error lies outside its range.
     """
     ratios, bound = finite("log_ratios", log_ratios), float(np.log((1 - _error(error)) / error))
+    if ratios.ndim != 1:
+        raise ValueError(f"log_ratios: must be one-dimensional, came shape {ratios.shape}")
     paths = np.concatenate([[0.0], np.cumsum(ratios)])
     begin = np.asarray(starts, dtype=np.int64)
+    if (begin < 0).any():
+        raise ValueError(f"starts: must not be negative, came {begin.min()}")
     tokens, correct = np.empty(len(begin), np.int64), np.empty(len(begin), np.bool_)
     for i, start in enumerate(begin):
         window = 64
