@@ -47,6 +47,30 @@ def sprt_tokens(delta_loss: ArrayLike, error: ArrayLike, slowdown: ArrayLike = 1
         return np.asarray(s * (1 - 2 * eps) * np.log((1 - eps) / eps) / delta)
 
 
+def drift_tokens(mean: ArrayLike, variance: ArrayLike, error: ArrayLike) -> Float:
+    """Expected stopping time of a random walk with any drift and variance: (b / mu) tanh(b mu / sigma^2).
+
+    Brownian motion between +-b, b = ln((1 - eps) / eps). Where the data come from the better model, sigma^2 = 2 mu and
+    this is `sprt_tokens`; where they come from neither model it is not, and the walk leaves by chance long before its
+    drift carries it. Ours, not the paper's.
+
+    Parameters
+    ----------
+    mean, variance : array_like
+        Of the log-likelihood ratio per token (the variance in the long run, if tokens depend on each other); positive.
+    error : array_like
+        eps, in (0, 0.5).
+
+    Examples
+    --------
+    >>> round(float(drift_tokens(0.1, 0.2, 0.05) / sprt_tokens(0.1, 0.05)), 6)
+    1.0
+    """
+    mu, sigma2, eps = positive("mean", mean), positive("variance", variance), _error(error)
+    bound = np.log((1 - eps) / eps)
+    return np.asarray(bound / mu * np.tanh(bound * mu / sigma2))
+
+
 class Stopping(NamedTuple):
     """What sequential tests did."""
 
@@ -79,15 +103,16 @@ def run_sprt(log_ratios: ArrayLike, error: float, *, starts: ArrayLike) -> Stopp
     ------
     ValueError
         A test reaches the end of the text without a decision (dropping it would bias the mean); the message says which.
-        Or the ratios are not one finite row, a start is negative, or the error lies outside its range.
+        Or the ratios are not one finite row, a start is no token of the text, or the error lies outside its range.
     """
     ratios, bound = finite("log_ratios", log_ratios), float(np.log((1 - _error(error)) / error))
     if ratios.ndim != 1:
         raise ValueError(f"log_ratios: must be one-dimensional, came shape {ratios.shape}")
     paths = np.concatenate([[0.0], np.cumsum(ratios)])
     begin = np.asarray(starts, dtype=np.int64)
-    if (begin < 0).any():
-        raise ValueError(f"starts: must not be negative, came {begin.min()}")
+    outside = begin[(begin < 0) | (begin >= len(ratios))]
+    if outside.size:
+        raise ValueError(f"starts: must lie in [0, {len(ratios)}), the tokens of the text, came {outside[0]}")
     tokens, correct = np.empty(len(begin), np.int64), np.empty(len(begin), np.bool_)
     for i, start in enumerate(begin):
         window = 64

@@ -5,7 +5,7 @@ from replication.training.models import MLP, ByteTransformer, ResNet8, count_par
 from replication.training.optimizers import SGD, AdamW, Optimizer, matrices_only
 from replication.training.population import Population
 from replication.training.progress import track
-from replication.training.seeding import data_order, seeded
+from replication.training.seeding import data_order, seeded, stream_seed
 
 __all__ = [
     "MLP",
@@ -20,6 +20,7 @@ __all__ = [
     "matrices_only",
     "resolve_device",
     "seeded",
+    "stream_seed",
     "track",
     "use_deterministic",
 ]

@@ -175,6 +175,12 @@ class Population:
         return torch.stack([self.step(*batches(t), table[t]) for t in track(range(len(table)), description)])
 
     @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        """Outputs of every replica on the same inputs: x of shape (N, …), result of shape (R, N, …, C)."""
+        outputs: Tensor = self._forward(self.parameters, x)
+        return outputs
+
+    @torch.no_grad()
     def evaluate(self, x: Tensor, y: Tensor, *, batch_size: int = 1024) -> Scores:
         """Score every replica on the same data.
 
@@ -192,7 +198,7 @@ class Population:
         """
         loss, wrong = torch.zeros(2, len(self), device=x.device)
         for xs, ys in zip(torch.split(x, batch_size), torch.split(y, batch_size), strict=True):
-            logits = self._forward(self.parameters, xs).flatten(1, -2)
+            logits = self.logits(xs).flatten(1, -2)
             targets = ys.reshape(1, -1).expand(len(self), -1)
             loss += F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").sum(1)
             wrong += (logits.argmax(-1) != targets).sum(1)

@@ -1,0 +1,406 @@
+"""Convergence: everything that follows from the law and the growth rates, and how sure it is (claims M1-M6, M8-M10).
+
+The gap and what it does under other growth, starts and laws; its image in benchmark points; inference; the sequential
+test; and the uncertainty of the law (bootstrap of the Chinchilla fit) together with that of the growth rates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from replication import data, evidence
+from replication.meek.benchmark import PAPER as PAPER_SIGMOID
+from replication.meek.benchmark import peak_score_gap, score_gap
+from replication.meek.fit import bootstrap_chinchilla, drop_largest, fit_chinchilla
+from replication.meek.gap import (
+    C0,
+    FLOP_PER_DOLLAR,
+    Growth,
+    Reading,
+    decay_rate,
+    inference_crossing,
+    inference_gap,
+    lag,
+    peak_gap,
+    peak_time,
+    price_decline,
+    time_below,
+    training_gap,
+)
+from replication.meek.law import BESIROGLU, HOFFMANN, PAPER, Float, ParametricLaw, ScalingLaw
+from replication.meek.sprt import sprt_tokens
+
+Row = dict[str, Any]
+
+YEARS = np.linspace(0, 20, 81)
+"""Where bands of uncertainty are kept for the figures; closed forms are drawn from their formulas."""
+FINE = np.linspace(0, 40, 40001)
+"""Where maxima and monotony are looked for."""
+LAWS = {
+    "alpha 0.154": PAPER,
+    "alpha 0.155": ScalingLaw(1070.0, 0.155, 1.7),
+    "alpha 0.178, A not refitted": ScalingLaw(1070.0, 0.178, 1.7),
+    "alpha 0.178, refitted": BESIROGLU.frontier(),
+    "Hoffmann's fit": HOFFMANN.frontier(),
+}
+"""The paper's law in both roundings; its sensitivity check, which changes alpha alone; and whole fits."""
+LEADERS = {1.1: (0.0221, 4.59), 2.0: (0.1334, 3.84), 3.6: (0.2127, 3.35), 10.0: (0.3109, 2.79), 20.0: (0.3600, 2.52)}
+"""The leader's yearly growth of spending in the appendix: peak of the gap and its time, as its figure shows."""
+STARTS = {1e3: 0.2118, 1e4: 0.1486, 1e5: 0.1042, 1e6: 0.0731}
+"""Both actors' dollars at the start in the appendix, and the peak of the gap."""
+SCHEDULES = {"for ever": math.inf, "stops after 5 years": 1.0, "1.5 a year after 5 years": 1.5}
+"""The leader's growth of spending after the fifth year; the first goes on."""
+SCHEDULE_GAPS = {
+    "for ever": (0.1415, 0.0933, 0.0359, 0.0130),
+    "stops after 5 years": (0.1148, 0.0678, 0.0237, 0.0083),
+    "1.5 a year after 5 years": (0.1247, 0.0788, 0.0303, 0.0113),
+}
+"""The gap under each at 7.5, 10, 15 and 20 years."""
+CEILINGS = {"paper, 0.80": PAPER_SIGMOID, "1.00": PAPER_SIGMOID.with_ceiling(1.0)}
+"""The benchmark's sigmoid as the paper has it, and with the ceiling that the task has."""
+TASKS = (1, 2, 5, 10, 50, 100)
+"""Steps of a task."""
+HEAD_STARTS = (1.0, 2.0, 5.0, 10.0, 30.0, 72.0, 1e3, 1e4, 1e5, 1e6)
+REAL_HEAD_START = 2.5e5
+"""5e25 FLOP, a frontier model's training, over the 2e20 FLOP of a small one."""
+PANELS = {"g_inf = 2.8": 2.8, "g_inf = 9": 9.0}
+"""The two panels of the inference figure."""
+INFERENCE = Growth(g_alg=3.6)
+"""The authors' inference panels have 3.6 for algorithmic progress, not 2.8; the crossing does not depend on it."""
+PRICE_DECLINE = 9.0
+"""Yearly fall of the price of a fixed capability that the paper takes g_inf = 9 from (Cottier et al. 2025)."""
+
+
+LEVELS = {"low": 0.025, "median": 0.5, "high": 0.975}
+"""Ends and middle of the bands of uncertainty."""
+
+
+class Config(BaseModel):
+    """What the convergence notebook runs; every field is a parameter of the notebook."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    points: Literal["planted", "digitised"] = Field("planted", description="training runs that the law is fitted to")
+    resamples: PositiveInt = Field(1000, description="bootstrap resamples of the runs")
+    coverage_sets: int = Field(24, ge=2, description="planted data sets by which the bootstrap's coverage is checked")
+    coverage_resamples: PositiveInt = Field(100, description="resamples of each")
+    noise: PositiveFloat = Field(0.01, description="standard deviation of ln(loss) around the planted law")
+    doubling_months: PositiveFloat = Field(8.08, description="algorithmic progress: months for a factor 2, median")
+    doubling_spread: PositiveFloat = Field(0.263, description="its standard deviation in logarithms (5 to 14 months)")
+    hardware_spread: PositiveFloat = Field(0.05, description="standard deviation of ln g_h")
+    spending: PositiveFloat = Field(5 / 1.4, description="the leader's growth of spending, median")
+    spending_spread: PositiveFloat = Field(0.25, description="standard deviation of ln g_i")
+
+
+class Points(NamedTuple):
+    """Training runs: parameters, tokens, loss; shape (n,) each."""
+
+    N: Float
+    D: Float
+    loss: Float
+
+
+def load(config: Config) -> Points:
+    """The runs that the law is fitted to: digitised from Hoffmann et al., outliers left out, or planted.
+
+    Raises
+    ------
+    DataNotFound
+        The digitised points are not on this machine.
+    """
+    if config.points == "planted":
+        return plant(BESIROGLU, config.noise, seed=0)
+    table = data.read_table("chinchilla")
+    N = table["Model Size"].to_numpy(dtype=float)
+    found = Points(N, table["Training FLOP"].to_numpy(dtype=float) / (6 * N), table["loss"].to_numpy(dtype=float))
+    keep = drop_largest(5)(*found)
+    return Points(*(column[keep] for column in found))
+
+
+def plant(law: ParametricLaw, noise: float, seed: int) -> Points:
+    """240 runs over the sizes and budgets of Hoffmann et al., with Gaussian noise on ln(loss)."""
+    rng = np.random.default_rng(seed)
+    N = np.exp(rng.uniform(np.log(5.7e7), np.log(1.62e10), 240))
+    C = np.exp(rng.uniform(np.log(1.4e18), np.log(1.3e22), 240))
+    D = np.clip(C / (6 * N), 8.2e8, 3.2e11)
+    return Points(N, D, law.loss(N, D) * np.exp(noise * rng.standard_normal(240)))
+
+
+def run(config: Config, points: Points) -> pd.DataFrame:
+    """Compute every part.
+
+    Parameters
+    ----------
+    config : Config
+        What to run.
+    points : Points
+        From `load`.
+
+    Returns
+    -------
+    DataFrame
+        Tidy records: numbers that decide claims, and curves over ``t`` (years) for the figures.
+    """
+    parts = [training(), benchmark(), inference(), sequential(), robustness(), head_start(), metrics()]
+    rows = [row for part in parts for row in part]
+    rows += [*refit(config, points), *coverage(config)]
+    return evidence.tidy(rows)
+
+
+# --- M1, M2: the training gap ----------------------------------------------------------------------------------------
+
+
+def training() -> Iterator[Row]:
+    """The gap over time for each law, its peak, and how it falls."""
+    for name, law in LAWS.items():
+        yield {"quantity": "peak_time", "case": name, "value": float(peak_time(law))}
+        yield {"quantity": "peak_gap", "case": name, "value": float(peak_gap(law))}
+        yield {"quantity": "half_peak_time", "case": name, "value": float(time_below(peak_gap(law) / 2, law))}
+        for years in (10.0, 20.0):
+            yield {"quantity": "gap_at", "case": name, "t": years, "value": float(training_gap(years, law))}
+    after = FINE[peak_time() < FINE]
+    yield {"quantity": "largest_rise_after_peak", "value": float(np.diff(training_gap(after)).max())}
+    yield {"quantity": "decay_rate", "value": float(decay_rate())}
+
+
+# --- M3: in benchmark points -----------------------------------------------------------------------------------------
+
+
+def benchmark() -> Iterator[Row]:
+    """The gap in points of MMLU for tasks of several steps, with the paper's ceiling and with that of the task."""
+    for name, sigmoid in CEILINGS.items():
+        peaks = {}
+        for steps in TASKS:
+            peaks[steps] = peak_score_gap(sigmoid, n=steps)
+            cell = {"ceiling": name, "steps": steps}
+            yield {"quantity": "points_peak", **cell, "value": 100 * peaks[steps].gap}
+            yield {"quantity": "points_peak_time", **cell, "value": peaks[steps].time}
+            yield {"quantity": "points_at_10", **cell, "value": 100 * float(score_gap(10.0, sigmoid, n=steps))}
+        change = 100 * (peaks[10].gap - peaks[1].gap)
+        yield {"quantity": "ten_steps_minus_one", "ceiling": name, "value": change}
+
+
+# --- M4: inference ---------------------------------------------------------------------------------------------------
+
+
+class Inference(NamedTuple):
+    """A reading of the inference formula."""
+
+    g_inf: float
+    constant: float = 1.0
+    reading: Reading = "squared"
+
+    @property
+    def zero(self) -> float:
+        """When the fixed inference spend has caught up with the leader, years."""
+        crossing = inference_crossing(INFERENCE, self.g_inf, reading=self.reading, constant=self.constant)
+        return float(crossing)
+
+    def gap(self, t: Float) -> Float:
+        """Loss at the fixed spend minus the leader's, nats per token."""
+        return inference_gap(t, PAPER, INFERENCE, self.g_inf, reading=self.reading, constant=self.constant)
+
+
+def corrections(g_inf: float) -> dict[str, Inference]:
+    """The formula as plotted, and with what is doubtful in it changed, one thing at a time."""
+    found = {
+        "as plotted": Inference(g_inf),
+        # N ~ sqrt(C) with 20 tokens per parameter is C = 30 f^2, a constant that the formula drops
+        "constant k = 30": Inference(g_inf, constant=30.0),
+        "g_inf not squared": Inference(g_inf, reading="docstring"),
+    }
+    if g_inf == PRICE_DECLINE:
+        # a fall of prices contains the progress of hardware and algorithms, by which the formula multiplies again
+        found["progress counted once"] = Inference(PRICE_DECLINE / float(price_decline(INFERENCE, 1.0)))
+    return found
+
+
+def inference() -> Iterator[Row]:
+    """When a fixed inference spend has caught up, and what corrections of the formula do to that."""
+    for panel, g_inf in PANELS.items():
+        readings = corrections(g_inf)
+        plotted = readings["as plotted"].zero
+        crossing = float(inference_crossing(INFERENCE, g_inf, against="meek"))
+        yield {"quantity": "inference_crosses_training", "panel": panel, "value": crossing}
+        yield {"quantity": "price_decline", "panel": panel, "value": float(price_decline(INFERENCE, g_inf))}
+        for name, reading in readings.items():
+            cell = {"panel": panel, "correction": name}
+            yield {"quantity": "inference_zero", **cell, "value": reading.zero}
+            if name != "as plotted":
+                yield {"quantity": "zero_over_plotted", **cell, "value": reading.zero / plotted}
+
+
+# --- M5: how many tokens tell two models apart -----------------------------------------------------------------------
+
+
+def sequential() -> Iterator[Row]:
+    """Tokens of the sequential test at 5 % error, over time."""
+    t = FINE[(FINE >= 1) & (FINE <= 20)]
+    tokens = sprt_tokens(training_gap(t), 0.05)
+    yield {"quantity": "fewest_tokens", "value": float(tokens.min())}
+    later = t > peak_time()
+    yield {"quantity": "hundred_tokens_time", "value": float(t[later][np.searchsorted(tokens[later], 100.0)])}
+
+
+# --- M6: growth, starts, schedules, and the law's exponent -----------------------------------------------------------
+
+
+def robustness() -> Iterator[Row]:
+    """The appendix: other leaders, starts and schedules; deviations from its numbers in units of what is allowed."""
+    for spending, (peak, time) in LEADERS.items():
+        growth, row = Growth(g_i=spending), f"leader grows {spending:g} a year"
+        yield from _appendix(row, "peak", float(peak_gap(PAPER, growth)), peak, 0.005 * peak + 0.00005)
+        yield from _appendix(row, "time", float(peak_time(PAPER, growth)), time, 0.02)
+        yield {"quantity": "gap_at_20", "row": row, "value": float(training_gap(20, PAPER, growth))}
+    for dollars, peak in STARTS.items():
+        start, row = dollars * FLOP_PER_DOLLAR, f"both start at ${dollars:,.0f}"
+        yield from _appendix(row, "peak", float(peak_gap(PAPER, C0=start)), peak, 0.005 * peak + 0.00005)
+        yield {"quantity": "gap_at_20", "row": row, "value": float(training_gap(20, PAPER, C0=start))}
+    for row, then in SCHEDULES.items():
+        gaps = scheduled_gap(np.array([7.5, 10.0, 15.0, 20.0]), then)
+        for years, value, target in zip((7.5, 10, 15, 20), gaps, SCHEDULE_GAPS[row], strict=True):
+            yield from _appendix(f"spending grows {row}", f"{years:g} y", value, target, 0.005 * target + 0.00005)
+        yield {"quantity": "gap_at_20", "row": f"spending grows {row}", "value": float(gaps[-1])}
+
+
+def scheduled_gap(t: Float, then: float) -> Float:
+    """The gap when the leader's spending grows as in the paper for five years and by `then` a year afterwards.
+
+    Parameters
+    ----------
+    t : ndarray
+        Years.
+    then : float
+        Yearly growth after five years; infinite: as before.
+    """
+    growth = Growth()
+    after = growth.g_i if math.isinf(then) else then
+    spending = growth.g_i ** np.minimum(t, 5.0) * after ** np.maximum(t - 5.0, 0.0)
+    meek = C0 * growth.meek**t
+    return np.asarray(PAPER.loss(meek) - PAPER.loss(meek * spending))
+
+
+def _appendix(row: str, what: str, value: float, target: float, allowed: float) -> Iterator[Row]:
+    yield {"quantity": "appendix", "row": row, "what": what, "value": value}
+    yield {"quantity": "appendix_deviation", "row": row, "what": what, "value": (value - target) / allowed}
+
+
+# --- M9: a head start ------------------------------------------------------------------------------------------------
+
+
+def head_start() -> Iterator[Row]:
+    """When the leader begins ahead: the peak moves by ln(kappa) / ln(g_i), and into the past."""
+    for kappa in HEAD_STARTS:
+        gap = training_gap(FINE, head_start=kappa)
+        predicted = float(peak_time(head_start=kappa))
+        cell = {"kappa": kappa}
+        yield {"quantity": "head_start_peak_time", **cell, "value": predicted}
+        yield {"quantity": "head_start_error", **cell, "value": float(FINE[gap.argmax()]) - max(predicted, 0.0)}
+        if predicted <= 0:
+            yield {"quantity": "head_start_rise", **cell, "value": float(np.diff(gap).max())}
+    yield {"quantity": "peak_from_today", "value": float(peak_time(head_start=REAL_HEAD_START))}
+
+
+# --- M10: bounded and unbounded metrics ------------------------------------------------------------------------------
+
+
+def metric_gaps(t: Float) -> dict[str, Float]:
+    """The gap between the two actors in six metrics; the first three are bounded."""
+    growth = Growth()
+    meek, leader = C0 * growth.meek**t, C0 * growth.sota**t
+    return {
+        "loss": training_gap(t),
+        "accuracy": score_gap(t),
+        "accuracy, 10 steps": score_gap(t, n=10),
+        "ln(compute)": np.log(leader / meek),
+        "1/(loss - L0)": 1 / PAPER.reducible(leader) - 1 / PAPER.reducible(meek),
+        "lag in years": lag(t, growth),
+    }
+
+
+BOUNDED = ("loss", "accuracy", "accuracy, 10 steps")
+"""The bounded ones among `metric_gaps`."""
+
+
+def metrics() -> Iterator[Row]:
+    """Where the gap stands after 40 years: of its largest value if bounded, of its value after 20 years if not."""
+    for metric, gap in metric_gaps(FINE).items():
+        bounded = metric in BOUNDED
+        last = gap[-1] / (gap.max() if bounded else gap[np.searchsorted(FINE, 20.0)])
+        yield {"quantity": f"{'bounded' if bounded else 'unbounded'}_late_gap", "metric": metric, "value": float(last)}
+
+
+# --- M8, and M6 by Monte Carlo ---------------------------------------------------------------------------------------
+
+
+def refit(config: Config, points: Points) -> Iterator[Row]:
+    """The law refitted with its bootstrap, what that says of the peak, and the uncertainty of growth on top."""
+    fitted = fit_chinchilla(*points)
+    for name in ("A", "B", "E", "alpha", "beta"):
+        yield {"quantity": "fit", "parameter": name, "value": float(getattr(fitted, name))}
+    yield {"quantity": "fit_objective", "value": float(fitted.objective)}
+    draws = bootstrap_chinchilla(*points, resamples=config.resamples)
+    yield {"quantity": "share_converged", "value": float(np.mean(draws.converged))}
+    law = draws.frontier()
+    times = peak_time(law)
+    growth = _uncertain_growth(config)
+    kept = {
+        "gamma": np.asarray(law.alpha),
+        "ln_K": np.log(law.A),
+        "bootstrap_peak_time": times,
+        "monte_carlo_gap_at_20": training_gap(20.0, law, growth),
+    }
+    for quantity, values in kept.items():
+        for draw, value in enumerate(values):
+            yield {"quantity": quantity, "seed": draw, "value": float(value)}
+    yield {"quantity": "rank_of_paper", "value": float(np.mean(times <= peak_time()))}
+    summaries = {
+        "peak time": times,
+        "peak gap": peak_gap(law),
+        "gap at 10 years": training_gap(10.0, law),
+        "half-peak time": time_below(peak_gap(law) / 2, law),
+    }
+    uncertain = {
+        "peak time": peak_time(law, growth),
+        "peak gap": peak_gap(law, growth),
+        "gap at 10 years": training_gap(10.0, law, growth),
+    }
+    for source, found in (("law", summaries), ("law and growth", uncertain)):
+        for what, values in found.items():
+            for level, value in zip(LEVELS, np.quantile(values, list(LEVELS.values())), strict=True):
+                yield {"quantity": "summary", "source": source, "what": what, "level": level, "value": float(value)}
+    for source, curves in (
+        ("law", training_gap(YEARS[:, None], law)),
+        ("law and growth", training_gap(YEARS[:, None], law, growth)),
+    ):
+        for level, curve in zip(LEVELS, np.quantile(curves, list(LEVELS.values()), axis=1), strict=True):
+            for t, value in zip(YEARS, curve, strict=True):
+                yield {"quantity": "gap", "source": source, "level": level, "t": float(t), "value": float(value)}
+
+
+def _uncertain_growth(config: Config) -> Growth:
+    """One draw of every growth rate for each resample of the law, independent of it and of each other."""
+    rng = np.random.default_rng(1)
+    z = rng.standard_normal((3, config.resamples))
+    months = config.doubling_months * np.exp(config.doubling_spread * z[0])
+    return Growth(
+        g_alg=2 ** (12 / months),
+        g_h=1.4 * np.exp(config.hardware_spread * z[1]),
+        g_i=config.spending * np.exp(config.spending_spread * z[2]),
+    )
+
+
+def coverage(config: Config) -> Iterator[Row]:
+    """Whether the bootstrap's 95 % interval for the peak time holds the planted one, over many planted data sets."""
+    truth = float(peak_time(BESIROGLU.frontier()))
+    for seed in range(1, config.coverage_sets + 1):
+        points = plant(BESIROGLU, config.noise, seed)
+        draws = bootstrap_chinchilla(*points, resamples=config.coverage_resamples, seed=seed)
+        found = evidence.percentile_interval(peak_time(draws.frontier()))
+        yield {"quantity": "covered", "seed": seed, "value": float(found.low <= truth <= found.high)}

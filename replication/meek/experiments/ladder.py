@@ -1,0 +1,277 @@
+"""Ladder: the gap measured on language models trained here, on a source of known entropy (claims M5 and M11).
+
+Small neural language models are trained at several budgets C = 6 N D, several sizes a budget, and several seeds. The
+law is fitted to them as Hoffmann et al. fit theirs. Then two actors climb the ladder, the leader faster than the meek,
+and the gap between their best models is compared with the formula inside the measured range; and sequential tests are
+run on text to see how many tokens it takes to tell their models apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from scipy.interpolate import PchipInterpolator
+
+from replication import evidence
+from replication.meek.fit import bootstrap_chinchilla, fit_chinchilla
+from replication.meek.gap import Growth, peak_gap, peak_time, training_gap
+from replication.meek.language import MarkovSource, NeuralNgram
+from replication.meek.law import FLOP_PER_TOKEN, Float, ScalingLaw
+from replication.meek.sprt import drift_tokens, run_sprt, sprt_tokens
+from replication.training import AdamW, Population, resolve_device, stream_seed, track, use_deterministic
+
+Row = dict[str, Any]
+
+PEAK = 0.4
+"""A run's peak learning rate is one of `Config.peaks` times this over sqrt(N)."""
+TUNING_SEED = 1000
+"""Seed of the runs that choose the peak, apart from the evaluation seeds."""
+
+
+class Config(BaseModel):
+    """What the ladder notebook runs; every field is a parameter of the notebook."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vocabulary: int = Field(32, ge=2, description="tokens of the source")
+    budgets: int = Field(5, ge=3, description="rungs of the ladder")
+    smallest_budget: PositiveFloat = Field(2e7, description="FLOP of the lowest rung, C = 6 N D")
+    budget_ratio: float = Field(3.2, gt=1, description="ratio of neighbouring budgets; the meek climb one rung a year")
+    widths: list[PositiveInt] = Field([4, 8, 16, 32, 64, 128], min_length=3, description="hidden units")
+    least_tokens: PositiveFloat = Field(0.5, description="fewest tokens per parameter")
+    most_tokens: PositiveFloat = Field(150.0, description="most tokens per parameter")
+    peaks: list[PositiveFloat] = Field([1.0, 2.5, 6.0], min_length=1, description="tried peaks, times 0.4/sqrt(N)")
+    seeds: int = Field(5, ge=2, description="evaluation seeds: initial weights and text")
+    lead: float = Field(0.5, gt=0, description="rungs a year that the leader climbs beyond the meek's one")
+    resamples: PositiveInt = Field(1000, description="bootstrap resamples of the runs")
+    tests: PositiveInt = Field(1000, description="sequential tests for each pair of models and seed")
+    error: float = Field(0.05, gt=0, lt=0.5, description="error rate of the sequential tests")
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.widths)) < len(self.widths) or sorted(self.widths) != self.widths:
+            raise ValueError(f"widths: must increase, came {self.widths}")
+        if self.least_tokens >= self.most_tokens:
+            raise ValueError(f"least_tokens: {self.least_tokens} must be below most_tokens = {self.most_tokens}")
+        for budget in self.compute:
+            if len(cells(self, budget)) < 2:
+                raise ValueError(
+                    f"widths: fewer than two sizes have {self.least_tokens} to {self.most_tokens} tokens per parameter "
+                    f"at {budget:.1e} FLOP; add widths, or widen the limits"
+                )
+        return self
+
+    @property
+    def compute(self) -> list[float]:
+        """The budgets, FLOP."""
+        return [self.smallest_budget * self.budget_ratio**rung for rung in range(self.budgets)]
+
+    @property
+    def growth(self) -> Growth:
+        """The meek's and the leader's growth along the ladder; hardware is counted into the meek's."""
+        return Growth(g_alg=self.budget_ratio, g_h=1.0, g_i=self.budget_ratio**self.lead)
+
+    @property
+    def years(self) -> float:
+        """When the leader reaches the highest rung."""
+        return (self.budgets - 1) / (1 + self.lead)
+
+
+class Cell(NamedTuple):
+    """One size at one budget."""
+
+    budget: float
+    width: int
+    size: int
+    steps: int
+    batch: int
+
+    @property
+    def tokens(self) -> int:
+        """Training tokens D."""
+        return self.steps * self.batch
+
+
+def cells(config: Config, budget: float) -> list[Cell]:
+    """The sizes trained at a budget; the batch grows with the square root of the tokens."""
+    made = []
+    for width in config.widths:
+        size = NeuralNgram(config.vocabulary, width).size
+        tokens = budget / (FLOP_PER_TOKEN * size)
+        if config.least_tokens <= tokens / size <= config.most_tokens:
+            batch = 2 ** max(2, round(math.log2(math.sqrt(tokens) / 4)))
+            made.append(Cell(budget, width, size, max(2, round(tokens / batch)), batch))
+    return made
+
+
+class Trained(NamedTuple):
+    """The evaluated models of one cell."""
+
+    cell: Cell
+    peak: float
+    loss: Float
+    """Expected loss of every seed, nats per token, exact."""
+    log_probabilities: Float
+    """ln q(w | u, v) of every seed, shape (seeds, V^2, V)."""
+
+
+def train(config: Config, source: MarkovSource, cell: Cell) -> Trained:
+    """Choose the cell's peak on a seed of its own, then train every evaluation seed with it."""
+    base = PEAK / math.sqrt(cell.size)
+    tried, _ = _losses(config, source, cell, [TUNING_SEED] * len(config.peaks), [base * m for m in config.peaks])
+    # a diverged run must never be chosen
+    best = config.peaks[int(np.nan_to_num(tried, nan=np.inf).argmin())]
+    loss, log_q = _losses(config, source, cell, range(config.seeds), [base * best] * config.seeds)
+    return Trained(cell, best, loss, log_q)
+
+
+def _losses(
+    config: Config, source: MarkovSource, cell: Cell, seeds: Sequence[int], peaks: Sequence[float]
+) -> tuple[Float, Float]:
+    device = resolve_device(config.device)
+    population = Population(
+        lambda: NeuralNgram(config.vocabulary, cell.width),
+        list(seeds),
+        AdamW(betas=(0.9, 0.95), weight_decay=0.0),
+        device,
+    )
+    drawn = {
+        seed: source.examples(np.random.default_rng(stream_seed(seed, "text")), cell.tokens) for seed in set(seeds)
+    }
+    x = torch.stack([drawn[seed][0].view(cell.steps, cell.batch, -1) for seed in seeds], dim=1).to(device)
+    y = torch.stack([drawn[seed][1].view(cell.steps, cell.batch) for seed in seeds], dim=1).to(device)
+    done = torch.arange(cell.steps) / cell.steps
+    shape = torch.minimum((done + 1 / cell.steps) / 0.05, (1 + torch.cos(math.pi * done)) / 2).clamp(max=1)
+    population.fit(lambda t: (x[t], y[t]), shape[:, None] * torch.tensor(peaks))
+    log_q = torch.log_softmax(population.logits(source.contexts.to(device)).double(), dim=-1).cpu().numpy()
+    return source.loss(log_q), log_q
+
+
+def run(config: Config) -> pd.DataFrame:
+    """Train the ladder, fit its law, and compare.
+
+    Returns
+    -------
+    DataFrame
+        Tidy records. ``loss`` per cell and seed; ``frontier_loss`` per budget and seed; ``gap`` (measured, per seed,
+        and predicted, its bootstrap quantiles) over ``t``; and the quantities that decide claims: ``end_over_peak``,
+        ``gap_error``, ``entropy_error``, ``peak_rank``, ``stopping_ratio``, ``drift_ratio``.
+    """
+    use_deterministic()
+    source = MarkovSource(config.vocabulary)
+    plan = [cell for budget in config.compute for cell in cells(config, budget)]
+    trained = [train(config, source, cell) for cell in track(plan, "sizes and budgets")]
+    rows = list(_runs(source, trained))
+    frontier = np.array([_frontier([t for t in trained if t.cell.budget == budget]) for budget in config.compute])
+    for budget, losses in zip(config.compute, frontier, strict=True):
+        for seed, loss in enumerate(losses):
+            rows.append({"quantity": "frontier_loss", "budget": budget, "seed": seed, "value": float(loss)})
+    rows += _gaps(config, source, trained, frontier)
+    rows += _tests(config, source, trained)
+    return evidence.tidy(rows)
+
+
+def _runs(source: MarkovSource, trained: Sequence[Trained]) -> Iterator[Row]:
+    yield {"quantity": "entropy", "value": source.entropy}
+    yield {"quantity": "unigram_entropy", "value": source.unigram_entropy}
+    for one in trained:
+        cell = {"budget": one.cell.budget, "size": one.cell.size, "tokens": one.cell.tokens}
+        yield {"quantity": "chosen_peak", **cell, "value": one.peak}
+        for seed, loss in enumerate(one.loss):
+            yield {"quantity": "loss", **cell, "seed": seed, "value": float(loss)}
+
+
+def _frontier(trained: Sequence[Trained]) -> Float:
+    """Least loss over sizes at one budget, per seed: the vertex of a parabola in ln N through the three best sizes."""
+    sizes = np.log([one.cell.size for one in trained])
+    losses = np.array([one.loss for one in trained])
+    best = int(losses.mean(axis=1).argmin())
+    if not 0 < best < len(trained) - 1:
+        return np.asarray(losses[best])
+    near = slice(best - 1, best + 2)
+    a, b, c = np.polyfit(sizes[near] - sizes[best], losses[near], 2)
+    vertex = -b.mean() / (2 * a.mean())
+    return np.asarray(a * vertex**2 + b * vertex + c)
+
+
+def _gaps(config: Config, source: MarkovSource, trained: Sequence[Trained], frontier: Float) -> Iterator[Row]:
+    seeds = config.seeds
+    N = np.repeat([one.cell.size for one in trained], seeds)
+    D = np.repeat([one.cell.tokens for one in trained], seeds)
+    losses = np.concatenate([one.loss for one in trained])
+    fitted = fit_chinchilla(N, D, losses)
+    draws = bootstrap_chinchilla(N, D, losses, resamples=config.resamples)
+    rungs = np.log(config.compute)
+    slope, level = np.polyfit(rungs, np.log(frontier.mean(axis=1) - source.entropy), 1)
+    laws = {"fit": fitted.frontier(), "known entropy": ScalingLaw(math.exp(level), -slope, source.entropy)}
+    start, growth, t = config.compute[0], config.growth, np.linspace(0, config.years, 121)
+
+    # between rungs the measured loss follows a monotone curve in logarithms
+    curves = PchipInterpolator(rungs, np.log(frontier - source.entropy))
+    meek, leader = (np.exp(curves(rungs[0] + t * np.log(g))) for g in (growth.meek, growth.sota))
+    measured = (meek - leader).T
+    predicted = training_gap(t, laws["fit"], growth, start)
+    law = draws.frontier()
+    band = np.quantile(training_gap(t[:, None], law, growth, start), [0.025, 0.975], axis=1)
+    for law_name, one in laws.items():
+        yield {"quantity": "gamma", "law": law_name, "value": float(one.alpha)}
+        yield {"quantity": "predicted_peak_time", "law": law_name, "value": float(peak_time(one, growth))}
+        for at, value in zip(t, training_gap(t, one, growth, start), strict=True):
+            yield {"quantity": "predicted_gap", "law": law_name, "t": float(at), "value": float(value)}
+    for end, values in zip(("low", "high"), band, strict=True):
+        for at, value in zip(t, values, strict=True):
+            yield {"quantity": "predicted_gap", "law": f"fit, {end}", "t": float(at), "value": float(value)}
+    times = peak_time(law, growth)
+    for draw, (time, error) in enumerate(zip(times, np.asarray(law.L0) - source.entropy, strict=True)):
+        yield {"quantity": "peak_time_draw", "seed": draw, "value": float(time)}
+        yield {"quantity": "entropy_error", "seed": draw, "value": float(error)}
+    top = float(peak_gap(laws["fit"], growth, start))
+    for seed, gap in enumerate(measured):
+        yield {"quantity": "end_over_peak", "seed": seed, "value": float(gap[-1] / gap.max())}
+        yield {"quantity": "measured_peak_time", "seed": seed, "value": float(t[gap.argmax()])}
+        yield {"quantity": "gap_error", "seed": seed, "value": float(np.abs(gap - predicted).max() / top)}
+        for at, value in zip(t, gap, strict=True):
+            yield {"quantity": "measured_gap", "seed": seed, "t": float(at), "value": float(value)}
+    middle = t[measured.mean(axis=0).argmax()]
+    yield {"quantity": "peak_rank", "value": float(np.mean(times <= middle))}
+
+
+def _tests(config: Config, source: MarkovSource, trained: Sequence[Trained]) -> Iterator[Row]:
+    """Sequential tests between the best models of neighbouring rungs, and of the lowest and the highest one."""
+    best = [
+        min((one for one in trained if one.cell.budget == budget), key=lambda one: float(one.loss.mean()))
+        for budget in config.compute
+    ]
+    pairs = [*itertools.pairwise(best), (best[0], best[-1])]
+    for seed in range(config.seeds):
+        deltas = [float(worse.loss[seed] - better.loss[seed]) for worse, better in pairs]
+        expected = sprt_tokens(deltas, config.error)
+        # one test for each stream of text; a slow one reads on in the next, and the last have some left to read
+        length = 4 * math.ceil(expected.max())
+        text = source.text(np.random.default_rng(stream_seed(seed, "tests")), config.tests + 50, length)
+        context, following = text[:, :-2] * config.vocabulary + text[:, 1:-1], text[:, 2:]
+        for (worse, better), delta, wald in zip(pairs, deltas, expected, strict=True):
+            ratio = (better.log_probabilities[seed] - worse.log_probabilities[seed])[context, following]
+            stopped = run_sprt(ratio.ravel(), config.error, starts=np.arange(config.tests) * length)
+            mean = float(stopped.tokens.mean())
+            # the variance of a token's ratio in the long run: that of sums over whole streams
+            variance = float(ratio.sum(axis=1).var(ddof=1) / length)
+            found = {
+                "delta_loss": delta,
+                "stopping_tokens": mean,
+                "wrong_decisions": float(1 - stopped.correct.mean()),
+                "stopping_ratio": mean / float(wald),
+                "drift_ratio": mean / float(drift_tokens(delta, variance, config.error)),
+                "variance_over_walds": variance / (2 * delta),
+            }
+            pair = f"{worse.cell.budget:.1e} against {better.cell.budget:.1e}"
+            for quantity, value in found.items():
+                yield {"quantity": quantity, "pair": pair, "seed": seed, "value": value}
