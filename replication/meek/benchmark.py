@@ -227,11 +227,13 @@ def score_gap(
         As `replication.meek.gap.training_gap` takes them.
     n : array_like
         Steps of the task.
+
+    A score beyond 0 or 1, to which a fitted sigmoid may extrapolate, counts as 0 or 1.
     """
     growth, t = growth or Growth(), finite("t", t)
     leader = law.loss(positive("C0", C0) * growth.sota**t)
     meek = leader + training_gap(t, law, growth, C0)
-    return multi_step_gap(sigmoid(leader), sigmoid(meek), n)
+    return multi_step_gap(np.clip(sigmoid(leader), 0, 1), np.clip(sigmoid(meek), 0, 1), n)
 
 
 class Peak(NamedTuple):

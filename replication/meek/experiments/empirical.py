@@ -7,17 +7,19 @@ absent gives no records. What the methods do is decided on planted tables, whose
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from replication import data, evidence
 from replication.meek.benchmark import NAMES, Sigmoid, SigmoidFit, fit_sigmoid, peak_score_gap
 from replication.meek.benchmark import PAPER as PAPER_SIGMOID
 from replication.meek.boards import (
     Band,
+    Order,
     first_new_bests,
     gap_slope,
     monthly_gap,
@@ -26,7 +28,7 @@ from replication.meek.boards import (
     slopes_left_out,
     years,
 )
-from replication.meek.gap import peak_time
+from replication.meek.gap import C0, peak_time
 from replication.meek.law import BESIROGLU, HOFFMANN, HOFFMANN_UNROUNDED, PAPER, Float, ParametricLaw
 
 Row = dict[str, Any]
@@ -43,7 +45,7 @@ LAWS: dict[str, ParametricLaw] = {
 CORRECTED_DATES = {
     "Gemini 1.5 Pro (Sep)": (
         "2024-09-01",
-        "dated September 2025 in a table scraped in spring 2025; its name says September, its forerunner is of May 2024",
+        "dated September 2025 in a table scraped in spring 2025; its name says September, its forerunner is of May",
     ),
 }
 """Dates in the scrape that cannot be right: the date taken instead, and why."""
@@ -97,7 +99,7 @@ class Config(BaseModel):
     planted_boards: int = Field(20, ge=2, description="planted leaderboards of each trend")
     planted_months: int = Field(24, ge=12, description="months that each of them spans")
     planted_models: int = Field(120, ge=60, description="models on each of them")
-    planted_fits: int = Field(400, ge=2, description="planted tables that a sigmoid is fitted to")
+    planted_fits: int = Field(200, ge=2, description="planted tables that a sigmoid is fitted to")
     planted_noise: PositiveFloat = Field(0.07, description="standard deviation of a planted score around the sigmoid")
     price_low: PositiveFloat = Field(0.5, description="price band: dollars per million output tokens, from")
     price_high: PositiveFloat = Field(1.0, description="to")
@@ -108,8 +110,8 @@ class Config(BaseModel):
     budgets: list[PositiveFloat] = Field(
         [1.0, 3.0, 5.0], min_length=1, description="dollars for a run of Aider's board"
     )
-    random_bands: int = Field(500, ge=2, description="random bands that a band is compared with")
-    resamples: int = Field(400, ge=2, description="bootstrap resamples of models")
+    random_bands: int = Field(100, ge=2, description="random bands that a band is compared with")
+    resamples: int = Field(100, ge=2, description="bootstrap resamples of models")
     first_year: int = Field(2018, description="first year in which head starts are measured")
 
 
@@ -169,7 +171,8 @@ def run(config: Config, tables: Tables) -> pd.DataFrame:
     rows = [*planted_boards(config), *planted_sigmoids(config)]
     rows += [*sigmoids(models(tables), config, origin="observed" if "meek_benchmarks" in tables else "planted")]
     for board in boards(tables, config):
-        rows += [*board_records(board, config)]
+        cell = {"origin": "observed", "board": board.name}
+        rows += [*board_records(board, config, cell), *maxima(board, cell)]
     if "art_analysis" in tables:
         rows += [*authors_figure(scrape(tables["art_analysis"]), config)]
     if "price_trends" in tables:
@@ -258,9 +261,8 @@ def _parameter_band(config: Config) -> Band:
 # --- M7: the best overall and the best in a band ---------------------------------------------------------------------
 
 
-def board_records(board: Board, config: Config, **cell: Any) -> Iterator[Row]:
-    """Running maxima, monthly gaps and their slopes: as observed, without each record setter, and of random bands."""
-    cell = {"origin": "observed", "board": board.name} | cell
+def board_records(board: Board, config: Config, cell: Row) -> Iterator[Row]:
+    """Running maxima, monthly gaps and their slopes: as they are, without each record setter, and of random bands."""
     yield from _bests(board.table, **cell, series="overall")
     rng = np.random.default_rng(0)
     for band in board.bands:
@@ -272,19 +274,19 @@ def board_records(board: Board, config: Config, **cell: Any) -> Iterator[Row]:
         yield {"quantity": "gap_slope", **at, "value": slope}
         yield {"quantity": "gap_closed", **at, "value": float(gap.iloc[0] - gap.iloc[-1])}
         yield {"quantity": "models_in_band", **at, "value": len(band.of(board.table).dropna(subset=["date", "score"]))}
-        for row, value in slopes_left_out(board.table, band).items():
-            yield {"quantity": "gap_slope_without", **at, "model": board.table.at[row, "model"], "value": value}
+        for model, value in slopes_left_out(board.table, band).items():
+            yield {"quantity": "gap_slope_without", **at, "model": model, "value": value}
         for draw, value in enumerate(random_band_slopes(board.table, band, config.random_bands, rng)):
             yield {"quantity": "slope_minus_random", **at, "draw": draw, "value": slope - float(value)}
+
+
+def maxima(board: Board, cell: Row) -> Iterator[Row]:
+    """Differences of a board's running maxima from `MAXIMA`, for the series that are known."""
     for series, rows in [("overall", board.table), *((band.name, band.of(board.table)) for band in board.bands)]:
         if (board.name, series) in MAXIMA:
             expected = pd.Series(MAXIMA[board.name, series], dtype=np.float64)
-            yield {
-                "quantity": "maxima_difference",
-                **cell,
-                "series": series,
-                "value": difference(new_bests(rows), expected),
-            }
+            value = difference(new_bests(rows), expected)
+            yield {"quantity": "maxima_difference", **cell, "series": series, "value": value}
 
 
 def difference(found: pd.Series[float], expected: pd.Series[float]) -> float:
@@ -299,17 +301,16 @@ def authors_figure(rows: pd.DataFrame, config: Config) -> Iterator[Row]:
     """The gap of the parameter band by the authors' rule, in two orders of the rows, against their figure."""
     board, band = rows.assign(score=rows["mmlu_pro"]), _parameter_band(config)
     cell = {"origin": "observed", "board": "MMLU-Pro"}
-    yield from _two_orders(board, band, **cell)
+    yield from _two_orders(board, band, cell)
     gap = monthly_gap(board, band, first_new_bests)
     for month, expected in AUTHORS_GAP.items():
         found = gap.get(pd.Period(month, "M"), np.nan)
         yield {"quantity": "authors_difference", **cell, "date": month, "value": float(found - expected)}
 
 
-def _two_orders(board: pd.DataFrame, band: Band, **cell: Any) -> Iterator[Row]:
-    orders: tuple[Literal["heapsort", "stable"], ...] = ("heapsort", "stable")
-    for order in orders:
-        gap = monthly_gap(board, band, lambda rows, order=order: first_new_bests(rows, order))
+def _two_orders(board: pd.DataFrame, band: Band, cell: Row) -> Iterator[Row]:
+    for order in get_args(Order):
+        gap = monthly_gap(board, band, partial(first_new_bests, order=order))
         yield from _gap(gap, quantity="gap_by_first", **cell, band=band.name, order=order)
 
 
@@ -357,22 +358,22 @@ def plant_board(trend: Trend, seed: int, months: int = 24, models: int = 120) ->
     overall = 40 + np.cumsum(rises)
     distance = np.linspace(*((30, 3) if trend == "closing" else (5, 30)), months) + rng.integers(-1, 2, months)
     inside = np.maximum.accumulate(np.round(overall - distance)).astype(int)
-    rows: list[tuple[pd.Timestamp, float, bool]] = []
+    rows: list[tuple[int, float, bool]] = []  # month, score, whether in the band
     truth = {}
     for name, path in (("overall", overall), ("planted band", inside)):
         rose = np.diff(path, prepend=path[0] - 2) > 0
         truth[name] = pd.Series(path[rose].astype(np.float64), index=dates[rose].strftime("%Y-%m"))
-        for month in np.flatnonzero(rose):
-            rows.append((dates[month], float(path[month]), name != "overall"))
+        for month in np.flatnonzero(rose).tolist():
+            rows.append((month, float(path[month]), path is inside))
             if month and path[month] - path[month - 1] > 1:
-                rows.append((dates[month], float(rng.integers(path[month - 1] + 1, path[month])), name != "overall"))
+                rows.append((month, float(rng.integers(path[month - 1] + 1, path[month])), path is inside))
     while len(rows) < models:
-        month, member = int(rng.integers(months)), bool(rng.random() < 0.3)
-        top = int((inside if member else overall)[month])
-        rows.append((dates[month], float(rng.integers(top - 20, top + 1)) if rng.random() < 0.9 else np.nan, member))
-    date, score, member = zip(*rows, strict=True)
+        month, in_band = int(rng.integers(months)), bool(rng.random() < 0.3)
+        top = int((inside if in_band else overall)[month])
+        rows.append((month, float(rng.integers(top - 20, top + 1)) if rng.random() < 0.9 else np.nan, in_band))
+    at, score, member = (np.array(column) for column in zip(*rows, strict=True))
     outside = np.where(rng.random(len(rows)) < 0.3, np.nan, rng.uniform(1.01, 60, len(rows)))
-    table = pd.DataFrame({"model": [f"model {i}" for i in range(len(rows))], "date": date, "score": score})
+    table = pd.DataFrame({"model": [f"model {i}" for i in range(len(rows))], "date": dates[at], "score": score})
     table["price"] = np.where(member, rng.uniform(0.5, 1, len(rows)), outside)
     table = table.sample(frac=1, random_state=seed, ignore_index=True)
     return Planted(Board(trend, table, (Band("planted band", "price", 0.5, 1.0),)), truth)
@@ -389,8 +390,8 @@ def planted_boards(config: Config) -> Iterator[Row]:
                 value = difference(new_bests(rows), truth[series])
                 yield {"quantity": "maxima_difference", **cell, "series": series, "value": value}
             if seed == 0:
-                yield from board_records(board, config, **cell)
-                yield from _two_orders(board.table, band, **cell)
+                yield from board_records(board, config, cell)
+                yield from _two_orders(board.table, band, cell)
             else:
                 yield from _gap(monthly_gap(board.table, band), **cell, band=band.name)
 
@@ -399,10 +400,13 @@ def planted_boards(config: Config) -> Iterator[Row]:
 
 
 def plant_models(seed: int, sigmoid: Sigmoid, noise: float = 0.07, count: int = 30) -> pd.DataFrame:
-    """Plant models of many sizes whose score is a known sigmoid of the loss by Hoffmann's law, plus Gaussian noise."""
+    """Plant models whose score is a known sigmoid of the loss by Hoffmann's law, plus Gaussian noise.
+
+    Unlike the published models they reach the sigmoid's ceiling, so that a fit can determine all of it.
+    """
     rng = np.random.default_rng(seed)
-    N = np.exp(rng.uniform(np.log(1e8), np.log(5e11), count))
-    D = np.exp(rng.uniform(np.log(1e11), np.log(5e12), count))
+    N = np.exp(rng.uniform(np.log(1e8), np.log(1e12), count))
+    D = np.exp(rng.uniform(np.log(1e11), np.log(1e14), count))
     score = sigmoid(HOFFMANN.loss(N, D)) + noise * rng.standard_normal(count)
     return pd.DataFrame({"model": [f"planted {i}" for i in range(count)], "N": N, "D": D, "score": score})
 
@@ -449,8 +453,8 @@ def sigmoids(rows: pd.DataFrame, config: Config, origin: str) -> Iterator[Row]:
         for draw, found in enumerate(drawn):
             peak_gap = 100 * peak_score_gap(found, law.frontier()).gap if found else np.nan
             yield {"quantity": "points_peak_draw", **cell, "draw": draw, "value": peak_gap}
-            ceiling = float(found.ceiling) if found else np.nan
-            yield {"quantity": "ceiling_draw", **cell, "draw": draw, "value": ceiling}
+        above = np.mean([found is None or float(found.ceiling) > 1 for found in drawn])
+        yield {"quantity": "ceiling_above_one", **cell, "n": config.resamples, "value": float(above)}
         curves = np.array([found(grid) for found in drawn if found])
         low, high = np.quantile(curves, [0.025, 0.975], axis=0)
         for bound, curve in (("fit", fit(grid)), ("low", low), ("high", high)):
@@ -478,23 +482,29 @@ def price_trends(table: pd.DataFrame) -> Iterator[Row]:
 
 
 def head_starts(table: pd.DataFrame, config: Config) -> Iterator[Row]:
-    """kappa by year: the largest training compute so far over the median of the year's systems, language only.
+    """kappa by year: the largest training compute of a language model so far over that of the meek.
 
-    Resamples draw the year's systems anew; the frontier is one system and stays.
+    The meek are the median of the year's language models, or the paper's $1,000 at the price of its start. Resamples
+    draw the year's models anew; the frontier is one model and stays. Every draw is kept for the last two years.
     """
     language = table[table["Domain"].str.contains("Language", na=False)]
     compute = language["Training compute (FLOP)"]
     year = pd.to_datetime(language["Publication date"], errors="coerce").dt.year
     rng = np.random.default_rng(0)
-    for at in range(config.first_year, int(year[compute.notna()].max()) + 1):
+    last = int(year[compute.notna()].max())
+    for at in range(config.first_year, last + 1):
         ours = compute[year == at].dropna().to_numpy()
         if len(ours) < 5:
             continue
         leader = float(compute[year <= at].max())
-        kappa = leader / float(np.median(ours))
-        cell = {"origin": "observed", "year": at, "n": len(ours)}
-        yield {"quantity": "head_start", **cell, "value": kappa}
-        yield {"quantity": "head_start_peak_time", **cell, "value": float(peak_time(head_start=kappa))}
-        medians = np.median(ours[rng.integers(0, len(ours), (config.resamples, len(ours)))], axis=1)
-        for draw, value in enumerate(leader / medians):
-            yield {"quantity": "head_start_draw", "origin": "observed", "year": at, "draw": draw, "value": float(value)}
+        cell = {"origin": "observed", "year": at}
+        for meek, level in (("median model", float(np.median(ours))), ("$1,000", C0)):
+            row = {**cell, "meek": meek, "n": len(ours)}
+            yield {"quantity": "head_start", **row, "value": leader / level}
+            yield {"quantity": "head_start_peak_time", **row, "value": float(peak_time(head_start=leader / level))}
+        drawn = leader / np.median(ours[rng.integers(0, len(ours), (config.resamples, len(ours)))], axis=1)
+        for bound, share in (("low", 0.025), ("high", 0.975)):
+            yield {"quantity": "head_start_bound", **cell, "bound": bound, "value": float(np.quantile(drawn, share))}
+        if at > last - 2:
+            for draw, value in enumerate(drawn):
+                yield {"quantity": "head_start_draw", **cell, "draw": draw, "value": float(value)}
