@@ -119,7 +119,7 @@ def refit(records: pd.DataFrame, points: str) -> Figure:
     peaks.axvspan(low, high, color="0.85", zorder=0, label="95 % interval")
     peaks.axvline(float(peak_time()), color="black", lw=1.5, ls="--", label="the paper's")
     peaks.set(xlabel="time of the peak (years)", ylabel="draws", title=points)
-    peaks.legend(frameon=False, loc="upper right", bbox_to_anchor=(0.97, 1))
+    peaks.legend(frameon=False, loc="upper right", bbox_to_anchor=(0.9, 1))
     return figure
 
 
