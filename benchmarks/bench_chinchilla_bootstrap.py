@@ -76,9 +76,9 @@ def main() -> None:
     difference = peer / np.asarray(ours.objective)[::EVERY] - 1
     worse, better = int((difference > 1e-9).sum()), int((difference < -1e-9).sum())
     print(
-        f"{RESAMPLES:,} resamples of {RUNS} runs, {len(starts)} starts each: {seconds:.1f} s of one processor, all converged: "
-        f"{bool(np.all(ours.converged))}; SciPy's BFGS {peer_seconds:.0f} s, extrapolated from {len(peer)} resamples: "
-        f"{peer_seconds / seconds:.0f} x. Of these {len(peer)}, SciPy ends more than 1e-9 higher in {worse} "
+        f"{RESAMPLES:,} resamples of {RUNS} runs, {len(starts)} starts each: {seconds:.1f} s of one processor, all "
+        f"converged: {bool(np.all(ours.converged))}; SciPy's BFGS {peer_seconds:.0f} s, extrapolated "
+        f"from {len(peer)} resamples: {peer_seconds / seconds:.0f} x. Of these {len(peer)}, SciPy ends more than 1e-9 higher in {worse} "
         f"(at most {max(0.0, difference.max()):.1e}) and lower in {better}"
     )
 

@@ -268,8 +268,9 @@ class _Problem:
     def _newton(self, counts: Float, begin: Float) -> _Solution:
         """Solutions of every row of counts from every start, by damped Newton steps with one damping per problem.
 
-        The Hessian is exact, its eigenvalues made positive. At most `CHUNK` problems are worked on at a time; one that
-        is finished makes room for the next, so that few long ones do not hold up the rest.
+        The Hessian is exact; where it is not positive, steps are refused until the damping makes it so. At most `CHUNK`
+        problems are worked on at a time; one that is finished makes room for the next, so that few long ones do not
+        hold up the rest.
         """
         theta = np.tile(begin, (len(counts), 1))
         # with these the first step of a problem stays where it is, and is taken
@@ -281,11 +282,11 @@ class _Problem:
         damping, steps = np.full(len(theta), 5e-2), np.zeros(len(theta), np.int64)
         active, waiting = np.split(np.arange(len(theta)), [CHUNK])
         while active.size:
-            values, vectors = np.linalg.eigh(hessian[active])
-            size = np.abs(values).max(axis=1, keepdims=True)
-            slope = np.einsum("pij,pi->pj", vectors, gradient[active])
-            step = -slope / (np.abs(values) + damping[active, None] * size + 1e-12)
-            trial = theta[active] + np.einsum("pij,pj->pi", vectors, np.clip(step, -1, 1))
+            curvature = hessian[active]
+            size = np.abs(np.trace(curvature, axis1=1, axis2=2))
+            damped = curvature + (damping[active] * size + 1e-12)[:, None, None] * np.eye(5)
+            step = np.linalg.solve(damped, -gradient[active][:, :, None])[:, :, 0]
+            trial = theta[active] + np.clip(step, -1, 1)
             new = self.derivatives(counts[active // len(begin)], trial)
             better = new[0] < value[active]
             moved = active[better]

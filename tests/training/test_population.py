@@ -92,8 +92,8 @@ def test_equals_torch_optim_step_by_step(optimizer):
 def test_same_losses_as_alone_over_100_steps(build, shape, optimizer):
     """The promise made to users: float32 losses within 1e-5 of the runs one after another.
 
-    Where training itself amplifies rounding by more than that (AdamW divides by gradients that can be tiny), the yardstick
-    is what a run alone does when its inputs are changed by one unit in the last place.
+    Where training itself amplifies rounding by more than that (AdamW divides by gradients that can be tiny), the
+    yardstick is what a run alone does when its inputs are changed by one unit in the last place.
     """
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(STEPS, REPLICAS, 32, *shape, generator=generator)
