@@ -77,8 +77,8 @@ def main() -> None:
     worse, better = int((difference > 1e-9).sum()), int((difference < -1e-9).sum())
     print(
         f"{RESAMPLES:,} resamples of {RUNS} runs, {len(starts)} starts each: {seconds:.1f} s of one processor, all "
-        f"converged: {bool(np.all(ours.converged))}; SciPy's BFGS {peer_seconds:.0f} s, extrapolated "
-        f"from {len(peer)} resamples: {peer_seconds / seconds:.0f} x. Of these {len(peer)}, SciPy ends more than 1e-9 higher in {worse} "
+        f"converged: {bool(np.all(ours.converged))}; SciPy's BFGS {peer_seconds:.0f} s, extrapolated from {len(peer)} "
+        f"resamples: {peer_seconds / seconds:.0f} x. Of these {len(peer)}, SciPy ends more than 1e-9 higher in {worse} "
         f"(at most {max(0.0, difference.max()):.1e}) and lower in {better}"
     )
 
