@@ -19,7 +19,8 @@ import numpy.typing as npt
 from filelock import FileLock
 from PIL import Image
 
-from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256, replacing
+from replication.atomic import replacing
+from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256
 
 __all__ = ["Images", "cifar10", "cifar10_checksum", "digits", "download_cifar10"]
 

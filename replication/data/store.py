@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
 
-__all__ = ["ChecksumMismatch", "DataNotFound", "cache_folder", "data_folder", "file_sha256", "replacing"]
+__all__ = ["ChecksumMismatch", "DataNotFound", "cache_folder", "data_folder", "file_sha256"]
 
 
 class DataNotFound(FileNotFoundError):
@@ -37,16 +34,3 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, which takes its place when the block ends well and is gone when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # a name of its own: two processes that make the same file at once must not write into each other's
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -16,8 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 from filelock import FileLock
 
+from replication.atomic import replacing
 from replication.data import wheels
-from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, replacing
+from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder
 from replication.data.wheels import Document
 
 __all__ = ["CORPUS_SHA256", "SEPARATOR", "Corpus", "text_checksum", "text_corpus", "text_folder", "text_jsonl"]

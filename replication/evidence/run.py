@@ -6,11 +6,9 @@ all. Records of the same ``REPLICATION_RUN_ID`` are reused: a change of claims o
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from typing import Any
 import pandas as pd
 from pydantic_core import to_jsonable_python
 
+from replication.atomic import replacing
 from replication.evidence import provenance
 from replication.evidence.claims import PROFILES, Claim, PaperClaims, Profile, claims_file, load_claims, one_of
 from replication.evidence.records import dump_records, load_records, tidy
@@ -215,20 +214,6 @@ class Run:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write by rename: whoever reads sees the old file or the new one, also after a kill or on a full disk."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # a temporary file is private, a result is not
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

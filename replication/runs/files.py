@@ -1,49 +1,22 @@
-"""Files that are whole or absent: written to a temporary name in the same folder, then renamed."""
+"""Text, JSON and YAML files: written whole or not at all, read with errors for people."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from replication.atomic import replacing
 from replication.runs.errors import RefusedError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path` by rename; a reader sees the old file or the new one, never half of it.
-
-    Raises
-    ------
-    OSError
-        The folder cannot be written or the disk is full; `path` is then as it was.
-
-    Examples
-    --------
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> write_text(folder / "a.txt", "whole")
-    >>> [(p.name, p.read_text()) for p in folder.iterdir()]
-    [('a.txt', 'whole')]
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a published file is as readable as its neighbours
-        os.chmod(name, 0o666 & ~_umask())  # noqa: PTH101
-        os.replace(name, path)  # noqa: PTH105
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)  # noqa: PTH108
-        raise
+    """Write `text` (UTF-8) to `path` by rename (see `replacing`)."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -58,6 +31,7 @@ def write_rows(path: Path, value: Mapping[str, Any]) -> None:
 
     Examples
     --------
+    >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.json"
     >>> write_rows(path, {"a": 1, "b": [[1, 2], [3]], "c": {"x": [4, 5]}})
     >>> print(path.read_text(), end="")
@@ -108,9 +82,3 @@ def read_yaml(path: Path) -> Any:
         raise RefusedError(f"cannot read {path}: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RefusedError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -13,6 +13,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track as rich_track
 
+from replication.atomic import replacing
+
 Item = TypeVar("Item")
 
 _outer: ContextVar[bool] = ContextVar("a bar is shown already", default=False)
@@ -49,6 +51,5 @@ def track(items: Sequence[Item], description: str) -> Iterator[Item]:
 
 
 def _tell(folder: Path, progress: dict[str, object]) -> None:
-    temporary = folder / "progress.json.tmp"
-    temporary.write_text(json.dumps(progress), encoding="utf-8")
-    temporary.replace(folder / "progress.json")
+    with replacing(folder / "progress.json", sync=False) as temporary:
+        temporary.write_text(json.dumps(progress), encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from replication import data
-from replication.data.store import cache_folder, data_folder, file_sha256, replacing
+from replication.data.store import cache_folder, data_folder, file_sha256
 
 
 def test_folders_follow_the_environment(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,32 +16,6 @@ def test_folders_follow_the_environment(cache: Path, tmp_path: Path, monkeypatch
     monkeypatch.delenv("REPLICATION_CACHE")
     assert data_folder() == tmp_path
     assert cache_folder().name == "replication"
-
-
-def test_replacing_puts_the_whole_file_in_place(tmp_path: Path) -> None:
-    target = tmp_path / "new" / "file.txt"
-    with replacing(target) as temporary:
-        temporary.write_text("whole")
-        assert temporary.parent == target.parent
-        assert temporary.suffix == ".txt"
-        assert not target.exists()
-    assert target.read_text() == "whole"
-    assert list(target.parent.iterdir()) == [target]
-
-
-def test_replacing_keeps_the_old_file_on_failure(tmp_path: Path) -> None:
-    target = tmp_path / "file.txt"
-    target.write_text("old")
-
-    def fail() -> None:
-        with replacing(target) as temporary:
-            temporary.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_file_sha256(tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""Files that are whole or absent. Every room may import this module, as it knows none of them."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside `path`, which takes its place when the block ends well and is gone when it fails.
+
+    Whoever reads sees the old file or the new one, never half of it, also after a kill or on a full disk.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write; its folder is made if it is not there.
+    sync : bool
+        Wait until the bytes are on the disk before the rename, so that a power cut leaves no empty file. Not needed for
+        files that are worth nothing after the process.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written or the disk is full; `path` is then as it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replacing(folder / "a.txt") as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> [(p.name, p.read_text()) for p in folder.iterdir()]
+    [('a.txt', 'whole')]
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # a name of its own: two processes that make the same file at once must not write into each other's
+    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    try:
+        yield temporary
+        if sync:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
