@@ -205,6 +205,8 @@ def comparisons_table(verdict: Verdict, claim: Claim | None = None) -> Table:
 def verdict_markdown(results: Iterable[Mapping[str, Any]], notebooks: str = "notebooks") -> str:
     """The README's table: every verdict of some runs, with a link to the notebook that shows its evidence.
 
+    A claim that one profile decides is not listed as not attempted at another; one that none decides is listed once.
+
     Parameters
     ----------
     results : iterable of mappings
@@ -213,12 +215,23 @@ def verdict_markdown(results: Iterable[Mapping[str, Any]], notebooks: str = "not
         Where the notebooks are, as seen from the page that the table stands on.
     """
     rows: list[tuple[str, ...]] = []
-    for result in sorted(results, key=lambda one: (one["notebook"], one["profile"])):
+    listed = sorted(results, key=lambda one: (one["notebook"], one["profile"]))
+    told = {
+        (result["notebook"], verdict["claim_id"])
+        for result in listed
+        for verdict in result["verdicts"]
+        if verdict["verdict"] != "not attempted"
+    }
+    for result in listed:
         claims = {claim.id: claim for claim in load_claims(result["paper"]).claims}
         link = f"[{result['notebook']}]({notebooks}/{result['notebook']}.ipynb)"
         for verdict in map(Verdict.from_dict, result["verdicts"]):
             if verdict.claim_id not in claims:
                 raise ValueError(f"{result['notebook']}: the stored verdict {verdict.claim_id!r} has no claim today")
+            if verdict.verdict == "not attempted":
+                if (result["notebook"], verdict.claim_id) in told:
+                    continue
+                told.add((result["notebook"], verdict.claim_id))
             claim = claims[verdict.claim_id]
             cells = (link, f"{claim.id}: {_short(claim)}", paper_says(claim), ours(verdict, claim))
             rows.append((*cells, str(verdict.n) if verdict.n else _NONE, result["profile"], verdict.verdict))

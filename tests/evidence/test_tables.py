@@ -227,6 +227,8 @@ def test_the_readme_table(monkeypatch: pytest.MonkeyPatch) -> None:
         "| **reproduced** |"
     )
     assert lines[3].endswith("| – | – | smoke | **not attempted** |")
+    undecided = {**results, "profile": "standard", "verdicts": [{**one, "verdict": "not attempted"} for one in stored]}
+    assert verdict_markdown([results, undecided]).splitlines() == lines  # decided above, or told above
     results["verdicts"][0]["claim_id"] = "gone"
     with pytest.raises(ValueError, match="10_test: the stored verdict 'gone' has no claim today"):
         verdict_markdown([results])
