@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -135,7 +137,8 @@ class MarkovSource:
             following = np.einsum("uv,uvw->vw", pairs, self.transition)
             if np.abs(following - pairs).max() < 1e-15:
                 return np.asarray(following / following.sum())
-            pairs = following
+            # half a step: a chain that cycles would otherwise never settle
+            pairs = (pairs + following) / 2
 
 
 class NeuralNgram(nn.Module):
@@ -170,3 +173,30 @@ class NeuralNgram(nn.Module):
         """Map contexts (B, 2) int64 to next-token logits (B, V)."""
         logits: Tensor = self.out(F.gelu(self.hidden(self.tokens(x).flatten(-2))))
         return logits
+
+
+def stacked_logits(parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Logits of R neural n-grams at once, in a handful of batched products.
+
+    What ``Population.logits`` computes for any model through ``vmap``, written out for this one: so small a network
+    spends most of a step on the mapping's overhead.
+
+    Parameters
+    ----------
+    parameters : mapping of str to Tensor
+        Of `NeuralNgram`, stacked along a first axis R, as ``Population.parameters`` holds them.
+    x : Tensor, int64, shape (R, B, 2)
+        Contexts for every replica.
+
+    Returns
+    -------
+    Tensor, shape (R, B, V)
+        Next-token logits.
+    """
+    table = parameters["tokens.weight"]
+    replicas, vocabulary, _ = table.shape
+    # one table of all replicas' embeddings, in which each finds its own rows
+    rows = x + vocabulary * torch.arange(replicas, device=x.device)[:, None, None]
+    embedded = F.embedding(rows, table.flatten(0, 1)).flatten(-2)
+    hidden = torch.baddbmm(parameters["hidden.bias"].unsqueeze(1), embedded, parameters["hidden.weight"].mT)
+    return torch.baddbmm(parameters["out.bias"].unsqueeze(1), F.gelu(hidden), parameters["out.weight"].mT)

@@ -18,11 +18,12 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from scipy.interpolate import PchipInterpolator
+from torch.nn import functional as F
 
 from replication import evidence
 from replication.meek.fit import bootstrap_chinchilla, fit_chinchilla
 from replication.meek.gap import Growth, peak_gap, peak_time, training_gap
-from replication.meek.language import MarkovSource, NeuralNgram
+from replication.meek.language import MarkovSource, NeuralNgram, stacked_logits
 from replication.meek.law import FLOP_PER_TOKEN, Float, ScalingLaw
 from replication.meek.sprt import drift_tokens, run_sprt, sprt_tokens
 from replication.training import AdamW, Population, resolve_device, stream_seed, track, use_deterministic
@@ -46,7 +47,7 @@ class Config(BaseModel):
     budget_ratio: float = Field(3.2, gt=1, description="ratio of neighbouring budgets; the meek climb one rung a year")
     widths: list[PositiveInt] = Field([4, 8, 16, 32, 64, 128], min_length=3, description="hidden units")
     least_tokens: PositiveFloat = Field(0.5, description="fewest tokens per parameter")
-    most_tokens: PositiveFloat = Field(150.0, description="most tokens per parameter")
+    most_tokens: PositiveFloat = Field(200.0, description="most tokens per parameter")
     peaks: list[PositiveFloat] = Field([1.0, 2.5, 6.0], min_length=1, description="tried peaks, times 0.4/sqrt(N)")
     seeds: int = Field(5, ge=2, description="evaluation seeds: initial weights and text")
     lead: float = Field(0.5, gt=0, description="rungs a year that the leader climbs beyond the meek's one")
@@ -62,10 +63,10 @@ class Config(BaseModel):
         if self.least_tokens >= self.most_tokens:
             raise ValueError(f"least_tokens: {self.least_tokens} must be below most_tokens = {self.most_tokens}")
         for budget in self.compute:
-            if len(cells(self, budget)) < 2:
+            if len(cells(self, budget)) < 3:
                 raise ValueError(
-                    f"widths: fewer than two sizes have {self.least_tokens} to {self.most_tokens} tokens per parameter "
-                    f"at {budget:.1e} FLOP; add widths, or widen the limits"
+                    f"widths: fewer than three sizes have {self.least_tokens} to {self.most_tokens} tokens per "
+                    f"parameter at {budget:.1e} FLOP; add widths, or widen the limits"
                 )
         return self
 
@@ -136,22 +137,31 @@ def train(config: Config, source: MarkovSource, cell: Cell) -> Trained:
 def _losses(
     config: Config, source: MarkovSource, cell: Cell, seeds: Sequence[int], peaks: Sequence[float]
 ) -> tuple[Float, Float]:
+    """Train a model for each seed and peak, side by side; their exact losses and log-probabilities."""
     device = resolve_device(config.device)
-    population = Population(
-        lambda: NeuralNgram(config.vocabulary, cell.width),
-        list(seeds),
-        AdamW(betas=(0.9, 0.95), weight_decay=0.0),
-        device,
-    )
+    optimizer = AdamW(betas=(0.9, 0.95), weight_decay=0.0)
+    initial = Population(lambda: NeuralNgram(config.vocabulary, cell.width), list(seeds), optimizer, device).parameters
+    parameters = {name: value.requires_grad_() for name, value in initial.items()}
+    state = optimizer.init(parameters)
     drawn = {
         seed: source.examples(np.random.default_rng(stream_seed(seed, "text")), cell.tokens) for seed in set(seeds)
     }
     x = torch.stack([drawn[seed][0].view(cell.steps, cell.batch, -1) for seed in seeds], dim=1).to(device)
     y = torch.stack([drawn[seed][1].view(cell.steps, cell.batch) for seed in seeds], dim=1).to(device)
+    # a twentieth of the steps of warm-up, then a cosine to zero
     done = torch.arange(cell.steps) / cell.steps
-    shape = torch.minimum((done + 1 / cell.steps) / 0.05, (1 + torch.cos(math.pi * done)) / 2).clamp(max=1)
-    population.fit(lambda t: (x[t], y[t]), shape[:, None] * torch.tensor(peaks))
-    log_q = torch.log_softmax(population.logits(source.contexts.to(device)).double(), dim=-1).cpu().numpy()
+    shape = torch.minimum((done + 1 / cell.steps) / 0.05, (1 + torch.cos(math.pi * done)) / 2)
+    rates = (shape[:, None] * torch.tensor(peaks)).to(device)
+    for step, rate in enumerate(rates):
+        logits = stacked_logits(parameters, x[step])
+        # models share no parameter: the gradient of the sum of their mean losses holds each one's own
+        loss = F.cross_entropy(logits.flatten(0, 1), y[step].flatten(), reduction="sum") / cell.batch
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        with torch.no_grad():
+            optimizer.step(parameters, dict(zip(parameters, gradients, strict=True)), state, rate, step + 1)
+    with torch.no_grad():
+        logits = stacked_logits(parameters, source.contexts.to(device).expand(len(seeds), -1, -1))
+    log_q = torch.log_softmax(logits.double(), dim=-1).cpu().numpy()
     return source.loss(log_q), log_q
 
 
@@ -161,22 +171,29 @@ def run(config: Config) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Tidy records. ``loss`` per cell and seed; ``frontier_loss`` per budget and seed; ``gap`` (measured, per seed,
-        and predicted, its bootstrap quantiles) over ``t``; and the quantities that decide claims: ``end_over_peak``,
-        ``gap_error``, ``entropy_error``, ``peak_rank``, ``stopping_ratio``, ``drift_ratio``.
+        Tidy records. ``loss`` of every cell and seed; ``frontier_size`` of every budget, ``frontier_loss`` of every
+        budget and seed; per ``law`` ``predicted_loss`` over ``compute`` and ``predicted_gap`` over ``t``; per seed
+        ``measured_gap`` over ``t``; per pair of models and seed what sequential tests did; and what decides claims:
+        ``end_over_peak``, ``peak_rank``, ``gap_error``, ``entropy_error``, ``stopping_ratio``, ``wrong_decisions``.
+
+    Raises
+    ------
+    ValueError
+        A seed's best model at a budget is no better than at the budget below, so nothing tells the two apart.
     """
     use_deterministic()
     source = MarkovSource(config.vocabulary)
     plan = [cell for budget in config.compute for cell in cells(config, budget)]
     trained = [train(config, source, cell) for cell in track(plan, "sizes and budgets")]
-    rows = list(_runs(source, trained))
-    frontier = np.array([_frontier([t for t in trained if t.cell.budget == budget]) for budget in config.compute])
-    for budget, losses in zip(config.compute, frontier, strict=True):
-        for seed, loss in enumerate(losses):
-            rows.append({"quantity": "frontier_loss", "budget": budget, "seed": seed, "value": float(loss)})
-    rows += _gaps(config, source, trained, frontier)
-    rows += _tests(config, source, trained)
-    return evidence.tidy(rows)
+    rungs = [[one for one in trained if one.cell.budget == budget] for budget in config.compute]
+    best = [_frontier(rung) for rung in rungs]
+    parts = (
+        _runs(source, trained),
+        _frontiers(config, best),
+        _gaps(config, source, trained, np.array([one.loss for one in best])),
+        _tests(config, source, rungs),
+    )
+    return evidence.tidy([row for part in parts for row in part])
 
 
 def _runs(source: MarkovSource, trained: Sequence[Trained]) -> Iterator[Row]:
@@ -189,79 +206,118 @@ def _runs(source: MarkovSource, trained: Sequence[Trained]) -> Iterator[Row]:
             yield {"quantity": "loss", **cell, "seed": seed, "value": float(loss)}
 
 
-def _frontier(trained: Sequence[Trained]) -> Float:
-    """Least loss over sizes at one budget, per seed: the vertex of a parabola in ln N through the three best sizes."""
-    sizes = np.log([one.cell.size for one in trained])
-    losses = np.array([one.loss for one in trained])
+class Frontier(NamedTuple):
+    """The compute-optimal model of one budget."""
+
+    size: float
+    """Parameters N, the same for every seed."""
+    loss: Float
+    """Loss of every seed, nats per token."""
+
+
+def _frontier(rung: Sequence[Trained]) -> Frontier:
+    """Vertex of the parabola in ln N through the best size and its two neighbours; the best size itself at an end."""
+    sizes = np.log([one.cell.size for one in rung])
+    losses = np.array([one.loss for one in rung])
     best = int(losses.mean(axis=1).argmin())
-    if not 0 < best < len(trained) - 1:
-        return np.asarray(losses[best])
+    if not 0 < best < len(rung) - 1:
+        return Frontier(rung[best].cell.size, losses[best])
     near = slice(best - 1, best + 2)
     a, b, c = np.polyfit(sizes[near] - sizes[best], losses[near], 2)
+    # one size for all seeds: a seed that chose its own would choose by its own noise
     vertex = -b.mean() / (2 * a.mean())
-    return np.asarray(a * vertex**2 + b * vertex + c)
+    return Frontier(math.exp(sizes[best] + vertex), a * vertex**2 + b * vertex + c)
+
+
+def _frontiers(config: Config, best: Sequence[Frontier]) -> Iterator[Row]:
+    for budget, one in zip(config.compute, best, strict=True):
+        yield {"quantity": "frontier_size", "budget": budget, "value": one.size}
+        for seed, loss in enumerate(one.loss):
+            yield {"quantity": "frontier_loss", "budget": budget, "seed": seed, "value": float(loss)}
 
 
 def _gaps(config: Config, source: MarkovSource, trained: Sequence[Trained], frontier: Float) -> Iterator[Row]:
-    seeds = config.seeds
-    N = np.repeat([one.cell.size for one in trained], seeds)
-    D = np.repeat([one.cell.tokens for one in trained], seeds)
+    """The two laws, the gaps that they predict, and the gap between two actors who climb the measured frontier."""
+    N = np.repeat([one.cell.size for one in trained], config.seeds)
+    D = np.repeat([one.cell.tokens for one in trained], config.seeds)
     losses = np.concatenate([one.loss for one in trained])
-    fitted = fit_chinchilla(N, D, losses)
-    draws = bootstrap_chinchilla(N, D, losses, resamples=config.resamples)
+    fitted = fit_chinchilla(N, D, losses).frontier()
+    draws = bootstrap_chinchilla(N, D, losses, resamples=config.resamples).frontier()
     rungs = np.log(config.compute)
     slope, level = np.polyfit(rungs, np.log(frontier.mean(axis=1) - source.entropy), 1)
-    laws = {"fit": fitted.frontier(), "known entropy": ScalingLaw(math.exp(level), -slope, source.entropy)}
+    known = ScalingLaw(math.exp(level), -slope, source.entropy)
     start, growth, t = config.compute[0], config.growth, np.linspace(0, config.years, 121)
+    # as far beyond the highest rung again as the ladder is long, to show what each law makes of it
+    compute = np.geomspace(start, config.compute[-1] ** 2 / start, 61)
+    each = ScalingLaw(*(np.asarray(value)[:, None] for value in (draws.A, draws.alpha, draws.L0)))
+    times = peak_time(draws, growth)
+    low, high = (
+        (
+            np.quantile(each.loss(compute), q, axis=0),
+            np.quantile(training_gap(t, each, growth, start), q, axis=0),
+            np.quantile(times, q),
+        )
+        for q in (0.025, 0.975)
+    )
+    for law, (loss, gap, time) in {
+        "fit": (fitted.loss(compute), training_gap(t, fitted, growth, start), peak_time(fitted, growth)),
+        "fit, low": low,
+        "fit, high": high,
+        "known entropy": (known.loss(compute), training_gap(t, known, growth, start), peak_time(known, growth)),
+    }.items():
+        yield {"quantity": "predicted_peak_time", "law": law, "value": float(time)}
+        yield from _curve("predicted_loss", "compute", compute, loss, law=law)
+        yield from _curve("predicted_gap", "t", t, gap, law=law)
+    for law, one in (("fit", fitted), ("known entropy", known)):
+        yield {"quantity": "gamma", "law": law, "value": float(one.alpha)}
+        yield {"quantity": "irreducible_loss", "law": law, "value": float(one.L0)}
+    for draw, error in enumerate(np.asarray(draws.L0) - source.entropy):
+        yield {"quantity": "entropy_error", "seed": draw, "value": float(error)}
 
     # between rungs the measured loss follows a monotone curve in logarithms
     curves = PchipInterpolator(rungs, np.log(frontier - source.entropy))
     meek, leader = (np.exp(curves(rungs[0] + t * np.log(g))) for g in (growth.meek, growth.sota))
     measured = (meek - leader).T
-    predicted = training_gap(t, laws["fit"], growth, start)
-    law = draws.frontier()
-    band = np.quantile(training_gap(t[:, None], law, growth, start), [0.025, 0.975], axis=1)
-    for law_name, one in laws.items():
-        yield {"quantity": "gamma", "law": law_name, "value": float(one.alpha)}
-        yield {"quantity": "predicted_peak_time", "law": law_name, "value": float(peak_time(one, growth))}
-        for at, value in zip(t, training_gap(t, one, growth, start), strict=True):
-            yield {"quantity": "predicted_gap", "law": law_name, "t": float(at), "value": float(value)}
-    for end, values in zip(("low", "high"), band, strict=True):
-        for at, value in zip(t, values, strict=True):
-            yield {"quantity": "predicted_gap", "law": f"fit, {end}", "t": float(at), "value": float(value)}
-    times = peak_time(law, growth)
-    for draw, (time, error) in enumerate(zip(times, np.asarray(law.L0) - source.entropy, strict=True)):
-        yield {"quantity": "peak_time_draw", "seed": draw, "value": float(time)}
-        yield {"quantity": "entropy_error", "seed": draw, "value": float(error)}
-    top = float(peak_gap(laws["fit"], growth, start))
+    predicted, top = training_gap(t, fitted, growth, start), float(peak_gap(fitted, growth, start))
     for seed, gap in enumerate(measured):
         yield {"quantity": "end_over_peak", "seed": seed, "value": float(gap[-1] / gap.max())}
         yield {"quantity": "measured_peak_time", "seed": seed, "value": float(t[gap.argmax()])}
         yield {"quantity": "gap_error", "seed": seed, "value": float(np.abs(gap - predicted).max() / top)}
-        for at, value in zip(t, gap, strict=True):
-            yield {"quantity": "measured_gap", "seed": seed, "t": float(at), "value": float(value)}
+        yield from _curve("measured_gap", "t", t, gap, seed=seed)
     middle = t[measured.mean(axis=0).argmax()]
     yield {"quantity": "peak_rank", "value": float(np.mean(times <= middle))}
 
 
-def _tests(config: Config, source: MarkovSource, trained: Sequence[Trained]) -> Iterator[Row]:
+def _curve(quantity: str, axis: str, at: Float, values: Float, **labels: Any) -> Iterator[Row]:
+    for x, value in zip(at, values, strict=True):
+        yield {"quantity": quantity, **labels, axis: float(x), "value": float(value)}
+
+
+def _tests(config: Config, source: MarkovSource, rungs: Sequence[Sequence[Trained]]) -> Iterator[Row]:
     """Sequential tests between the best models of neighbouring rungs, and of the lowest and the highest one."""
-    best = [
-        min((one for one in trained if one.cell.budget == budget), key=lambda one: float(one.loss.mean()))
-        for budget in config.compute
-    ]
+    best = [min(rung, key=lambda one: float(one.loss.mean())) for rung in rungs]
     pairs = [*itertools.pairwise(best), (best[0], best[-1])]
+    bound = math.log((1 - config.error) / config.error)
     for seed in range(config.seeds):
         deltas = [float(worse.loss[seed] - better.loss[seed]) for worse, better in pairs]
+        if min(deltas) <= 0:
+            worse, better = pairs[int(np.argmin(deltas))]
+            raise ValueError(
+                f"budget_ratio: with seed {seed} the best model of {better.cell.budget:.1e} FLOP is no better than "
+                f"that of {worse.cell.budget:.1e}; put the rungs further apart"
+            )
         expected = sprt_tokens(deltas, config.error)
         # one test for each stream of text; a slow one reads on in the next, and the last have some left to read
         length = 4 * math.ceil(expected.max())
         text = source.text(np.random.default_rng(stream_seed(seed, "tests")), config.tests + 50, length)
         context, following = text[:, :-2] * config.vocabulary + text[:, 1:-1], text[:, 2:]
+        starts = np.arange(config.tests) * length
         for (worse, better), delta, wald in zip(pairs, deltas, expected, strict=True):
             ratio = (better.log_probabilities[seed] - worse.log_probabilities[seed])[context, following]
-            stopped = run_sprt(ratio.ravel(), config.error, starts=np.arange(config.tests) * length)
+            stopped = run_sprt(ratio.ravel(), config.error, starts=starts)
             mean = float(stopped.tokens.mean())
+            paths = np.concatenate([[0.0], np.cumsum(ratio)])
+            reached = np.abs(paths[starts + stopped.tokens] - paths[starts])
             # the variance of a token's ratio in the long run: that of sums over whole streams
             variance = float(ratio.sum(axis=1).var(ddof=1) / length)
             found = {
@@ -271,6 +327,7 @@ def _tests(config: Config, source: MarkovSource, trained: Sequence[Trained]) -> 
                 "stopping_ratio": mean / float(wald),
                 "drift_ratio": mean / float(drift_tokens(delta, variance, config.error)),
                 "variance_over_walds": variance / (2 * delta),
+                "reached_over_bound": float(reached.mean() / bound),
             }
             pair = f"{worse.cell.budget:.1e} against {better.cell.budget:.1e}"
             for quantity, value in found.items():
