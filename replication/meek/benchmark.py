@@ -261,7 +261,7 @@ def peak_score_gap(
     >>> round(found.time, 2), round(100 * found.gap, 2)
     (4.08, 46.39)
     """
-    grid = np.linspace(0, horizon, 2001)
+    grid = np.linspace(0, horizon, 501)
     best = float(grid[score_gap(grid, sigmoid, law, growth, n=n).argmax()])
     around = (max(best - grid[1], 0.0), min(best + grid[1], horizon))
     found = minimize_scalar(lambda t: -float(score_gap(t, sigmoid, law, growth, n=n)), bounds=around, method="bounded")

@@ -1,7 +1,7 @@
 """Leaderboards over time: the best model so far overall and within a band, and how the gap between them moves.
 
 A board is a frame with one row per model (or run) and the columns ``model``, ``date``, ``score``, and whatever its
-bands select by. Rows without a date or a score count nowhere.
+bands select by, under a unique index. Rows without a date or a score count nowhere.
 """
 
 from __future__ import annotations
@@ -115,19 +115,26 @@ def gap_slope(gap: pd.Series[float]) -> float:
 def slopes_left_out(board: pd.DataFrame, band: Band) -> pd.Series[float]:
     """The gap's slope without each model in turn that sets a new best, overall or in the band; others change nothing.
 
+    The board still ends in its last month.
+
     Returns
     -------
     Series
         Points a year, indexed by the model that is left out.
     """
     scored = _scored(board)
-    setters = []
-    for rows in (scored, _scored(band.of(board))):
-        bests = new_bests(rows)
-        setters += [*rows.index[rows["score"] == rows["date"].map(bests)]]
-    left_out = list(dict.fromkeys(setters))
-    found = [gap_slope(monthly_gap(scored.drop(row), band)) for row in left_out]
-    return pd.Series(found, index=scored.loc[left_out, "model"].to_list(), dtype=np.float64)
+    month, score, length = _coded(scored)
+    member = scored.index.isin(band.of(scored).index)
+    records = [new_bests(rows) for rows in (scored, scored[member])]
+    sets = [(scored["score"] == scored["date"].map(bests)).to_numpy() for bests in records]
+    rows = np.flatnonzero(sets[0] | (sets[1] & member))
+    found = []
+    for row in rows:
+        kept = np.arange(len(score)) != row
+        overall, inside = (_path(month[mask], score[mask], length) for mask in (kept, kept & member))
+        both = np.isfinite(inside)
+        found.append(_slopes((overall[both] - inside[both])[None])[0])
+    return pd.Series(found, index=scored["model"].iloc[rows].to_list(), dtype=np.float64)
 
 
 def random_band_slopes(board: pd.DataFrame, band: Band, draws: int, rng: np.random.Generator) -> Float:
@@ -150,16 +157,14 @@ def random_band_slopes(board: pd.DataFrame, band: Band, draws: int, rng: np.rand
         Points a year.
     """
     scored = _scored(board)
-    months = scored["date"].dt.to_period("M")
-    counts = band.of(scored)["date"].dt.to_period("M").value_counts()
-    grid = pd.period_range(counts.index.min(), months.max(), freq="M")
-    best = np.full((draws, len(grid)), -np.inf)
-    for column, month in enumerate(grid):
-        if month in counts.index:
-            pool = np.tile(scored.loc[months == month, "score"].to_numpy(dtype=np.float64), (draws, 1))
-            best[:, column] = rng.permuted(pool, axis=1)[:, : counts[month]].max(axis=1)
-    overall = _monthly(new_bests(scored), grid[-1]).reindex(grid).to_numpy(dtype=np.float64)
-    return _slopes(overall - np.maximum.accumulate(best, axis=1))
+    month, score, length = _coded(scored)
+    counts = np.bincount(month[scored.index.isin(band.of(scored).index)], minlength=length)
+    best = np.full((draws, length), -np.inf)
+    for at in np.flatnonzero(counts):
+        pool = np.tile(score[month == at], (draws, 1))
+        best[:, at] = rng.permuted(pool, axis=1)[:, : counts[at]].max(axis=1)
+    gaps = _path(month, score, length) - np.maximum.accumulate(best, axis=1)
+    return _slopes(gaps[:, np.flatnonzero(counts)[0] :])
 
 
 def _scored(board: pd.DataFrame) -> pd.DataFrame:
@@ -172,9 +177,24 @@ def _monthly(bests: Bests, last: pd.Period) -> pd.Series[float]:
     return at_end.reindex(pd.period_range(at_end.index[0], last, freq="M")).ffill()
 
 
+def _coded(scored: pd.DataFrame) -> tuple[NDArray[np.intp], Float, int]:
+    """Each row's month, counted from the board's first, and its score; the number of months."""
+    dates = scored["date"].dt
+    months = (dates.year * 12 + dates.month).to_numpy()
+    return months - months.min(), scored["score"].to_numpy(), int(np.ptp(months)) + 1
+
+
+def _path(month: NDArray[np.intp], score: Float, length: int) -> Float:
+    """The best score at the end of each month, minus infinity before the first."""
+    best = np.full(length, -np.inf)
+    np.maximum.at(best, month, score)
+    return np.asarray(np.maximum.accumulate(best))
+
+
 def _slopes(gaps: NDArray[np.floating[Any]]) -> Float:
-    """Least-squares slopes, a year, of gaps that are a month apart; shape (n, months) to (n,)."""
+    """Least-squares slopes, a year, of gaps a month apart, shape (n, months) to (n,); NaN of a single month."""
+    if gaps.shape[1] < 2:
+        return np.full(len(gaps), np.nan)
     x = np.arange(gaps.shape[1]) / 12
     x -= x.mean()
-    with np.errstate(invalid="ignore"):
-        return np.asarray(gaps @ x / (x @ x))
+    return np.asarray(gaps @ x / (x @ x))

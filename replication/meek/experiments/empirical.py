@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
 
 from replication import data, evidence
 from replication.meek.benchmark import NAMES, Sigmoid, SigmoidFit, fit_sigmoid, peak_score_gap
@@ -113,6 +113,13 @@ class Config(BaseModel):
     random_bands: int = Field(100, ge=2, description="random bands that a band is compared with")
     resamples: int = Field(100, ge=2, description="bootstrap resamples of models")
     first_year: int = Field(2018, description="first year in which head starts are measured")
+
+    @field_validator("budgets")
+    @classmethod
+    def _check_budgets(cls, budgets: list[float]) -> list[float]:
+        if len(set(budgets)) < len(budgets):
+            raise ValueError("budgets: a value stands twice")
+        return budgets
 
 
 class Board(NamedTuple):
