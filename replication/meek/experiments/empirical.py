@@ -87,7 +87,7 @@ AUTHORS_GAP = {
     **dict.fromkeys(("2024-12", "2025-01", "2025-02", "2025-03"), 21),
     "2025-04": 29,
 }
-"""Gap of the parameter band where the authors' joint figure differs from the running maxima, and where it ends."""
+"""Gap of the parameter band in the authors' joint figure, in the months that are known of it."""
 
 
 class Config(BaseModel):
