@@ -117,7 +117,7 @@ def peak_time(law: ScalingLaw = PAPER, growth: Growth | None = None, head_start:
 
     The paper calls it an inflection; it is the maximum (the curve's inflection lies at twice t* when kappa is 1).
     Negative: the gap shrinks from the first day. Infinite: it has no peak, because the meek's compute does not grow.
-    At g_i = 1 the limit 1 / (alpha ln G_m) for kappa = 1; minus infinity for g_i < 1, where the leader spends ever less.
+    At g_i = 1 the limit 1 / (alpha ln G_m) for kappa = 1; minus infinity for g_i < 1, when the leader spends ever less.
 
     Parameters
     ----------
