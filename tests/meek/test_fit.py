@@ -90,6 +90,7 @@ def test_value_is_the_objective_as_published(problem):
     np.testing.assert_allclose(value, expected, rtol=1e-10)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-20, 20), min_size=5, max_size=5))
 def test_standardised_parameters_go_there_and_back(theta):
     problem = fit._Problem.of(*runs(n=10), 1e-3, None)
@@ -274,6 +275,7 @@ def test_starts_of_the_grid_find_the_law_too():
 # --- outliers ---------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.5, 10), min_size=1, max_size=30), st.integers(0, 40))
 def test_rule_keeps_what_is_below_the_nth_largest(losses, count):
     loss = np.array(losses)

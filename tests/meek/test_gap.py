@@ -232,7 +232,7 @@ def test_map_of_peak_times():
 # --- independent checks -----------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(scaling_laws, growths, st.floats(0, 8))
 def test_peak_is_the_maximum(law, growth, log_kappa):
     kappa = np.exp(log_kappa)
@@ -252,12 +252,14 @@ def test_peak_is_the_maximum(law, growth, log_kappa):
     assert (np.diff(values) <= 1e-14 * law.reducible(gap.C0)).all()  # it falls from the peak on
 
 
+@settings(deadline=None)
 @given(scaling_laws, growths)
 def test_gap_begins_at_zero_and_is_positive(law, growth):
     assert training_gap(0, law, growth) == 0
     assert (training_gap(np.linspace(0.01, 30, 50), law, growth) > 0).all()
 
 
+@settings(deadline=None)
 @given(scaling_laws, growths, st.floats(0.05, 0.5))
 def test_height_over_reducible_loss_does_not_depend_on_alpha(law, growth, alpha):
     other = ScalingLaw(law.A, alpha, law.L0)
@@ -265,6 +267,7 @@ def test_height_over_reducible_loss_does_not_depend_on_alpha(law, growth, alpha)
     assert relative[0] == pytest.approx(relative[1], rel=1e-10)
 
 
+@settings(deadline=None)
 @given(scaling_laws, growths, st.floats(1, 1e6))
 def test_a_head_start_shifts_the_peak_in_time(law, growth, kappa):
     """The leader is where it would have been ln(kappa) / ln(G_s) years later; the peak moves by ln(kappa) / ln(g_i)."""
@@ -279,12 +282,13 @@ def test_a_head_start_shifts_the_peak_in_time(law, growth, kappa):
     )
 
 
+@settings(deadline=None)
 @given(growths, st.floats(1, 1e4))
 def test_peak_time_does_not_depend_on_scale_nor_floor(growth, A):
     assert peak_time(ScalingLaw(A, 0.2, 1.0), growth) == peak_time(ScalingLaw(7.0, 0.2, 3.0), growth)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(scaling_laws, growths, st.floats(0, 12), st.floats(1e-4, 0.99))
 def test_time_below_solves_the_equation(law, growth, log_kappa, share):
     kappa = np.exp(log_kappa)
@@ -328,6 +332,7 @@ def test_a_map_in_one_call_equals_single_calls(call):
         np.testing.assert_allclose(table[i, j], alone, rtol=1e-11, atol=1e-13)
 
 
+@settings(deadline=None)
 @given(st.floats(1.1, 10), st.floats(1, 4), st.floats(1.1, 10), st.floats(1.5, 20), st.sampled_from(gap.READINGS))
 def test_inference_crossing_is_where_the_gap_is_zero(g_alg, g_h, g_i, g_inf, reading):
     growth = Growth(g_alg, g_h, g_i)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,19 +50,20 @@ def test_frontier_of_the_refit():
     assert row(REFIT) == pytest.approx([float(number) for number in TARGETS["frontier"]["refit"]], rel=5e-3)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(laws, st.floats(15, 28))
 def test_frontier_is_the_minimum_over_model_sizes(of, exponent):
     C = 10**exponent
+    reducible = replace(of, E=0.0)  # a floor would hide the digits that place the minimum
     found = minimize_scalar(
-        lambda log_N: float(of.loss(np.exp(log_N), C / 6 / np.exp(log_N))),
+        lambda log_N: float(reducible.loss(np.exp(log_N), C / 6 / np.exp(log_N))),
         bracket=(10.0, 30.0),  # the loss is convex in ln N
         method="brent",
         tol=1e-10,
     )
     N, D = of.allocation(C)
     best = of.frontier().loss(C)
-    assert best == pytest.approx(found.fun, rel=1e-12)
+    assert best == pytest.approx(of.E + found.fun, rel=1e-12)
     # near a minimum a relative error of 1e-16 in the loss is one of 1e-8 in ln N, times its flatness
     assert np.log(N) == pytest.approx(found.x, abs=1e-4)
     np.testing.assert_allclose(6 * N * D, C, rtol=1e-12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from meek_targets import TARGETS, printed
 
@@ -48,6 +48,7 @@ def test_when_more_tokens_than_a_line_are_needed(case):
     assert sprt_tokens(training_gap(year), 0.05, case["slowdown"]) == pytest.approx(case["tokens"])
 
 
+@settings(deadline=None)
 @given(st.floats(1e-6, 10), st.floats(1e-4, 0.499), st.floats(1, 100))
 def test_tokens_scale_with_slowdown_and_fall_with_the_gap(delta, eps, s):
     assert sprt_tokens(delta, eps, s) == pytest.approx(s * float(sprt_tokens(delta, eps)), rel=1e-12)
@@ -132,11 +133,13 @@ def test_walds_expectation_and_error_rates():
 # --- walks that come from neither model -------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.floats(1e-4, 1), st.floats(1e-3, 0.4))
 def test_drift_with_the_variance_of_the_better_model_is_wald(mu, eps):
     assert drift_tokens(mu, 2 * mu, eps) == pytest.approx(float(sprt_tokens(mu, eps)), rel=1e-9)
 
 
+@settings(deadline=None)
 @given(st.floats(1e-4, 1), st.floats(1e-3, 0.4))
 def test_drift_alone_walks_straight_and_chance_alone_diffuses(mu, eps):
     bound = np.log((1 - eps) / eps)
