@@ -247,27 +247,19 @@ def _gaps(config: Config, source: MarkovSource, trained: Sequence[Trained], fron
     slope, level = np.polyfit(rungs, np.log(frontier.mean(axis=1) - source.entropy), 1)
     known = ScalingLaw(math.exp(level), -slope, source.entropy)
     start, growth, t = config.compute[0], config.growth, np.linspace(0, config.years, 121)
-    # as far beyond the highest rung again as the ladder is long, to show what each law makes of it
-    compute = np.geomspace(start, config.compute[-1] ** 2 / start, 61)
+    # predictions go on beyond the ladder, to show what each law makes of it; claims are decided within
+    compute, ahead = np.geomspace(start, config.compute[-1] ** 2 / start, 61), np.linspace(0, 1.5 * config.years, 91)
     each = ScalingLaw(*(np.asarray(value)[:, None] for value in (draws.A, draws.alpha, draws.L0)))
-    times = peak_time(draws, growth)
-    low, high = (
-        (
-            np.quantile(each.loss(compute), q, axis=0),
-            np.quantile(training_gap(t, each, growth, start), q, axis=0),
-            np.quantile(times, q),
-        )
-        for q in (0.025, 0.975)
-    )
-    for law, (loss, gap, time) in {
-        "fit": (fitted.loss(compute), training_gap(t, fitted, growth, start), peak_time(fitted, growth)),
-        "fit, low": low,
-        "fit, high": high,
-        "known entropy": (known.loss(compute), training_gap(t, known, growth, start), peak_time(known, growth)),
-    }.items():
-        yield {"quantity": "predicted_peak_time", "law": law, "value": float(time)}
+
+    def predict(law: ScalingLaw) -> tuple[Float, Float, Float]:
+        return law.loss(compute), training_gap(ahead, law, growth, start), peak_time(law, growth)
+
+    low, high = zip(*(np.quantile(part, (0.025, 0.975), axis=0) for part in predict(each)), strict=True)
+    predictions = {"fit": predict(fitted), "fit, low": low, "fit, high": high, "known entropy": predict(known)}
+    for law, (loss, gap, time) in predictions.items():
+        yield {"quantity": "predicted_peak_time", "law": law, "value": time.item()}
         yield from _curve("predicted_loss", "compute", compute, loss, law=law)
-        yield from _curve("predicted_gap", "t", t, gap, law=law)
+        yield from _curve("predicted_gap", "t", ahead, gap, law=law)
     for law, one in (("fit", fitted), ("known entropy", known)):
         yield {"quantity": "gamma", "law": law, "value": float(one.alpha)}
         yield {"quantity": "irreducible_loss", "law": law, "value": float(one.L0)}
@@ -285,7 +277,7 @@ def _gaps(config: Config, source: MarkovSource, trained: Sequence[Trained], fron
         yield {"quantity": "gap_error", "seed": seed, "value": float(np.abs(gap - predicted).max() / top)}
         yield from _curve("measured_gap", "t", t, gap, seed=seed)
     middle = t[measured.mean(axis=0).argmax()]
-    yield {"quantity": "peak_rank", "value": float(np.mean(times <= middle))}
+    yield {"quantity": "peak_rank", "value": float(np.mean(peak_time(draws, growth) <= middle))}
 
 
 def _curve(quantity: str, axis: str, at: Float, values: Float, **labels: Any) -> Iterator[Row]:
