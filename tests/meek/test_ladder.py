@@ -1,4 +1,4 @@
-"""The ladder, small: the sizes of a budget, the training, the frontier, and records that its claims can be decided from."""
+"""The ladder, small: sizes, training, the frontier, planted laws, and records that claims can be decided from."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from replication.meek.law import ScalingLaw
 from replication.training import AdamW, Population, stream_seed
 
 TINY = {
-    "vocabulary": 8, "budgets": 3, "smallest_budget": 3e5, "budget_ratio": 5.0, "widths": [2, 4, 8, 16], "peaks": [2.0, 5.0],
-    "least_tokens": 0.3, "most_tokens": 400.0, "seeds": 3, "resamples": 20, "tests": 200, "device": "cpu",
+    "vocabulary": 8, "budgets": 3, "smallest_budget": 1e5, "budget_ratio": 4.0, "widths": [2, 4, 8],
+    "least_tokens": 0.3, "most_tokens": 400.0, "peaks": [2.0, 5.0], "seeds": 3, "resamples": 20, "tests": 200,
+    "device": "cpu",
 }  # fmt: skip
 
 
@@ -217,7 +218,9 @@ def planted(config, A, alpha):
         for size in sizes:
             tokens = round(budget / (6 * size))
             loss = source.entropy + A * size**-alpha + A * (tokens / 10) ** -alpha
-            trained.append(Trained(Cell(budget, 1, int(size), tokens, 1), 1.0, np.full(config.seeds, loss), np.zeros(0)))
+            trained.append(
+                Trained(Cell(budget, 1, int(size), tokens, 1), 1.0, np.full(config.seeds, loss), np.zeros(0))
+            )
     optimum = 2 * A * (np.array(config.compute) / 60) ** (-alpha / 2)
     return source, trained, np.tile(source.entropy + optimum[:, None], config.seeds)
 
