@@ -221,7 +221,7 @@ def select(
     features: Features,
     *,
     k: int | None = None,
-    ratio: float | None = None,
+    ratio: float | Fraction | None = None,
     batch_size: int = 1024,
     seed: int = 0,
     first: int | None = None,
@@ -242,7 +242,7 @@ def select(
         Selection is computed in this dtype; exact ties go to the lowest row number.
     k : int, optional
         Rows to select from each whole batch. A smaller last batch gives its fair share (:func:`quota`).
-    ratio : float, optional
+    ratio : float or Fraction, optional
         Share of all rows to select, in (0, 1]; exactly one of ``k`` and ``ratio`` is needed. The paper uses 1.5 %.
     batch_size : int
         Rows per batch, b in the paper. Fewer rows than that are one batch.
