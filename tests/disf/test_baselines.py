@@ -11,7 +11,7 @@ from replication.disf import baselines
 
 RNG = np.random.default_rng(0)
 POOL = RNG.standard_normal((60, 5))
-TARGET = RNG.standard_normal((8, 5)) + [3, 0, 0, 0, 0]
+TARGET = RNG.standard_normal((8, 5)) + np.array([3, 0, 0, 0, 0])
 TEXTS = ["the cat sat on the mat", "import os\nimport sys", "a dog and a cat", "def f(x): return x + 1"] * 15
 
 METHODS = {
