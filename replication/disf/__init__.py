@@ -6,5 +6,6 @@ in :mod:`~replication.disf.spectrum`.
 """
 
 from replication.disf.selection import batch_seed, quota, select, select_batch
+from replication.disf.selector import DiSFSelector
 
-__all__ = ["batch_seed", "quota", "select", "select_batch"]
+__all__ = ["DiSFSelector", "batch_seed", "quota", "select", "select_batch"]

@@ -204,7 +204,7 @@ def batch_seed(seed: int, batch_id: int) -> int:
 def quota(start: int, stop: int, ratio: float | Fraction) -> int:
     """Rows to select from rows ``start`` to ``stop`` of a corpus, so that the quotas of any prefix add up to its share.
 
-    The share of the first n rows is ``ratio * n``, rounded half up; a batch's quota is the difference of two of these.
+    The share of the first n rows is ``ratio * n``, rounded half up (0.015 is taken as 15/1000 exactly); a batch's quota is the difference of two of these.
     So the total is as near to ``ratio`` of the corpus as an integer can be, and a quota depends on its place only.
 
     Examples
@@ -212,7 +212,7 @@ def quota(start: int, stop: int, ratio: float | Fraction) -> int:
     >>> [quota(start, start + 1024, 0.015) for start in range(0, 4096, 1024)]
     [15, 16, 15, 15]
     """
-    share = Fraction(ratio)
+    share = _fraction(ratio)
     half = Fraction(1, 2)
     return math.floor(share * stop + half) - math.floor(share * start + half)
 
@@ -562,7 +562,12 @@ def _integer(name: str, value: Any, least: int) -> int:
 def _ratio(ratio: Any) -> Fraction:
     if isinstance(ratio, bool) or not isinstance(ratio, int | float | Fraction | np.floating) or not 0 < ratio <= 1:
         raise ValueError(f"ratio: must be a share in (0, 1], came {ratio!r}")
-    return ratio if isinstance(ratio, Fraction) else Fraction(float(ratio))
+    return _fraction(ratio)
+
+
+def _fraction(ratio: float | Fraction) -> Fraction:
+    # by its decimal digits, which are what a person means
+    return ratio if isinstance(ratio, Fraction) else Fraction(repr(float(ratio)))
 
 
 def _warn_if_short(wanted: int, found: int) -> None:

@@ -276,7 +276,7 @@ def test_the_objectives_differ():
 @given(st.integers(1, 400), st.integers(1, 50), st.floats(1e-4, 1))
 def test_quotas_add_up_to_the_nearest_share(total, size, ratio):
     quotas = [quota(start, min(start + size, total), ratio) for start in range(0, total, size)]
-    assert sum(quotas) == math.floor(Fraction(ratio) * total + Fraction(1, 2))
+    assert sum(quotas) == math.floor(Fraction(str(ratio)) * total + Fraction(1, 2))
     assert all(0 <= q <= min(size, total - i * size) for i, q in enumerate(quotas))
     assert max(quotas) - min(quotas[:-1] or quotas) <= 1
 
@@ -296,6 +296,11 @@ def test_batches_are_independent_units_of_work(rows, share):
         parts.insert(0, start + select_batch(X[start:stop], k, seed=batch_seed(5, i)))
     assert whole.tolist() == np.concatenate(parts).tolist()
     assert len(whole) == len(set(whole)) == sum(map(len, parts))
+
+
+def test_a_ratio_is_taken_by_its_decimal_digits():
+    assert quota(0, 300, 0.015) == 5  # 4.5, rounded half up, though the double 0.015 is below 15/1000
+    assert quota(0, 300, Fraction(0.015)) == 4
 
 
 def test_k_is_the_number_of_each_whole_batch_and_the_rest_gives_its_fair_share():
