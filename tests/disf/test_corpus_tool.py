@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import io
 import itertools
 import json
 import os
+import re
+import shlex
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner, Result
 from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,6 +30,7 @@ from rich.console import Console
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
+from replication.cli import cli
 from replication.disf import features as features_module
 from replication.disf import selection
 from replication.disf.corpus import CorpusError, Selected, extractors, pipeline, readers, rows, select_corpus, workers
@@ -789,6 +796,7 @@ def test_progress_shows_lines_elsewhere_and_bars_on_a_terminal(monkeypatch: pyte
         for done in (0, 300, 1000, 2000):
             stages("documents embedded", done, 2000)
     assert stream.getvalue().splitlines() == [
+        "0 of 2,000 documents embedded",
         "1,000 of 2,000 documents embedded, 10 s to go",
         "2,000 of 2,000 documents embedded",
     ]
@@ -797,3 +805,81 @@ def test_progress_shows_lines_elsewhere_and_bars_on_a_terminal(monkeypatch: pyte
     with Stages(Console(file=stream, width=100, force_terminal=True)) as stages:
         stages("documents embedded", 1, 2)
     assert "documents embedded" in stream.getvalue()
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+def replicate(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["select", *map(str, arguments)])
+
+
+def test_command_says_what_it_did(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (corpus / "a.jsonl").open("a") as file:
+        file.write('{"text": ""}\nbroken\n')
+    (corpus / "z.bin").touch()
+    arguments = ("corpus", "--ratio", 0.1, "--out", "out.jsonl")
+    stopped = replicate(*arguments)
+    assert stopped.exit_code == 1
+    assert "corpus/a.jsonl, line 302, is not JSON" in stopped.output
+    assert "Traceback" not in stopped.output
+    done = replicate(*arguments, "--on-error", "skip")
+    assert done.exit_code == 0, done.output
+    assert "left out: corpus/a.jsonl, line 302, is not JSON" in done.stderr
+    assert done.stdout.splitlines() == [
+        "1,000 documents in 14 files (1 ignored); left out: 1 empty, 1 broken.",
+        "100 selected: out.jsonl, described in out.jsonl.manifest.json",
+    ]
+    again = replicate(*arguments, "--on-error", "skip", "--json")
+    summary = json.loads(again.stdout)
+    assert summary["reused"] is True
+    assert summary["counts"]["selected"] == 100
+    assert summary["output"] == "out.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "why"),
+    [
+        (["corpus", "--ratio", "0.1"], 2, "Missing option '--out'"),
+        (["corpus", "--ratio", "0.1", "--out", "o.jsonl", "--second", "best"], 2, "'best' is not one of"),
+        (["corpus", "--out", "o.jsonl"], 1, "Error: k and ratio: exactly one is needed"),
+        (["nowhere", "--ratio", "0.1", "--out", "o.jsonl"], 1, "Error: nowhere: there is no such file or folder"),
+        (["corpus", "--ratio", "0.1", "--out", "/proc/o.jsonl"], 1, "Error: /proc/"),
+    ],
+)
+def test_command_refuses_in_words(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = replicate(*arguments)
+    assert done.exit_code == status
+    assert why in done.output
+    assert "Traceback" not in done.output
+
+
+def test_examples_in_the_help_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def stub(root: Path | None, out: Path, **options: Any) -> Selected:
+        asked.append({"corpus": root, "out": out, **options})
+        counts = dict.fromkeys(("documents", "files", "unreadable", "ignored", "empty", "broken", "missing"), 0)
+        return Selected(out, out, {**counts, "selected": 0}, [], reused=False)
+
+    monkeypatch.setattr("replication.disf.corpus.select_corpus", stub)
+    helps = "\n".join([cli.help or "", cli.commands["select"].help or ""])
+    examples = re.findall(r"replicate (select .*)", helps)
+    assert len(examples) == 4
+    for example in examples:
+        done = CliRunner().invoke(cli, shlex.split(example))
+        assert done.exit_code == 0, done.output
+    assert {given["features"] for given in asked} == {"tfidf", "minilm", "embeddings.npy"}
+    defaults = inspect.signature(select_corpus).parameters
+    unasked = set(asked[0]) - {"corpus", "out", "ratio", "features", "progress"}
+    assert {name: asked[0][name] for name in unasked} == {name: defaults[name].default for name in unasked}
+
+
+def test_other_commands_do_not_wait_for_torch() -> None:
+    code = "import sys, replication.cli; print({'torch', 'pandas', 'sklearn', 'pyarrow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -14,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from replication.data.store import file_sha256, replacing
+from replication.data.store import file_sha256
+from replication.disf.corpus import rows
 from replication.disf.corpus.errors import CorpusError
 from replication.training.device import resolve_device
 
@@ -123,7 +124,7 @@ def prepare(
     versions = _versions("numpy", "scipy", "scikit-learn")
     settings = {"name": name, "buckets": _BUCKETS, "dimensions": _DIMENSIONS, "sample": _SAMPLE, "versions": versions}
     digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
-    path = folder / f"tfidf-{key}-{digest[:10]}.npz"
+    path = folder / f"tfidf-{key}-{digest[:10]}.npy"
     if not path.exists():
         wanted = np.random.default_rng(seed).choice(total, size=min(total, _SAMPLE), replace=False)
         _fit(_sample(documents(), np.sort(wanted), total, tell), seed, path)
@@ -141,14 +142,14 @@ def _versions(*names: str) -> dict[str, str]:
 def _sample(
     documents: Iterator[str], wanted: npt.NDArray[np.int64], total: int, tell: Callable[[str, int, int], None]
 ) -> Iterator[str]:
-    rows = iter(wanted.tolist())
-    row = next(rows)
+    numbers = iter(wanted.tolist())
+    row = next(numbers)
     for number, text in enumerate(documents):
         if number % 1000 == 0:
             tell("documents read to fit TF-IDF", number, total)
         if number == row:
             yield text
-            row = next(rows, -1)
+            row = next(numbers, -1)
             if row < 0:
                 return
 
@@ -168,8 +169,7 @@ def _fit(texts: Iterator[str], seed: int, path: Path) -> None:
     weighted = tfidf.fit_transform(counts)
     with np.errstate(invalid="ignore"):  # a share of no variance, which is not used
         svd = TruncatedSVD(min(_DIMENSIONS, counts.shape[0]), random_state=seed).fit(weighted)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, idf=tfidf.idf_.astype(np.float32), axes=svd.components_.astype(np.float32))
+    rows.write(path, np.vstack([tfidf.idf_, svd.components_]).astype(np.float32))
 
 
 @functools.lru_cache(maxsize=1)
@@ -178,6 +178,6 @@ def _fitted(path: str) -> tuple[Any, Any]:
     from sklearn.feature_extraction.text import TfidfTransformer
 
     tfidf, svd = TfidfTransformer(sublinear_tf=True), TruncatedSVD()
-    with np.load(path, allow_pickle=False) as arrays:
-        tfidf.idf_, svd.components_ = arrays["idf"], arrays["axes"]
+    fitted = np.load(path, allow_pickle=False)
+    tfidf.idf_, svd.components_ = fitted[0], fitted[1:]
     return tfidf, svd

@@ -74,6 +74,7 @@ class Input:
         self.index = Journal(work / f"index-{key(self.listing, settings)}.jsonl")
 
         def rest(done: int) -> Iterator[dict[str, Any]]:
+            tell("files indexed", done, self.files)
             sources = (s for s in readers.sources(self.root, self._pattern, self._kinds) if isinstance(s, Source))
             calls = (partial(scan, group) for group in _groups(itertools.islice(sources, done, None)))
             for found in pool.in_order(calls):

@@ -150,7 +150,7 @@ def select_corpus(
     """Select documents of a corpus of any size by DiSF, and write them with where they came from.
 
     The output depends on the contents of the inputs and on the parameters, not on `workers`, nor on how often the work
-    was killed and begun again. Memory is bounded by the size of a batch and by the longest document.
+    was killed and begun again. Memory is bounded by a batch, the longest document and the names in one folder.
 
     Parameters
     ----------
@@ -389,6 +389,7 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
 
         def rest(done: int) -> Iterator[dict[str, Any]]:
+            self.tell("files of features copied", done, ready.files)
             calls = (
                 partial(rows.imported, readers.source_of(ready.root, line), column, folder, line["sha256"])
                 for line in itertools.islice(ready.index, done, None)
@@ -422,6 +423,7 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
 
         def rest(done: int) -> Iterator[dict[str, Any]]:
+            self.tell("documents embedded", done * _SHARD, self.total)
             texts = documents(done * _SHARD)
             chunks = iter(lambda: list(itertools.islice(texts, _SHARD)), [])
             for file in self.pool.in_order(_call(extractor, folder, chunk) for chunk in chunks):
@@ -448,7 +450,7 @@ class _Run:
 
     def _picks(self, files: Callable[[], Iterable[tuple[str, int]]], identity: object) -> Journal:
         settings, size = self.settings, self.settings.batch_size
-        share = Fraction(settings.k, min(size, self.total)) if settings.k else Fraction(settings.ratio or 0)
+        share = Fraction(settings.k, min(size, self.total)) if settings.k else settings.ratio or 0
         options: dict[str, Any] = {name: getattr(settings, name) for name in ("second", "criterion", "on_duplicates")}
         journal = Journal(
             self.work / f"picks-{key(identity, str(share), size, settings.seed, options, _versions())}.jsonl"
@@ -456,6 +458,7 @@ class _Run:
         whole = -(-self.total // size)
 
         def rest(done: int) -> Iterator[dict[str, Any]]:
+            self.tell("batches selected", done, whole)
             calls = (
                 partial(
                     select_rows,

@@ -55,7 +55,7 @@ class Stages:
         now = time.monotonic()
         if what != self._stage:
             self._stage, self._begin, self._last, self._done = what, now, now, done
-        if done < total and now - self._last < _EVERY:
+        elif done < total and now - self._last < _EVERY:
             return
         self._last = now
         rate = (done - self._done) / max(now - self._begin, 1e-9)
