@@ -19,7 +19,8 @@ __all__ = ["DiSFSelector"]
 class DiSFSelector(BaseEstimator):  # type: ignore[misc]
     """Select rows whose features are decorrelated, with scikit-learn's habits.
 
-    It does what :func:`replication.disf.selection.select` does. Other than scikit-learn's feature selectors it selects rows, not columns, so it cannot be a step of a ``Pipeline``.
+    It does what :func:`replication.disf.selection.select` does. Other than scikit-learn's feature selectors it selects
+    rows, not columns, so it cannot be a step of a ``Pipeline``.
 
     Parameters
     ----------
