@@ -370,7 +370,7 @@ def _show_run(store: RunStore, found: Run, console: Console) -> None:
     "--features",
     default="tfidf",
     show_default=True,
-    help="tfidf, minilm, or ready-made: .npy or .parquet, file or folder.",
+    help="tfidf, minilm, sentence-transformer:MODEL, or ready-made: .npy or .parquet, file or folder.",
 )
 @click.option("--batch-size", type=int, default=1024, show_default=True, help="Documents that compete with each other.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random picks.")
@@ -453,7 +453,7 @@ def select(corpus: Path | None, out: Path, as_json: bool, **settings: Any) -> No
     for fault in done.faults:
         click.echo(f"left out: {fault}", err=True)
     left = ", ".join(f"{counts[name]:,} {name}" for name in ("empty", "broken") if counts[name])
-    files = f"{counts['files']:,} files" + "".join(
+    files = f"{counts['files']:,} file{'' if counts['files'] == 1 else 's'}" + "".join(
         f" ({counts[name]:,} {name})" for name in ("unreadable", "ignored") if counts[name]
     )
     click.echo(f"{counts['documents']:,} documents in {files}{f'; left out: {left}' if left else ''}.")

@@ -151,7 +151,8 @@ def _sample(
             yield text
             row = next(numbers, -1)
             if row < 0:
-                return
+                break
+    tell("documents read to fit TF-IDF", total, total)
 
 
 def _words(buckets: int) -> Any:
