@@ -525,7 +525,12 @@ def ratios(records: pd.DataFrame, *, threshold: float) -> Figure:
     ]
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.5, -0.5)
-    axis.set_xlim(left=0)
+    axis.set_xscale("log")
+    low, high = min(threshold, rows["value"].min()) / 1.3, 1.3 * max(threshold, rows["value"].max())
+    ticks = [tick for tick in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if low < tick < high]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_xlim(low, high)
     axis.set_xlabel("time of the loop / time of the fast selection (dots: repetitions; dashed: claim)")
     axis.grid(axis="x", alpha=0.3)
     return figure
@@ -548,7 +553,7 @@ def memory(records: pd.DataFrame) -> Figure:
     axis.set_xscale("log")
     axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axis.minorticks_off()
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.2 * rows["value"].max())
     axis.set(xlabel="rows of the corpus", ylabel="peak memory of a worker (MB)")
     axis.grid(alpha=0.3)
     return figure

@@ -74,9 +74,9 @@ class Config(BaseModel):
     context: PositiveInt = Field(16, description="bytes of a training window")
     windows: PositiveInt = Field(16, description="windows of a training step")
     steps: PositiveInt = 256
-    peaks: list[PositiveFloat] = Field([0.003, 0.01, 0.03], min_length=1)
+    peaks: list[PositiveFloat] = Field([0.0025, 0.005, 0.01], min_length=1)
     seeds: PositiveInt = Field(6, description="evaluation seeds")
-    tuning_seeds: PositiveInt = 1
+    tuning_seeds: PositiveInt = 2
     clip_norm: PositiveFloat = 1.0
     replicas: PositiveInt = Field(32, description="largest population trained at once")
     device: str = "auto"
