@@ -206,6 +206,7 @@ def select_corpus(
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> folder = Path(tempfile.mkdtemp())
     >>> np.save(folder / "features.npy", np.random.default_rng(0).standard_normal((3000, 16), dtype=np.float32))
     >>> done = select_corpus(None, folder / "picks.jsonl", features=folder / "features.npy", ratio=0.01)
