@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ def cli() -> None:
     A grid of runs:     replicate batch grid.yaml --workers 2
     After a Ctrl-C:     replicate resume
     What came out:      replicate report
+    Use a method:       replicate select corpus/ --ratio 0.015 --out selected.jsonl
 
     A run that is already there is not computed again: its folder under runs/ is named by a hash of the notebook,
     its parameters, the code, the versions and the data. Commands do the same in whatever folder you give them.
@@ -354,6 +357,110 @@ def _show_run(store: RunStore, found: Run, console: Console) -> None:
         console.print(str(section.table), highlight=False, markup=False, soft_wrap=True)
     if section.trouble:
         console.print(section.trouble, highlight=False, markup=False)
+
+
+@cli.command()
+@click.argument("corpus", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="JSON lines: .jsonl, .jsonl.gz, .jsonl.zst."
+)
+@click.option("--ratio", type=float, help="Share of the documents to select, such as 0.015.")
+@click.option("--k", type=int, help="Documents to select from each batch, instead of --ratio.")
+@click.option(
+    "--features",
+    default="tfidf",
+    show_default=True,
+    help="tfidf, minilm, sentence-transformer:MODEL, or ready-made: .npy or .parquet, file or folder.",
+)
+@click.option("--batch-size", type=int, default=1024, show_default=True, help="Documents that compete with each other.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random picks.")
+@click.option(
+    "--criterion",
+    type=click.Choice(["correlation", "participation", "covariance"]),
+    default="correlation",
+    show_default=True,
+    help="The paper's is correlation; participation is ours, and ten times as fast.",
+)
+@click.option(
+    "--second",
+    type=click.Choice(["random", "farthest", "authors"]),
+    default="random",
+    show_default=True,
+    help="How a batch's second document is picked, which the objective leaves open.",
+)
+@click.option(
+    "--on-duplicates",
+    type=click.Choice(["drop", "keep", "error"]),
+    default="drop",
+    show_default=True,
+    help="What to do with exact copies of a batch's features.",
+)
+@click.option("--pattern", help="Which file names to read, e.g. '*.py'  [default: known suffixes]")
+@click.option("--text-key", default="text", show_default=True, help="Key or column of the text.")
+@click.option("--id-key", default="id", show_default=True, help="Key or column of an identifier, for --write ids.")
+@click.option("--feature-key", help="Parquet column of ready-made features  [default: the only one with vectors]")
+@click.option(
+    "--max-chars", type=int, default=10_000, show_default=True, help="Features see so much of a document's beginning."
+)
+@click.option(
+    "--write",
+    type=click.Choice(["records", "ids"]),
+    default="records",
+    show_default=True,
+    help="Whole records, or only which and where they are.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="Broken lines and unreadable files: list them all and stop, or leave them out.",
+)
+@click.option("--work", type=click.Path(path_type=Path), help="Folder for what can be resumed  [default: OUT.work]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes; the output is the same."
+)
+@click.option("--force", is_flag=True, help="Replace a finished output of other inputs or parameters.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def select(corpus: Path | None, out: Path, as_json: bool, **settings: Any) -> None:
+    """Select the documents of a CORPUS that are least correlated (DiSF), with memory bounded by a batch.
+
+    \b
+    replicate select corpus/ --ratio 0.015 --features minilm --out selected.jsonl
+    replicate select crawl.jsonl.zst --ratio 0.015 --out selected.jsonl.zst --workers 8
+    replicate select --features embeddings.npy --ratio 0.015 --out picks.jsonl
+
+    CORPUS is a file or a folder of .jsonl, .json (an object a line), .parquet, .txt or .md; all but .parquet may be
+    compressed as .gz or .zst. Features that you have already can do without it; then rows are selected.
+
+    After a Ctrl-C or a crash the same command goes on where it was; when all is done, it says so and does nothing.
+    The output is a function of the inputs and the parameters, whatever the number of workers. OUT.manifest.json tells
+    what it was made of.
+    """
+    from replication.evidence import pin_numerics
+
+    # the order of a sum decides between nearly equal documents; torch reads these when it is imported
+    pin_numerics()
+    from replication.disf.corpus import select_corpus
+    from replication.disf.corpus.progress import Stages
+
+    with Stages(Console(stderr=True)) as progress:
+        done = select_corpus(corpus, out, progress=progress, **settings)
+    counts = done.counts
+    if as_json:
+        click.echo(json.dumps(asdict(done), default=str))
+        return
+    for fault in done.faults:
+        click.echo(f"left out: {fault}", err=True)
+    left = ", ".join(f"{counts[name]:,} {name}" for name in ("empty", "broken") if counts[name])
+    files = f"{counts['files']:,} file{'' if counts['files'] == 1 else 's'}" + "".join(
+        f" ({counts[name]:,} {name})" for name in ("unreadable", "ignored") if counts[name]
+    )
+    click.echo(f"{counts['documents']:,} documents in {files}{f'; left out: {left}' if left else ''}.")
+    if counts["missing"]:
+        click.echo(f"{counts['missing']:,} fewer than asked for: some batches have too few distinct documents.")
+    verb = "were selected before; nothing was done" if done.reused else "selected"
+    click.echo(f"{counts['selected']:,} {verb}: {_shown(done.output)}, described in {_shown(done.manifest)}")
 
 
 def main() -> None:

@@ -1,0 +1,76 @@
+"""One batch, the unit of work: what a worker or a cluster computes, from files and arguments alone."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from replication.disf import selection
+from replication.disf.corpus import rows
+from replication.disf.corpus.errors import CorpusError
+from replication.disf.corpus.rows import Piece
+from replication.disf.selection import Criterion, OnDuplicates, Second
+
+
+def select_rows(
+    pieces: list[Piece],
+    k: int,
+    *,
+    start: int,
+    batch: int,
+    seed: int,
+    second: Second = "random",
+    criterion: Criterion = "correlation",
+    on_duplicates: OnDuplicates = "drop",
+) -> list[int]:
+    """Select from one batch of features on disk: a unit of work, which depends on its arguments and files only.
+
+    Parameters
+    ----------
+    pieces : list of Piece
+        Where the batch's rows are.
+    k : int
+        How many to select. Rows with NaN or infinite features are never selected, and fewer rows than ``k`` are
+        selected where fewer are distinct.
+    start : int
+        Row number of the batch's first row in the corpus.
+    batch : int
+        Number of the batch.
+    seed : int
+        Seed of the whole selection.
+    second, criterion, on_duplicates
+        As for :func:`replication.disf.selection.select`.
+
+    Returns
+    -------
+    list of int
+        Row numbers in the corpus, in order of selection.
+
+    Raises
+    ------
+    CorpusError
+        If the batch cannot be selected from; the message names it.
+    """
+    features = rows.read(pieces)
+    usable = np.flatnonzero(np.isfinite(features).all(1))
+    if len(usable) < len(features):
+        features = features[usable]
+    k = min(k, len(usable))
+    if k == 0:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # too few distinct rows: counted by the caller
+        try:
+            picks = selection.select_batch(
+                features,
+                k,
+                seed=selection.batch_seed(seed, batch),
+                second=second,
+                criterion=criterion,
+                on_duplicates=on_duplicates,
+            )
+        except ValueError as error:
+            raise CorpusError(f"batch {batch}, whose row 0 is row {start} of the corpus: {error}") from error
+    found: list[int] = (start + usable[picks]).tolist()
+    return found

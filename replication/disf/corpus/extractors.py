@@ -1,0 +1,184 @@
+"""Features of documents that come in a stream: an extractor is made once, then called on some texts at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from replication.data.store import file_sha256
+from replication.disf.corpus import rows
+from replication.disf.corpus.errors import CorpusError
+from replication.training.device import resolve_device
+
+#: Names of extractors; the last one is followed by the name of a model.
+NAMES: Final = ("tfidf", "minilm", "sentence-transformer:")
+
+# TF-IDF: hash buckets of words, dimensions, documents that the weights and the projection are fitted on
+_BUCKETS: Final = 2**16
+_DIMENSIONS: Final = 256
+_SAMPLE: Final = 20_000
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Turns texts into features; can be sent to another process.
+
+    Attributes
+    ----------
+    identity
+        All that the features depend on, beside the texts.
+    model
+        File of what was fitted, for TF-IDF.
+    """
+
+    identity: dict[str, Any]
+    model: str | None = None
+
+    def __call__(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        """Features of some texts, float32 (n, d)."""
+        if self.model is not None:
+            tfidf, svd = _fitted(self.model)
+            projected: npt.NDArray[np.float32] = svd.transform(
+                tfidf.transform(_words(self.identity["buckets"]).transform(texts))
+            )
+            return projected.astype(np.float32, copy=False)
+        return _embed(self.identity["name"], texts)
+
+
+def known(name: str) -> bool:
+    """Whether `name` is that of an extractor, and not of a file."""
+    return name in NAMES[:-1] or name.startswith(NAMES[-1])
+
+
+def _embed(name: str, texts: list[str]) -> npt.NDArray[np.float32]:
+    from replication.disf import features
+
+    if name == "minilm":
+        return features.minilm(texts)
+    return features.sentence_transformer(texts, model=name.removeprefix(NAMES[-1]))
+
+
+def probe(name: str) -> None:
+    """Find out whether an extractor can work, before anything else is done.
+
+    Raises
+    ------
+    CorpusError
+        If a package or a model that it needs is missing or wrong.
+    """
+    if not known(name) or name == "tfidf":
+        return
+    try:
+        _embed(name, ["probe"])
+    except (ImportError, OSError, ValueError) as error:
+        raise CorpusError(f"features: {name} cannot be used: {error}") from error
+
+
+def prepare(
+    name: str,
+    *,
+    documents: Callable[[], Iterator[str]],
+    total: int,
+    key: str,
+    seed: int,
+    folder: Path,
+    tell: Callable[[str, int, int], None],
+) -> Extractor:
+    """The extractor of this name, fitted if it has to be.
+
+    Parameters
+    ----------
+    name
+        ``"tfidf"``: sublinear TF-IDF of hashed words, so that no vocabulary is kept, and its first
+        principal axes; both are fitted on a random sample, at most 20,000 documents. Others are functions of
+        :mod:`replication.disf.features`.
+    documents
+        Gives all texts from the beginning.
+    total
+        How many there are.
+    key
+        Names what is fitted; it stands for the corpus, the seed and the settings.
+    seed
+        Of the sample and of the axes.
+    folder
+        Where what is fitted is kept.
+    tell
+        Hears of the progress.
+    """
+    if name != "tfidf":
+        from replication.disf import features
+
+        made_by = {"source": file_sha256(Path(features.__file__)), "device": str(resolve_device("auto"))}
+        return Extractor(
+            {"name": name, **made_by, "versions": _versions("torch", "transformers", "sentence-transformers")}
+        )
+    versions = _versions("numpy", "scipy", "scikit-learn")
+    settings = {"name": name, "buckets": _BUCKETS, "dimensions": _DIMENSIONS, "sample": _SAMPLE, "versions": versions}
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
+    path = folder / f"tfidf-{key}-{digest[:10]}.npy"
+    if not path.exists():
+        wanted = np.random.default_rng(seed).choice(total, size=min(total, _SAMPLE), replace=False)
+        _fit(_sample(documents(), np.sort(wanted), total, tell), seed, path)
+    return Extractor({**settings, "model": file_sha256(path)}, str(path))
+
+
+def _versions(*names: str) -> dict[str, str]:
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _sample(
+    documents: Iterator[str], wanted: npt.NDArray[np.int64], total: int, tell: Callable[[str, int, int], None]
+) -> Iterator[str]:
+    numbers = iter(wanted.tolist())
+    row = next(numbers)
+    for number, text in enumerate(documents):
+        if number % 1000 == 0:
+            tell("documents read to fit TF-IDF", number, total)
+        if number == row:
+            yield text
+            row = next(numbers, -1)
+            if row < 0:
+                break
+    tell("documents read to fit TF-IDF", total, total)
+
+
+def _words(buckets: int) -> Any:
+    from sklearn.feature_extraction.text import HashingVectorizer  # a second or two, which not every worker needs
+
+    return HashingVectorizer(n_features=buckets, alternate_sign=False, norm=None, dtype=np.float32)
+
+
+def _fit(texts: Iterator[str], seed: int, path: Path) -> None:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    counts = _words(_BUCKETS).transform(texts)
+    tfidf = TfidfTransformer(sublinear_tf=True)
+    weighted = tfidf.fit_transform(counts)
+    with np.errstate(invalid="ignore"):  # a share of no variance, which is not used
+        svd = TruncatedSVD(min(_DIMENSIONS, counts.shape[0]), random_state=seed).fit(weighted)
+    rows.write(path, np.vstack([tfidf.idf_, svd.components_]).astype(np.float32))
+
+
+@functools.lru_cache(maxsize=1)
+def _fitted(path: str) -> tuple[Any, Any]:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    tfidf, svd = TfidfTransformer(sublinear_tf=True), TruncatedSVD()
+    fitted = np.load(path, allow_pickle=False)
+    tfidf.idf_, svd.components_ = fitted[0], fitted[1:]
+    return tfidf, svd

@@ -1,0 +1,137 @@
+"""What is selected from: a corpus or ready-made features, looked through once."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from replication.disf.corpus import readers
+from replication.disf.corpus.errors import CorpusError
+from replication.disf.corpus.journal import Journal
+from replication.disf.corpus.readers import Kind, Source
+from replication.disf.corpus.workers import Workers
+
+#: Called with what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+_TASK_BYTES, _TASK_FILES = 16 << 20, 256  # of the files that one call scans
+
+
+class Input:
+    """A corpus or ready-made features: its files, and what is in them."""
+
+    def __init__(self, root: Path, kinds: tuple[Kind, ...], pattern: str | None) -> None:
+        self.root, self._kinds, self._pattern = root, kinds, pattern
+        self.listing = self._list()
+        self.counts = dict.fromkeys(("documents", "empty", "broken", "unreadable"), 0)
+        self.faults: list[str] = []
+        self.sha256 = ""
+        self.index: Journal
+
+    def _list(self) -> str:
+        """Digest of the files' names, sizes and times: tells in no time whether anything was changed."""
+        digest = hashlib.sha256()
+        self.files = self.bytes = self.n_ignored = 0
+        self.ignored: list[str] = []
+        for source in readers.sources(self.root, self._pattern, self._kinds):
+            if isinstance(source, str):
+                self.n_ignored += 1
+                if len(self.ignored) < readers.EXAMPLES:
+                    self.ignored.append(source)
+                continue
+            self.files += 1
+            self.bytes += source.size
+            fields = asdict(source)
+            del fields["path"]
+            digest.update(canonical(fields))
+        if not self.files:
+            found = f"{self.n_ignored} others, such as {self.ignored[0]}" if self.ignored else "nothing"
+            raise CorpusError(
+                f"{self.root} holds no file to read, but {found}. Names that are read end in "
+                f"{', '.join(readers.suffixes(self._kinds))}."
+            )
+        return digest.hexdigest()
+
+    def unchanged(self) -> bool:
+        """Whether the files are still those that were listed."""
+        return self.listing == self._list()
+
+    def look_through(
+        self,
+        work: Path,
+        scan: Callable[[list[Source]], list[dict[str, Any]]],
+        settings: object,
+        pool: Workers,
+        tell: Progress,
+    ) -> None:
+        """Scan all files, as far as that is not done already, and sum up what is in them."""
+        self.index = Journal(work / f"index-{key(self.listing, settings)}.jsonl")
+
+        def rest(done: int) -> Iterator[dict[str, Any]]:
+            tell("files indexed", done, self.files)
+            sources = (s for s in readers.sources(self.root, self._pattern, self._kinds) if isinstance(s, Source))
+            calls = (partial(scan, group) for group in _groups(itertools.islice(sources, done, None)))
+            for found in pool.in_order(calls):
+                yield from found
+                done += len(found)
+                tell("files indexed", done, self.files)
+
+        self.index.fill(rest)
+        digest = hashlib.sha256()
+        for line in self.index:
+            for name in ("documents", "empty", "broken"):
+                self.counts[name] += line[name]
+            where = f"{self.root.name}/{line['name']}" if self.root.is_dir() else line["name"]
+            if line["error"]:
+                self.counts["unreadable"] += 1
+                self._fault(f"{where} {line['error']}")
+                continue
+            place = "line" if line["kind"] == "jsonl" else "row"
+            for number, fault in line["examples"]:
+                self._fault(f"{where}, {place} {number}, {fault}")
+            digest.update(canonical([line["name"], line["kind"], line["sha256"]]))
+        self.sha256 = digest.hexdigest()
+
+    def _fault(self, text: str) -> None:
+        if len(self.faults) < 20:
+            self.faults.append(text)
+
+    def judge(self, on_error: str) -> None:
+        """Stop where there is something that should not be left out in silence, or nothing to select from."""
+        broken, unreadable = self.counts["broken"], self.counts["unreadable"]
+        if on_error == "stop" and (broken or unreadable):
+            what = f"{broken} broken lines or rows and {unreadable} unreadable files in {self.root}"
+            shown = "\n  ".join(self.faults)
+            raise CorpusError(f"{what}:\n  {shown}\nMend them, or leave them out: --on-error skip (on_error='skip').")
+        if not self.counts["documents"]:
+            raise CorpusError(f"{self.root} holds no document: {self.counts['empty']} are empty, {broken} are broken")
+
+
+def _groups(sources: Iterable[Source]) -> Iterator[list[Source]]:
+    """Files that are scanned by one call: many small ones, or a large one."""
+    group: list[Source] = []
+    size = 0
+    for source in sources:
+        group.append(source)
+        size += source.size
+        if size >= _TASK_BYTES or len(group) == _TASK_FILES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def canonical(value: object) -> bytes:
+    """A JSON value as bytes that are the same for equal values."""
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def key(*parts: object) -> str:
+    """Short name that stands for these values."""
+    return hashlib.sha256(canonical(parts)).hexdigest()[:20]

@@ -1,0 +1,573 @@
+"""Select from a corpus on disk: index, features, picks, output; each stage resumable, none bound by memory.
+
+The stages leave their results in a work folder, in files that are named by a hash of all that they depend on:
+
+``index-….jsonl``
+    One line a file: checksum, counts, faults. Depends on the files' names, sizes and times.
+``features/…/*.npy`` and ``shards-….jsonl``
+    Features, 1,024 documents a file, named by a checksum of the texts; and which of them make the corpus. Depend on the
+    files' contents and the extractor, so that a corpus that grew at its end needs features of the new documents only.
+``picks-….jsonl``
+    One line a batch. Depends on the features and all parameters of the selection.
+
+So a changed input or parameter makes new files of just the stages that it touches.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import importlib.metadata
+import itertools
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+
+from replication.atomic import replacing
+from replication.data.store import file_sha256
+from replication.disf import selection
+from replication.disf.corpus import extractors, output, readers, rows
+from replication.disf.corpus.batch import select_rows
+from replication.disf.corpus.errors import CorpusError
+from replication.disf.corpus.inputs import Input, Progress, key
+from replication.disf.corpus.journal import Journal
+from replication.disf.corpus.readers import Kind
+from replication.disf.corpus.workers import Workers
+from replication.disf.selection import Criterion, OnDuplicates, Second
+
+__all__ = ["Selected", "select_corpus"]
+
+_SHARD: Final = 1024  # documents
+_CORPUS: Final[tuple[Kind, ...]] = ("jsonl", "parquet", "text")
+_FEATURES: Final[tuple[Kind, ...]] = ("npy", "parquet")
+_REPLACE: Final = (
+    "Give another output (with the same --work, what fits is not computed again), or replace it: --force (force=True)."
+)
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What :func:`select_corpus` did.
+
+    Attributes
+    ----------
+    output, manifest : Path
+        The files.
+    counts : dict
+        ``files``, ``unreadable`` files, ``ignored`` files, ``bytes``, ``documents``, ``empty``, ``broken``,
+        ``selected``, ``missing`` (batches with fewer distinct rows than their quota), ``batches``.
+    faults : list of str
+        The first few broken lines and all unreadable files, as ``file:line why``; at most twenty.
+    reused : bool
+        Whether the output was there already, so that nothing was done.
+    seconds : dict
+        Time spent in each stage.
+    """
+
+    output: Path
+    manifest: Path
+    counts: dict[str, int]
+    faults: list[str]
+    reused: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """All that decides the output, beside the contents of the input files."""
+
+    features: str
+    k: int | None
+    ratio: float | None
+    batch_size: int
+    seed: int
+    second: Second
+    criterion: Criterion
+    on_duplicates: OnDuplicates
+    text_key: str
+    id_key: str
+    feature_key: str | None
+    pattern: str | None
+    max_chars: int
+    write: Literal["records", "ids"]
+    on_error: Literal["stop", "skip"]
+
+    def check(self) -> None:
+        if (self.k is None) == (self.ratio is None):
+            raise CorpusError(f"k and ratio: exactly one is needed, came k={self.k!r} and ratio={self.ratio!r}")
+        if self.ratio is not None and not 0 < self.ratio <= 1:
+            raise CorpusError(f"ratio: must be a share in (0, 1], came {self.ratio!r}")
+        if self.k is not None and not 1 <= self.k <= self.batch_size:
+            raise CorpusError(f"k: must be from 1 to batch_size, {self.batch_size}, came {self.k!r}")
+        for name, least in (("batch_size", 2), ("max_chars", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise CorpusError(f"{name}: must be at least {least}, came {getattr(self, name)!r}")
+        for name, allowed in (
+            ("second", ("random", "farthest", "authors")),
+            ("criterion", tuple(selection.CRITERIA)),
+            ("on_duplicates", ("drop", "keep", "error")),
+            ("write", ("records", "ids")),
+            ("on_error", ("stop", "skip")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise CorpusError(f"{name}: must be one of {', '.join(allowed)}, came {getattr(self, name)!r}")
+        if self.criterion == "participation" and self.second == "authors":
+            raise CorpusError("second: the participation ratio of any two rows is 1; use 'random' or 'farthest'")
+
+
+def select_corpus(
+    corpus: str | Path | None,
+    out: str | Path,
+    *,
+    features: str | Path = "tfidf",
+    k: int | None = None,
+    ratio: float | None = None,
+    batch_size: int = 1024,
+    seed: int = 0,
+    second: Second = "random",
+    criterion: Criterion = "correlation",
+    on_duplicates: OnDuplicates = "drop",
+    text_key: str = "text",
+    id_key: str = "id",
+    feature_key: str | None = None,
+    pattern: str | None = None,
+    max_chars: int = 10_000,
+    write: Literal["records", "ids"] = "records",
+    on_error: Literal["stop", "skip"] = "stop",
+    work: str | Path | None = None,
+    workers: int = 1,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Selected:
+    """Select documents of a corpus of any size by DiSF, and write them with where they came from.
+
+    The output depends on the contents of the inputs and on the parameters, not on `workers`, nor on how often the work
+    was killed and begun again. Memory is bounded by a batch, the longest document and the names in one folder.
+
+    Parameters
+    ----------
+    corpus : path, optional
+        A file, or a folder that is searched at any depth, in the order of names: ``.jsonl``, ``.json``, ``.ndjson``
+        (one object a line; also with ``.gz`` or ``.zst``), ``.parquet``, ``.txt`` and ``.md`` (one document). None
+        selects from ready-made features alone.
+    out : path
+        JSON lines, compressed if the name ends in ``.gz`` or ``.zst``. Beside it, ``<out>.manifest.json`` says what it
+        was made of.
+    features : str or path
+        ``"tfidf"``, ``"minilm"`` (needs the extra ``minilm``), ``"sentence-transformer:facebook/contriever"`` or
+        another model (needs the package, and a network once), or ready-made ones: a ``.npy`` or ``.parquet`` file, or
+        a folder of these. They are float16, float32 or float64, one row for each document of `corpus` that is not
+        empty.
+    k, ratio, batch_size, seed, second, criterion, on_duplicates
+        As for :func:`replication.disf.select`.
+    text_key, id_key : str
+        Keys, or Parquet columns, of a document's text and, where it has one, of its identifier.
+    feature_key : str, optional
+        Parquet column of ready-made features; not needed where only one holds vectors.
+    pattern : str, optional
+        Which file names to read, as in a shell; other suffixes than the above are read as text then.
+    max_chars : int
+        Features are computed from so many first characters of a document.
+    write : {"records", "ids"}
+        Whole records with an added object ``_selection``, or only what is in that object, and the identifier.
+    on_error : {"stop", "skip"}
+        What to do after the whole corpus was looked through and broken lines, unreadable files or rows of features that
+        are not finite were found: stop and list them, or leave them out. Empty documents are always left out.
+    work : path, optional
+        Folder for what the stages leave; by default ``<out>.work``. Several outputs may share one. It can be deleted
+        when it is no longer needed.
+    workers : int
+        Processes.
+    force : bool
+        Replace a finished output that was made of other inputs or by other parameters.
+    progress : callable, optional
+        Called with what is being done, how much of it is done, and how much there is.
+
+    Returns
+    -------
+    Selected
+        What was done; ``reused`` where the output was there already.
+
+    Raises
+    ------
+    CorpusError
+        For whatever of the above cannot be used as asked.
+    OSError
+        If a file cannot be written. Nothing finished is lost then: the next call goes on from there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> np.save(folder / "features.npy", np.random.default_rng(0).standard_normal((3000, 16), dtype=np.float32))
+    >>> done = select_corpus(None, folder / "picks.jsonl", features=folder / "features.npy", ratio=0.01)
+    >>> done.counts["selected"], (folder / "picks.jsonl").read_text().splitlines()[0]
+    (30, '{"file": "features.npy", "row": 344, "document": 344, "batch": 0, "pick": 0}')
+    """
+    ready = not extractors.known(str(features))
+    settings = _Settings(
+        features="ready-made" if ready else str(features),
+        k=k,
+        ratio=ratio,
+        batch_size=batch_size,
+        seed=seed,
+        second=second,
+        criterion=criterion,
+        on_duplicates=on_duplicates,
+        text_key=text_key,
+        id_key=id_key,
+        feature_key=feature_key,
+        pattern=pattern,
+        max_chars=max_chars,
+        write=write,
+        on_error=on_error,
+    )
+    settings.check()
+    if workers < 1:
+        raise CorpusError(f"workers: must be at least 1, came {workers!r}")
+    out = Path(out).expanduser()
+    work = Path(work).expanduser() if work is not None else out.with_name(f"{out.name}.work")
+    roots = [Path(root).expanduser() for root in (corpus, features if ready else None) if root is not None]
+    if not roots:
+        raise CorpusError(f"corpus: needed for the features {features!r}; only ready-made features do without")
+    for root in roots:
+        if not root.exists():
+            names = f" (features by name are {', '.join(extractors.NAMES)})" if root == Path(features) else ""
+            raise CorpusError(f"{root}: there is no such file or folder{names}")
+        for path in (out, work):
+            if path.resolve().is_relative_to(root.resolve()):
+                raise CorpusError(f"{path} lies in {root}, of which it would be a part next time; choose another place")
+    if readers.kind_of(out.name) != "jsonl":
+        raise CorpusError(f"out: {out.name} will hold JSON lines; let its name end in .jsonl, .jsonl.gz or .jsonl.zst")
+    for folder in (out.parent, work):
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / ".probe") as probe:  # before hours of work
+            probe.touch()
+        (folder / ".probe").unlink()
+    try:
+        with FileLock(work / ".lock", timeout=0), Workers(workers) as pool:
+            run = _Run(settings, roots[0] if corpus else None, roots[-1] if ready else None, out, work, pool, progress)
+            return run.execute(force=force)
+    except Timeout as error:
+        raise CorpusError(f"Another process is at work in {work}; wait for it, or give another work folder") from error
+
+
+class _Run:
+    """One call of :func:`select_corpus`, with its arguments checked."""
+
+    def __init__(
+        self,
+        settings: _Settings,
+        corpus: Path | None,
+        ready: Path | None,
+        out: Path,
+        work: Path,
+        pool: Workers,
+        progress: Progress | None,
+    ) -> None:
+        self.settings, self.out, self.work, self.pool = settings, out, work, pool
+        self.manifest = out.with_name(f"{out.name}.manifest.json")
+        self.tell: Progress = progress or (lambda *_: None)
+        self.corpus = Input(corpus, _CORPUS, settings.pattern) if corpus is not None else None
+        self.ready = Input(ready, _FEATURES, None) if ready is not None else None
+        self.inputs = [found for found in (self.corpus, self.ready) if found is not None]
+        self.extractor: dict[str, Any] = {"name": settings.features}
+        self.seconds: dict[str, float] = {}
+        # what decides the output beside the inputs' contents; where nothing is at fault, on_error does not
+        self.parameters = {name: value for name, value in asdict(settings).items() if name != "on_error"}
+
+    def execute(self, *, force: bool) -> Selected:
+        _sweep(
+            path
+            for name in (self.out.name, self.manifest.name)
+            for path in self.out.parent.glob(f".*.{glob.escape(name)}")
+        )
+        _sweep(self.work.rglob(".*"))
+        finished = None if force or not self.out.exists() else self._finished()
+        if finished and finished["listing"] == [found.listing for found in self.inputs] and not self._stops(finished):
+            return self._selected(finished["counts"], finished["faults"], reused=True)
+        extractors.probe(self.settings.features)
+        self._timed("index", self._index)
+        contents = [found.sha256 for found in self.inputs]
+        if finished:
+            if finished["inputs"] != contents:
+                raise CorpusError(f"{self.out} was selected from inputs that have changed since. {_REPLACE}")
+            # the same bytes with other times
+            output.write_manifest(
+                self.manifest, finished | {"listing": [found.listing for found in self.inputs]}, self.inputs
+            )
+            return self._selected(finished["counts"], finished["faults"], reused=True)
+        files, identity = self._timed("features", self._features)
+        picks = self._timed("selection", lambda: self._picks(files, identity))
+        counts, faults = self._timed("output", lambda: self._output(picks, contents))
+        return self._selected(counts, faults, reused=False)
+
+    def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
+        begin = time.monotonic()
+        found = work()
+        self.seconds[stage] = round(time.monotonic() - begin, 3)
+        return found
+
+    def _selected(self, counts: dict[str, int], faults: list[str], *, reused: bool) -> Selected:
+        return Selected(self.out, self.manifest, counts, faults, reused, self.seconds)
+
+    def _stops(self, finished: Mapping[str, Any]) -> bool:
+        counts = finished["counts"]
+        return self.settings.on_error == "stop" and bool(counts["broken"] or counts["unreadable"])
+
+    def _finished(self) -> dict[str, Any]:
+        """The manifest of the output that is there.
+
+        Raises
+        ------
+        CorpusError
+            The output is not of this command, was changed since, or was made by other parameters.
+        """
+        head = output.read_head(self.manifest)
+        if head is None:
+            raise CorpusError(f"{self.out} exists and was not written by this command. {_REPLACE}")
+        if head["output"] != output.about(self.out):
+            raise CorpusError(f"{self.out} is not what its manifest says: it was changed since. {_REPLACE}")
+        before = head["parameters"]
+        changed = [
+            f"{name} {before.get(name)!r}, now {value!r}"
+            for name, value in self.parameters.items()
+            if before.get(name) != value
+        ]
+        if changed:
+            raise CorpusError(
+                f"{self.out} is a finished selection by other parameters ({'; '.join(changed)}). {_REPLACE}"
+            )
+        return head
+
+    # ------------------------------------------------------------------------------------------------ stages
+
+    def _index(self) -> None:
+        if self.corpus:
+            scan = partial(readers.scan, text_key=self.settings.text_key)
+            self.corpus.look_through(self.work, scan, ["documents", self.settings.text_key], self.pool, self.tell)
+        if self.ready:
+            look = partial(rows.scan, column=self.settings.feature_key)
+            self.ready.look_through(self.work, look, ["features", self.settings.feature_key], self.pool, self.tell)
+        for found in self.inputs:
+            found.judge(self.settings.on_error)
+        self.total = self.inputs[0].counts["documents"]
+        if self.ready:
+            shapes = {(line["width"], line["dtype"]) for line in self.ready.index if line["documents"]}
+            if len(shapes) > 1:
+                kinds = ", ".join(f"{width} x {dtype}" for width, dtype in sorted(shapes))
+                raise CorpusError(f"{self.ready.root}: its files hold features of different kinds: {kinds}")
+            if (n := self.ready.counts["documents"]) != self.total:
+                raise CorpusError(
+                    f"{self.ready.root} holds {n} rows, but the corpus has {self.total} documents that are neither "
+                    "empty nor left out; features must be one row for each of these, in their order"
+                )
+        if self.settings.k is not None and self.settings.k > self.total:
+            raise CorpusError(f"k: cannot select {self.settings.k} of {self.total} documents")
+
+    def _features(self) -> tuple[Callable[[], Iterable[tuple[str, int]]], object]:
+        """The files of features with their numbers of rows, and what identifies them."""
+        return self._imported() if self.ready else self._extracted()
+
+    def _imported(self) -> tuple[Callable[[], Iterable[tuple[str, int]]], object]:
+        ready = self.ready
+        assert ready is not None
+        if all(line["kind"] == "npy" for line in ready.index):
+            return lambda: ((readers.source_of(ready.root, line).path, line["documents"]) for line in ready.index), (
+                ready.sha256
+            )
+        column = self.settings.feature_key
+        folder = self.work / "features" / f"ready-made-{key(column)}"
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def rest(done: int) -> Iterator[dict[str, Any]]:
+            self.tell("files of features copied", done, ready.files)
+            calls = (
+                partial(rows.imported, readers.source_of(ready.root, line), column, folder, line["sha256"])
+                for line in itertools.islice(ready.index, done, None)
+            )
+            for files in self.pool.in_order(calls):
+                done += 1
+                yield {"files": files}
+                self.tell("files of features copied", done, ready.files)
+
+        shards = self._shards(key("ready", ready.sha256, column), folder, rest)
+        return shards, ready.sha256
+
+    def _extracted(self) -> tuple[Callable[[], Iterable[tuple[str, int]]], object]:
+        corpus, settings = self.corpus, self.settings
+        assert corpus is not None
+
+        def documents(start: int = 0) -> Iterator[str]:
+            for _, entry in readers.documents(corpus.root, iter(corpus.index), settings.text_key, start=start):
+                yield _clean(entry.text[: settings.max_chars])
+
+        extractor = extractors.prepare(
+            settings.features,
+            documents=documents,
+            total=self.total,
+            key=key(corpus.sha256, settings.text_key, settings.max_chars, settings.seed),
+            seed=settings.seed,
+            folder=self.work,
+            tell=self.tell,
+        )
+        folder = self.work / "features" / f"{settings.features}-{key(extractor.identity)}"
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def rest(done: int) -> Iterator[dict[str, Any]]:
+            self.tell("documents embedded", done * _SHARD, self.total)
+            texts = documents(done * _SHARD)
+            chunks = iter(lambda: list(itertools.islice(texts, _SHARD)), [])
+            for file in self.pool.in_order(_call(extractor, folder, chunk) for chunk in chunks):
+                done += 1
+                yield {"files": [file]}
+                self.tell("documents embedded", min(done * _SHARD, self.total), self.total)
+
+        self.extractor = extractor.identity
+        identity = key(corpus.sha256, settings.text_key, settings.max_chars, extractor.identity)
+        return self._shards(identity, folder, rest), identity
+
+    def _shards(
+        self, key: str, folder: Path, rest: Callable[[int], Iterable[dict[str, Any]]]
+    ) -> Callable[[], Iterable[tuple[str, int]]]:
+        journal = Journal(self.work / f"shards-{key}.jsonl")
+
+        def files() -> Iterator[tuple[str, int]]:
+            return ((str(folder / name), count) for line in journal for name, count in line["files"])
+
+        if journal.complete and not all(Path(path).exists() for path, _ in files()):
+            journal.path.unlink()  # somebody made room
+        journal.fill(rest)
+        return files
+
+    def _picks(self, files: Callable[[], Iterable[tuple[str, int]]], identity: object) -> Journal:
+        settings, size = self.settings, self.settings.batch_size
+        share = Fraction(settings.k, min(size, self.total)) if settings.k else settings.ratio or 0
+        options: dict[str, Any] = {name: getattr(settings, name) for name in ("second", "criterion", "on_duplicates")}
+        journal = Journal(
+            self.work / f"picks-{key(identity, str(share), size, settings.seed, options, _versions())}.jsonl"
+        )
+        whole = -(-self.total // size)
+
+        def rest(done: int) -> Iterator[dict[str, Any]]:
+            self.tell("batches selected", done, whole)
+            calls = (
+                partial(
+                    select_rows,
+                    pieces,
+                    selection.quota(batch * size, min((batch + 1) * size, self.total), share),
+                    start=batch * size,
+                    batch=batch,
+                    seed=settings.seed,
+                    **options,
+                )
+                for batch, pieces in enumerate(itertools.islice(rows.batches(files(), size), done, None), start=done)
+            )
+            for picks in self.pool.in_order(calls):
+                yield {"batch": done, "documents": picks}
+                done += 1
+                self.tell("batches selected", done, whole)
+
+        journal.fill(rest)
+        self.wanted = selection.quota(0, self.total, share)
+        return journal
+
+    def _output(self, picks: Journal, contents: list[str]) -> tuple[dict[str, int], list[str]]:
+        from replication.evidence import provenance  # pandas and SciPy, which workers need not import
+
+        counts = {
+            "files": sum(found.files for found in self.inputs),
+            "bytes": sum(found.bytes for found in self.inputs),
+            "ignored": sum(found.n_ignored for found in self.inputs),
+            **{name: sum(f.counts[name] for f in self.inputs) for name in ("empty", "broken", "unreadable")},
+            "documents": self.total,
+            "batches": 0,
+            "selected": 0,
+        }
+        faults = [fault for found in self.inputs for fault in found.faults]
+        settings = self.settings
+        records = self.corpus is not None and settings.write == "records"
+        places = output.documents(self.corpus, settings.text_key) if self.corpus else None
+        if places is None:
+            assert self.ready is not None
+            places = output.rows_of(self.ready, settings.id_key)
+        with replacing(self.out) as temporary:
+            compression = {".gz": "gzip", ".zst": "zstd"}.get(self.out.suffix)
+            with pa.output_stream(str(temporary), compression=compression) as file:
+                for lines in output.lines(picks, places, id_key=settings.id_key, records=records):
+                    file.write(b"".join(line + b"\n" for line in lines))
+                    counts["batches"] += 1
+                    counts["selected"] += len(lines)
+                    self.tell("batches written", counts["batches"], -(-self.total // self.settings.batch_size))
+            if not all(found.unchanged() for found in self.inputs):
+                raise CorpusError("An input was changed during the work. Start again when it no longer changes.")
+            counts["missing"] = self.wanted - counts["selected"]
+            # before the output is in its place: an output without a manifest is never ours
+            output.write_manifest(
+                self.manifest,
+                {
+                    "schema": 1,
+                    "made": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "output": {**output.about(temporary), "name": self.out.name},
+                    "parameters": self.parameters,
+                    "features": self.extractor,
+                    "counts": counts,
+                    "faults": faults,
+                    "seconds": self.seconds,
+                    "inputs": contents,
+                    "listing": [found.listing for found in self.inputs],
+                    "provenance": provenance.collect(),
+                },
+                self.inputs,
+            )
+        return counts, faults
+
+
+def _call(extractor: extractors.Extractor, folder: Path, texts: list[str]) -> Callable[[], tuple[str, int]]:
+    """What makes the features of some documents, unless they are there."""
+    digest = hashlib.sha256()
+    for text in texts:
+        content = text.encode()
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    name = f"{digest.hexdigest()[:40]}.npy"
+    if (folder / name).exists():
+        return partial(_known, name, len(texts))
+    return partial(_extract, extractor, folder / name, texts)
+
+
+def _known(name: str, count: int) -> tuple[str, int]:
+    return name, count
+
+
+def _extract(extractor: extractors.Extractor, path: Path, texts: list[str]) -> tuple[str, int]:
+    rows.write(path, extractor(texts))
+    return path.name, len(texts)
+
+
+def _clean(text: str) -> str:
+    """The text without lone surrogates, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _versions() -> dict[str, str]:
+    """What decides the picks beside data and parameters: our source and the libraries that compute."""
+    ours = file_sha256(Path(selection.__file__))
+    return {"selection": ours, **{name: importlib.metadata.version(name) for name in ("numpy", "torch")}}
+
+
+def _sweep(paths: Iterable[Path]) -> None:
+    """Remove what killed processes left of :func:`replacing` a file."""
+    for path in list(paths):
+        if re.match(r"\.[0-9a-f]{32}\.", path.name):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,344 @@
+"""The documents of a corpus on disk, one at a time: JSON lines, Parquet and text files."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import fnmatch
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from replication.data.store import file_sha256
+from replication.disf.corpus.errors import CorpusError, DamagedFile
+
+Kind = Literal["jsonl", "parquet", "text", "npy"]
+
+_COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
+_SUFFIXES: Final[dict[str, Kind]] = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".md": "text",
+    ".npy": "npy",
+}
+#: Of a file's broken lines, so many are shown.
+EXAMPLES: Final = 3
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a corpus, and how the file system tells that it was changed."""
+
+    name: str
+    path: str
+    kind: Kind
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Entry(NamedTuple):
+    """One place of a corpus where a document is or should be.
+
+    Attributes
+    ----------
+    number
+        Line of a JSONL file, from 1; row of a Parquet file, from 0; 0 for a text file.
+    text
+        The document; empty where there is none.
+    fault
+        Why there is no document here; empty where there is one.
+    record
+        Gives the whole record as one JSON object.
+    """
+
+    number: int
+    text: str
+    fault: str
+    record: Callable[[], bytes]
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[io.BufferedReader]:
+    """A file's bytes, decompressed if its name ends in .gz or .zst; a truncated stream is an error, not an end."""
+    compression = _COMPRESSIONS.get(Path(path).suffix.lower())
+    # pyarrow's stream raises where a compressed file is cut off; zstandard's takes the cut for the end
+    with pa.input_stream(str(path), compression=compression, buffer_size=1 << 20) as stream:
+        if compression and not Path(path).stat().st_size:
+            raise DamagedFile("has no bytes; even an empty compressed file has some")
+        yield io.BufferedReader(stream, 1 << 16)
+
+
+def kind_of(name: str) -> Kind | None:
+    """How a file is read, by its name's suffixes; None where they say nothing.
+
+    Examples
+    --------
+    >>> kind_of("c4-train.00000-of-01024.json.gz"), kind_of("a.parquet"), kind_of("notes.txt"), kind_of("a.py")
+    ('jsonl', 'parquet', 'text', None)
+    """
+    path = Path(name.lower())
+    compressed = path.suffix in _COMPRESSIONS
+    kind = _SUFFIXES.get(Path(path.stem).suffix if compressed else path.suffix)
+    return None if compressed and kind in ("parquet", "npy") else kind
+
+
+def suffixes(kinds: Sequence[Kind]) -> list[str]:
+    """Suffixes of the files of some kinds."""
+    return [suffix for suffix, kind in _SUFFIXES.items() if kind in kinds]
+
+
+def sources(root: Path, pattern: str | None, kinds: Sequence[Kind]) -> Iterator[Source | str]:
+    """The files of a corpus, each folder's entries in the order of their names.
+
+    Parameters
+    ----------
+    root
+        A file, or a folder that is searched at any depth.
+    pattern
+        Which file names to read, with * and ? as in a shell; a suffix that says nothing means text then. By default
+        all whose suffix is known.
+    kinds
+        What is looked for.
+
+    Yields
+    ------
+    Source or str
+        A file to read, or the name of one that is left out.
+
+    Raises
+    ------
+    CorpusError
+        `root` is a file of another kind.
+    """
+    if root.is_file():
+        only = kind_of(root.name) or "text"
+        if only not in kinds:
+            raise CorpusError(f"{root} is not read here; names that are end in {', '.join(suffixes(kinds))}")
+        yield _source(root, root.name, only)
+        return
+    stack = [root]
+    while stack:
+        path = stack.pop()
+        name = path.relative_to(root).as_posix()
+        if path.is_dir() and (path == root or not path.is_symlink()):
+            inside = sorted(os.scandir(path), key=lambda entry: entry.name, reverse=True)
+            stack += [Path(entry.path) for entry in inside if not entry.name.startswith(".")]
+        elif path.is_file():
+            kind = kind_of(path.name)
+            if pattern is not None:
+                kind = (kind or "text") if fnmatch.fnmatchcase(path.name, pattern) else None
+            yield name if kind is None or kind not in kinds else _source(path, name, kind)
+        else:  # a link to a folder, which may lead round in a circle, or to nothing; a socket
+            yield name
+
+
+def _source(path: Path, name: str, kind: Kind) -> Source:
+    stat = path.stat()
+    return Source(name, str(path), kind, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def entries(source: Source, text_key: str, *, whole: bool = False) -> Iterator[Entry]:
+    """What stands in a file, in order; blank lines of JSONL are nothing.
+
+    Parameters
+    ----------
+    source
+        The file.
+    text_key
+        Key or column of the text.
+    whole
+        Whether records are wanted: else only the texts are read from Parquet.
+
+    Raises
+    ------
+    DamagedFile
+        The file cannot be read to its end.
+    """
+    try:
+        if source.kind == "jsonl":
+            yield from _json_lines(source.path, text_key)
+        elif source.kind == "parquet":
+            yield from _parquet(source.path, text_key, whole)
+        else:
+            yield from _text(source.path)
+    except UnicodeDecodeError as error:
+        raise DamagedFile(f"is not UTF-8: {error}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFile(reason(error)) from error
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with a file, in one line."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return " ".join(str(error).split())
+
+
+def _json_lines(path: str, key: str) -> Iterator[Entry]:
+    with opened(path) as lines:
+        for number, raw in enumerate(lines, start=1):
+            line = raw.strip()
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line:
+                text, fault = _text_of(line, key)
+                yield Entry(number, text, fault, partial(bytes, line))
+
+
+def _text_of(line: bytes, key: str) -> tuple[str, str]:
+    """The text of a JSON object, and what is wrong with it."""
+    try:
+        value = json.loads(line.decode())
+    except RecursionError:
+        return "", "is nested too deeply"
+    except ValueError as error:
+        return "", f"is not JSON: {error}"
+    if not isinstance(value, dict):
+        return "", f"is {type(value).__name__}, not an object"
+    text = value.get(key)
+    if isinstance(text, str):
+        return text, ""
+    return "", f"has {type(text).__name__} under {key!r}, not a string" if key in value else f"has no key {key!r}"
+
+
+def _parquet(path: str, key: str, whole: bool) -> Iterator[Entry]:
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+        schema = file.schema_arrow
+        if key not in schema.names:
+            raise DamagedFile(f"has no column {key!r}, but {', '.join(schema.names)}")
+        kind = schema.field(key).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+            raise DamagedFile(f"has {kind} in column {key!r}, not text")
+        number = 0
+        for batch in file.iter_batches(256, columns=None if whole else [key], use_threads=False):
+            for row, text in enumerate(batch.column(key).to_pylist()):
+                yield Entry(number, text or "", "", partial(_row_json, batch, row))
+                number += 1
+
+
+def _row_json(batch: Any, row: int) -> bytes:
+    (record,) = batch.slice(row, 1).to_pylist()
+    return as_json(record)
+
+
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """A record as one line."""
+    return json.dumps(_plain(record), ensure_ascii=False).encode()
+
+
+def _plain(value: Any) -> Any:
+    """A value of a Parquet file as JSON has it: bytes in base 64, times in ISO 8601, no number as null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _text(path: str) -> Iterator[Entry]:
+    with opened(path) as file:
+        text = file.read().decode("utf-8-sig")
+    yield Entry(0, text, "", partial(as_json, {"text": text}))
+
+
+def scan(files: Sequence[Source], text_key: str) -> list[dict[str, Any]]:
+    """Count what is in each file, and sum it: a line of the index for each.
+
+    Returns
+    -------
+    list of dict
+        The source's own fields without its path, ``sha256``, ``documents`` (those that are not empty), ``empty``,
+        ``broken``, ``examples`` (number and fault of the first few), and ``error``: why the file is left out whole, or
+        empty.
+    """
+    return [_scan_one(source, text_key) for source in files]
+
+
+def _scan_one(source: Source, text_key: str) -> dict[str, Any]:
+    counts = {"documents": 0, "empty": 0, "broken": 0}
+    examples: list[tuple[int, str]] = []
+    sha256 = error = ""
+    try:
+        sha256 = file_sha256(Path(source.path))
+        for entry in entries(source, text_key):
+            what = "broken" if entry.fault else "documents" if entry.text.strip() else "empty"
+            counts[what] += 1
+            if entry.fault and len(examples) < EXAMPLES:
+                examples.append((entry.number, entry.fault))
+    except (DamagedFile, OSError) as damage:
+        # nothing in a damaged file can be vouched for, not even what came before the damage
+        error, examples = str(damage) if isinstance(damage, DamagedFile) else reason(damage), []
+        counts = dict.fromkeys(counts, 0)
+    fields = asdict(source)
+    del fields["path"]
+    return {**fields, "sha256": sha256, **counts, "examples": examples, "error": error}
+
+
+def source_of(root: Path, line: dict[str, Any]) -> Source:
+    """The file that a line of the index is about."""
+    path = root if root.is_file() else root / line["name"]
+    return Source(path=str(path), **{name: line[name] for name in Source.__dataclass_fields__ if name != "path"})
+
+
+def documents(
+    root: Path, index: Iterator[dict[str, Any]], text_key: str, *, start: int = 0, whole: bool = False
+) -> Iterator[tuple[str, Entry]]:
+    """The documents of a corpus in order, each with its file's name: without empty and broken ones.
+
+    Parameters
+    ----------
+    root, text_key, whole
+        As for :func:`sources` and :func:`entries`.
+    index
+        What :func:`scan` found.
+    start
+        Leave out so many from the beginning.
+
+    Raises
+    ------
+    CorpusError
+        If a file no longer holds what the index says.
+    """
+    for line in index:
+        if start >= line["documents"]:
+            start -= line["documents"]
+            continue
+        found = 0
+        try:
+            for entry in entries(source_of(root, line), text_key, whole=whole):
+                if not entry.fault and entry.text.strip():
+                    found += 1
+                    if found > line["documents"]:
+                        break
+                    if found > start:
+                        yield line["name"], entry
+        except DamagedFile as damage:
+            raise CorpusError(_changed(line["name"], str(damage))) from damage
+        if found != line["documents"]:
+            raise CorpusError(_changed(line["name"], f"{line['documents']} documents were in it before"))
+        start = 0
+
+
+def _changed(name: str, why: str) -> str:
+    return f"{name} has changed while it was being read ({why}). Start again when it no longer changes."

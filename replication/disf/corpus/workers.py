@@ -1,0 +1,113 @@
+"""Several processes that compute what one would."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Self, TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from replication.disf.corpus.errors import CorpusError
+
+Result = TypeVar("Result")
+
+
+class Workers:
+    """Calls functions in processes of their own, one thread each; with one worker, in this process.
+
+    Parameters
+    ----------
+    count : int
+        How many processes.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pool: ProcessPoolExecutor | None = None
+        self._processes: set[BaseProcess] = set()
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._exits.enter_context(one_thread())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exits.close()
+        if self._pool is not None:
+            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+            if kind is not None:  # what they would finish is not awaited: a call may take minutes
+                for process in self._processes:
+                    process.kill()
+
+    def in_order(self, calls: Iterable[Callable[[], Result]]) -> Iterator[Result]:
+        """Yield the results of `calls` in their order; few are taken before the results of earlier ones are asked for.
+
+        Raises
+        ------
+        CorpusError
+            If a process was killed.
+        """
+        if self._count == 1:
+            for call in calls:
+                yield call()
+            return
+        if self._pool is None:
+            others = set(multiprocessing.active_children())
+            self._pool = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), initializer=_begin)
+            self._pool.submit(int)  # it starts all its processes now
+            self._processes = set(multiprocessing.active_children()) - others
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for call in calls:
+                waiting.append(self._pool.submit(call))
+                if len(waiting) >= 2 * self._count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise CorpusError(
+                "A worker process ended early, perhaps for want of memory. Nothing finished is lost: the same command "
+                "goes on, with fewer workers if memory is short. (A script of your own must call this under "
+                "`if __name__ == '__main__':`.)"
+            ) from error
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch and BLAS inside the block: the order of a sum is part of a result."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _begin() -> None:
+    """Prepare a worker process."""
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    # Ctrl-C reaches the whole group; only the first process answers it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,304 @@
+"""Documents, splits and selections: what the collapse and the pre-training experiments have in common.
+
+1. A document is a piece of a source file. Whole sources are held out, so that no held-out document continues one of the
+   pool. A seed fixes the split, the pool drawn from the rest, its order, and every random choice of a selection.
+2. Methods that need a target domain (DSIR, top cosine, the quality classifier) see documents of it that are held out of
+   the pool and out of the scores.
+3. Every method selects the same number of documents from the same pool. DiSF works in batches of the pool, as in the
+   paper's Algorithm 1; the others see the whole pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from replication import data
+from replication.disf import baselines
+from replication.disf import features as extractors
+from replication.disf.selection import select
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+FeatureSet = Literal["tfidf", "bytes", "minilm"]
+"""TF-IDF of words, and hashed n-grams of bytes, each reduced by a truncated SVD; sentence embeddings (MiniLM)."""
+
+TARGETED = ("dsir", "top cosine", "classifier")
+"""Methods that select for a target domain. The classifier stands in for QuRating, whose rater is not available."""
+
+WITHOUT_FEATURES = ("random", "dsir")
+"""Methods that look at no features (DSIR counts words)."""
+
+SHORTEST = 64  # bytes of a piece that is a document
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Texts with their domain and source, and the corpus's checksum."""
+
+    texts: list[str]
+    domains: npt.NDArray[np.str_]
+    sources: npt.NDArray[np.str_]
+    checksum: str
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the domains, sorted."""
+        return sorted(set(self.domains.tolist()))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of the documents of each part; no source is in two parts."""
+
+    pool: Ints
+    targets: dict[str, Ints]
+    validation: Ints
+    test: Ints
+
+
+def documents(text: str, *, document_bytes: int, pieces: int) -> Documents:
+    """Cut the corpus into documents.
+
+    Parameters
+    ----------
+    text : str
+        Folder or ``.jsonl(.gz)`` file with text of one's own; empty for the embedded corpus.
+    document_bytes : int
+        Most bytes of a document.
+    pieces : int
+        Most documents of one entry of the corpus, from its beginning.
+
+    Returns
+    -------
+    Documents
+        In the corpus's order; pieces shorter than 64 bytes, and exact copies of an earlier one, are left out.
+    """
+    if not text:
+        corpus = data.text_corpus()
+    elif text.endswith((".jsonl", ".jsonl.gz")):
+        corpus = data.text_jsonl(text)
+    else:
+        corpus = data.text_folder(text)
+    found: dict[str, tuple[str, str]] = {}
+    for entry in corpus.documents.itertuples(index=False):
+        encoded = str(entry.text).encode()[: pieces * document_bytes]
+        source = f"{entry.distribution}/{str(entry.path).partition('#')[0]}"
+        for begin in range(0, len(encoded), document_bytes):
+            # a character that the cut goes through belongs to neither piece
+            piece = encoded[begin : begin + document_bytes].decode(errors="ignore")
+            if len(piece.encode()) >= SHORTEST:
+                found.setdefault(piece, (str(entry.domain), source))
+    domains, sources = zip(*found.values(), strict=True) if found else ((), ())
+    return Documents(list(found), np.array(domains, dtype=str), np.array(sources, dtype=str), corpus.checksum)
+
+
+def split(
+    material: Documents,
+    seed: int,
+    *,
+    pool: int,
+    targets: Sequence[str] = (),
+    target_documents: int = 0,
+    held_out_documents: int = 0,
+) -> Split:
+    """Hold out whole sources and draw the pool from the rest, in random order.
+
+    Parameters
+    ----------
+    material : Documents
+        All documents.
+    seed : int
+        Seed of the split.
+    pool : int
+        Documents of the pool.
+    targets, target_documents : sequence of str, int
+        Target domains, and the documents of each that are held out for the methods that need them.
+    held_out_documents : int
+        Documents of each domain in the validation part and in the test part.
+
+    Raises
+    ------
+    ValueError
+        If a target is no domain of the corpus, or there are too few documents.
+    """
+    if strangers := sorted(set(targets) - set(material.names)):
+        raise ValueError(f"targets: {strangers[0]!r} is no domain of the corpus; it has {', '.join(material.names)}")
+    rng = np.random.default_rng([seed, 0])
+    found = [
+        _hold_out(material, name, name in targets, target_documents, held_out_documents, rng) for name in material.names
+    ]
+    test, validation, held, rest = (np.concatenate(part) for part in zip(*found, strict=True))
+    if pool > len(rest):
+        raise ValueError(f"pool: {pool} documents asked for, but only {len(rest)} are not held out")
+    by_target = {name: held[material.domains[held] == name] for name in targets}
+    return Split(rng.permutation(rest)[:pool], by_target, validation, test)
+
+
+def _hold_out(
+    material: Documents,
+    name: str,
+    is_target: bool,
+    target_documents: int,
+    held_out_documents: int,
+    rng: np.random.Generator,
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """Documents of one domain: test, validation, target, and the rest, which shares no source with the others."""
+    rows = np.flatnonzero(material.domains == name)
+    of_source = [rows[material.sources[rows] == source] for source in np.unique(material.sources[rows])]
+    queue = [of_source[i] for i in rng.permutation(len(of_source))]
+
+    def take(count: int) -> Ints:
+        # from at least four sources, since documents of one source are alike
+        taken: list[int] = []
+        while queue and len(taken) < count:
+            taken += queue.pop()[: -(-count // 4)].tolist()
+        return np.array(taken[:count], dtype=np.int64)
+
+    test, validation = take(held_out_documents), take(held_out_documents)
+    held = take(target_documents if is_target else 0)
+    if not queue:
+        raise ValueError(
+            f"held_out_documents and target_documents: {held_out_documents} and {target_documents} leave no source of "
+            f"the domain {name!r} to the pool; it has {len(rows)} documents in {len(of_source)} sources"
+        )
+    return test, validation, held, np.concatenate(queue)
+
+
+def embed(texts: Sequence[str], feature_set: FeatureSet, *, dimension: int) -> Floats:
+    """Features of texts, float64 (N, d), rounded to five decimals of their standard deviation.
+
+    Linear algebra differs in its last bits from processor to processor, and a greedy selection can turn such a bit into
+    another pick; rounded features are the same everywhere.
+    """
+    if feature_set == "tfidf":
+        found = extractors.tfidf_svd(texts, dimension=dimension, seed=0)
+    elif feature_set == "bytes":
+        found = extractors.byte_ngrams(texts, dimension=dimension, seed=0)
+    else:
+        found = extractors.minilm(texts)
+    wide = np.asarray(found, dtype=np.float64)
+    # a power of two, so that the rounded numbers are scaled back without another rounding
+    unit = 2.0 ** np.floor(np.log2(wide.std()))
+    return np.asarray(np.round(wide / unit, 5) * unit)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a selection may look at: the pool's texts, domains and features, and the targets' held-out documents.
+
+    ``features`` has the pool's rows, ``target_features`` those of each target; both in the feature set that the
+    selection is made by.
+    """
+
+    texts: Sequence[str]
+    domains: npt.NDArray[np.str_]
+    features: Floats
+    target_texts: Mapping[str, Sequence[str]]
+    target_features: Mapping[str, Floats]
+
+
+def choose(method: str, pool: Pool, *, ratio: float, batch_size: int, seed: int, target: str = "") -> Ints:
+    """Select a share of the pool by one method.
+
+    Parameters
+    ----------
+    method : str
+        ``full``, ``random``, ``disf``, ``participation`` (DiSF's kernel form, an extension of ours), ``within`` (DiSF
+        inside each domain, the pool's mix of domains kept), ``matched`` (random, with DiSF's mix of domains), ``dsir``,
+        ``top cosine``, ``classifier``, ``d4``, ``facility location``, ``log det`` or ``covariance``.
+    pool : Pool
+        What is selected from.
+    ratio : float
+        Share of the pool, in (0, 1].
+    batch_size : int
+        Documents of a batch of DiSF.
+    seed : int
+        Seed of all random choices.
+    target : str
+        Target domain of the methods that need one.
+
+    Returns
+    -------
+    ndarray, int64
+        Row numbers in the pool; as many for every method, but for ``full``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
+    """
+    count = round(ratio * len(pool.features))
+    options: dict[str, Any] = {"k": count, "seed": seed}
+    batches: dict[str, Any] = {"ratio": ratio, "batch_size": batch_size, "seed": seed}
+    match method:
+        case "full":
+            return np.arange(len(pool.features))
+        case "random":
+            return baselines.random(len(pool.features), **options)
+        case "disf":
+            return select(pool.features, **batches)
+        case "participation":
+            return select(pool.features, criterion="participation", second="farthest", **batches)
+        case "within":
+            return _within(pool, count, seed)
+        case "matched":
+            return _matched(pool, select(pool.features, **batches), seed)
+        case "dsir":
+            return baselines.dsir(pool.texts, pool.target_texts[target], **options)
+        case "top cosine":
+            return baselines.top_cosine(pool.features, pool.target_features[target], **options)
+        case "classifier":
+            return baselines.classifier(pool.features, pool.target_features[target], **options)
+        case "d4":
+            return baselines.d4(pool.features, **options)
+        case "facility location":
+            return baselines.facility_location(pool.features, **options)
+        case "log det":
+            return baselines.log_det(pool.features, **options)
+        case "covariance":
+            return baselines.covariance(pool.features, **options)
+    raise ValueError(f"method: {method!r} is not known")
+
+
+def shares(sizes: Sequence[int], count: int) -> list[int]:
+    """Divide `count` in proportion to `sizes`, by largest remainders (Hamilton).
+
+    Examples
+    --------
+    >>> shares([5, 3, 2], 4)
+    [2, 1, 1]
+    """
+    quotas = np.asarray(sizes) * count / sum(sizes)
+    whole = np.floor(quotas).astype(int)
+    # stable, so that of equal remainders the first comes first
+    for i in np.argsort(whole - quotas, kind="stable")[: count - int(whole.sum())]:
+        whole[i] += 1
+    return [int(share) for share in whole]
+
+
+def _within(pool: Pool, count: int, seed: int) -> Ints:
+    """DiSF inside each domain; a domain's number of documents is in proportion to its size."""
+    groups = [np.flatnonzero(pool.domains == name) for name in np.unique(pool.domains)]
+    picked = [
+        rows[select(pool.features[rows], k=k, batch_size=len(rows), seed=seed)]
+        for rows, k in zip(groups, shares([len(rows) for rows in groups], count), strict=True)
+        if k
+    ]
+    return np.concatenate(picked)
+
+
+def _matched(pool: Pool, like: Ints, seed: int) -> Ints:
+    """Random documents with as many of each domain as another selection has."""
+    rng = np.random.default_rng([seed, 1])
+    names, counts = np.unique(pool.domains[like], return_counts=True)
+    drawn = [
+        rng.choice(np.flatnonzero(pool.domains == name), size=count, replace=False)
+        for name, count in zip(names, counts, strict=True)
+    ]
+    return np.concatenate(drawn)

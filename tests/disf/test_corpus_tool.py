@@ -1,0 +1,885 @@
+"""`select_corpus`: what it reads, what it selects, what it leaves alone, and how it goes on."""
+
+from __future__ import annotations
+
+import gzip
+import inspect
+import io
+import itertools
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from filelock import FileLock
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+
+from replication.cli import cli
+from replication.disf import features as features_module
+from replication.disf import selection
+from replication.disf.corpus import CorpusError, Selected, extractors, pipeline, readers, rows, select_corpus, workers
+from replication.disf.corpus.journal import Journal
+from replication.disf.corpus.progress import Stages
+from replication.disf.corpus.workers import Workers
+
+WORDS = [first + last for first in ("alpha", "beta", "gamma", "delta") for last in ("", "s", "ed", "ing", "er")]
+
+
+@pytest.fixture(autouse=True)
+def small_tfidf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extractors, "_BUCKETS", 2**10)
+    monkeypatch.setattr(extractors, "_DIMENSIONS", 8)
+
+
+def texts(count: int, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, size=rng.integers(5, 30))) for _ in range(count)]
+
+
+def lines(values: Iterable[Any]) -> bytes:
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+def write_zstd(path: Path, *contents: bytes) -> None:
+    """A file of one frame for each of the contents."""
+    whole = b""
+    for content in contents:
+        with pa.output_stream(str(path), compression="zstd") as file:
+            file.write(content)
+        whole += path.read_bytes()
+    path.write_bytes(whole)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A thousand documents in files of every kind."""
+    folder = tmp_path / "corpus"
+    (folder / "b").mkdir(parents=True)
+    found = [{"id": i, "text": text} for i, text in enumerate(texts(1000))]
+    (folder / "a.jsonl").write_bytes(lines(found[:300]))
+    (folder / "b" / "1.json.gz").write_bytes(
+        gzip.compress(lines(found[300:400])) + gzip.compress(lines(found[400:500]))
+    )
+    write_zstd(folder / "b" / "2.jsonl.zst", lines(found[500:600]), lines(found[600:700]))
+    pq.write_table(pa.Table.from_pylist(found[700:990]), folder / "c.parquet", row_group_size=64)
+    for i in range(990, 1000):
+        (folder / f"d{i}.txt").write_text(found[i]["text"])
+    return folder
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    with readers.opened(path) as file:
+        return [json.loads(line) for line in file]
+
+
+def snapshot(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+# ------------------------------------------------------------------------------------------------ what is selected
+
+
+@given(
+    count=st.integers(1, 300),
+    batch_size=st.integers(2, 70),
+    ratio=st.floats(0.01, 1),
+    seed=st.integers(0, 3),
+    cuts=st.lists(st.integers(0, 300), max_size=4),
+    dtype=st.sampled_from(["float32", "float64", ">f4", "float16"]),
+)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_picks_are_those_of_select_however_features_are_cut_into_files(
+    tmp_path_factory: pytest.TempPathFactory,
+    count: int,
+    batch_size: int,
+    ratio: float,
+    seed: int,
+    cuts: list[int],
+    dtype: str,
+) -> None:
+    folder = tmp_path_factory.mktemp("features")
+    features = np.random.default_rng(count).standard_normal((count, 5)).astype(dtype)
+    (folder / "in").mkdir()
+    edges = [0, *sorted(min(cut, count) for cut in cuts), count]
+    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
+        np.save(folder / "in" / f"{number}.npy", features[start:stop])
+    done = select_corpus(
+        None, folder / "out.jsonl", features=folder / "in", ratio=ratio, batch_size=batch_size, seed=seed
+    )
+    wide = features.astype("float64" if features.itemsize == 8 else "float32")
+    expected = selection.select(wide, ratio=ratio, batch_size=batch_size, seed=seed) if ratio * count >= 0.5 else []
+    found = read(folder / "out.jsonl")
+    assert [line["document"] for line in found] == list(expected)
+    assert done.counts["selected"] == len(expected)
+    for line in found:
+        start = edges[int(line["file"].removesuffix(".npy"))]
+        assert start + line["row"] == line["document"]
+        assert line["batch"] == line["document"] // batch_size
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k": 3},
+        {"k": 3, "second": "authors", "on_duplicates": "keep"},
+        {"ratio": 0.1, "criterion": "participation", "second": "farthest", "seed": 5},
+    ],
+)
+def test_parameters_reach_the_selection(tmp_path: Path, options: dict[str, Any]) -> None:
+    features = np.random.default_rng(0).standard_normal((150, 6)).astype(np.float32)
+    features[40] = features[3]
+    np.save(tmp_path / "f.npy", features)
+    select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "f.npy", batch_size=64, **options)
+    expected = selection.select(features, batch_size=64, **options)
+    assert [line["document"] for line in read(tmp_path / "out.jsonl")] == expected.tolist()
+
+
+def test_corpus_gives_whole_records_with_their_places(corpus: Path, tmp_path: Path) -> None:
+    done = select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1, batch_size=128)
+    found = read(tmp_path / "out.jsonl")
+    assert done.counts | {"bytes": 0} == {
+        "files": 14,
+        "bytes": 0,
+        "ignored": 0,
+        "empty": 0,
+        "broken": 0,
+        "unreadable": 0,
+        "documents": 1000,
+        "batches": 8,
+        "selected": 100,
+        "missing": 0,
+    }
+    assert len(found) == 100
+    everything = texts(1000)
+    for record in found:
+        where = record["_selection"]
+        assert record["text"] == everything[where["document"]]
+        if "id" in record:
+            assert record["id"] == where["document"]
+        if where["file"] == "a.jsonl":
+            assert where["line"] == where["document"] + 1
+        if where["file"] == "c.parquet":
+            assert where["row"] == where["document"] - 700
+    assert {record["_selection"]["file"] for record in found} >= {
+        "a.jsonl",
+        "b/1.json.gz",
+        "b/2.jsonl.zst",
+        "c.parquet",
+    }
+    ranks = [(record["_selection"]["batch"], record["_selection"]["pick"]) for record in found]
+    assert ranks == sorted(ranks)
+
+
+def test_result_does_not_depend_on_workers_nor_on_the_size_of_shards(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_SHARD", 64)
+    for count in (1, 2):
+        select_corpus(corpus, tmp_path / f"{count}.jsonl", ratio=0.1, batch_size=128, workers=count)
+    monkeypatch.setattr(pipeline, "_SHARD", 1000)
+    select_corpus(corpus, tmp_path / "large.jsonl", ratio=0.1, batch_size=128)
+    assert len({(tmp_path / f"{name}.jsonl").read_bytes() for name in ("1", "2", "large")}) == 1
+
+
+def test_records_keep_their_bytes(tmp_path: Path) -> None:
+    odd = '{"z": 1.10, "text": "h\\u00e9 \\ud83d", "n": 12345678901234567890123, "a": {"b": []} }'
+    (tmp_path / "in.jsonl").write_text(f"\ufeff{odd}\r\n\n  {odd.replace('1.10', '2.50')}")
+    select_corpus(tmp_path / "in.jsonl", tmp_path / "out.jsonl", ratio=1, on_duplicates="keep")
+    found = sorted((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines())
+    where = [json.loads(line)["_selection"] for line in found]
+    assert [(place["line"], place["document"]) for place in where] == [(1, 0), (3, 1)]
+    start = odd[: odd.rindex("}")].rstrip()
+    assert found[0].startswith(start + ', "_selection": {"file": "in.jsonl"')
+    assert found[1].startswith(start.replace("1.10", "2.50") + ", ")
+
+
+def test_selection_from_a_selection_tells_the_last_place_only(corpus: Path, tmp_path: Path) -> None:
+    select_corpus(corpus, tmp_path / "1.jsonl", ratio=0.1)
+    select_corpus(tmp_path / "1.jsonl", tmp_path / "2.jsonl", ratio=0.1)
+    found = read(tmp_path / "2.jsonl")
+    assert len(found) == 10
+    assert {record["_selection"]["file"] for record in found} == {"1.jsonl"}
+    assert (tmp_path / "2.jsonl").read_text().count('"_selection"') == 10
+
+
+@pytest.mark.parametrize("name", ["out.jsonl.gz", "out.jsonl.zst"])
+def test_output_is_compressed_by_its_name(corpus: Path, tmp_path: Path, name: str) -> None:
+    select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.05)
+    select_corpus(corpus, tmp_path / name, ratio=0.05)
+    assert read(tmp_path / name) == read(tmp_path / "out.jsonl")
+    assert (tmp_path / name).read_bytes()[:2] == {"gz": b"\x1f\x8b", "st": b"\x28\xb5"}[name[-2:]]
+
+
+def test_ids_without_records(corpus: Path, tmp_path: Path) -> None:
+    select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1, write="ids")
+    for line in read(tmp_path / "out.jsonl"):
+        assert "text" not in line
+        assert line.get("id", line["document"]) == line["document"]
+        assert ("id" in line) == (not line["file"].endswith(".txt"))
+
+
+def test_parquet_features_with_identifiers_equal_npy_ones(tmp_path: Path) -> None:
+    features = np.random.default_rng(1).standard_normal((700, 4)).astype(np.float32)
+    (tmp_path / "parquet").mkdir()
+    names = [f"doc-{i}" for i in range(700)]
+    for number, kind in enumerate((pa.list_(pa.float32()), pa.list_(pa.float32(), 4))):
+        part = slice(number * 350, (number + 1) * 350)
+        table = pa.table({"vector": pa.array(list(features[part]), type=kind), "id": names[part]})
+        pq.write_table(table, tmp_path / "parquet" / f"{number}.parquet", row_group_size=100)
+    np.save(tmp_path / "f.npy", features)
+    select_corpus(None, tmp_path / "a.jsonl", features=tmp_path / "parquet", ratio=0.1, batch_size=128)
+    select_corpus(None, tmp_path / "b.jsonl", features=tmp_path / "f.npy", ratio=0.1, batch_size=128)
+    found = read(tmp_path / "a.jsonl")
+    assert [line["document"] for line in found] == [line["document"] for line in read(tmp_path / "b.jsonl")]
+    assert [line["id"] for line in found] == [names[line["document"]] for line in found]
+
+
+def test_ready_made_features_of_a_corpus(corpus: Path, tmp_path: Path) -> None:
+    features = np.random.default_rng(1).standard_normal((1000, 4)).astype(np.float32)
+    np.save(tmp_path / "f.npy", features)
+    select_corpus(corpus, tmp_path / "out.jsonl", features=tmp_path / "f.npy", ratio=0.02)
+    found = read(tmp_path / "out.jsonl")
+    assert [record["_selection"]["document"] for record in found] == selection.select(features, ratio=0.02).tolist()
+    assert [record["text"] for record in found] == [texts(1000)[r["_selection"]["document"]] for r in found]
+    np.save(tmp_path / "f.npy", features[:-1])
+    with pytest.raises(CorpusError, match="holds 999 rows, but the corpus has 1000 documents"):
+        select_corpus(corpus, tmp_path / "other.jsonl", features=tmp_path / "f.npy", ratio=0.02)
+
+
+def test_batches_of_copies_give_what_they_have_and_say_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "f.npy", np.ones((100, 3), np.float32))
+    done = select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "f.npy", k=4, batch_size=50)
+    assert (done.counts["selected"], done.counts["missing"]) == (2, 6)
+
+
+def test_streamed_tfidf_is_that_of_scikit_learn(tmp_path: Path) -> None:
+    documents = texts(200)
+    made = extractors.prepare(
+        "tfidf", documents=lambda: iter(documents), total=200, key="x", seed=3, folder=tmp_path, tell=lambda *_: None
+    )
+    counts = HashingVectorizer(n_features=2**10, alternate_sign=False, norm=None).transform(documents)
+    weighted = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
+    expected = TruncatedSVD(8, random_state=3).fit_transform(weighted)
+    found = np.concatenate([made(documents[:50]), made(documents[50:])])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
+
+
+def test_tfidf_is_fitted_on_a_seeded_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extractors, "_SAMPLE", 20)
+    seen: list[int] = []
+
+    def fit(sample: Iterable[str], seed: int, path: Path) -> None:
+        seen.append(len({*sample}))
+        path.write_bytes(bytes([seed]))
+
+    monkeypatch.setattr(extractors, "_fit", fit)
+    documents = [str(i) for i in range(300)]
+    for seed in (0, 1, 1):
+        extractors.prepare(
+            "tfidf",
+            documents=lambda: iter(documents),
+            total=300,
+            key=str(seed),
+            seed=seed,
+            folder=tmp_path,
+            tell=lambda *_: None,
+        )
+    assert seen == [20, 20]
+
+
+@pytest.mark.parametrize("name", ["minilm", "sentence-transformer:some/model"])
+def test_embeddings_of_models_are_those_of_the_library(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def embed(found: list[str], model: str = "") -> Any:
+        assert (model == "some/model") == (name != "minilm")
+        return np.array([[len(text), text.count("a"), text.count("e"), text.count("m")] for text in found], np.float32)
+
+    monkeypatch.setattr(features_module, "minilm", embed)
+    monkeypatch.setattr(features_module, "sentence_transformer", embed)
+    select_corpus(corpus, tmp_path / "out.jsonl", features=name, ratio=0.05, write="ids")
+    expected = selection.select(embed(texts(1000), "some/model" if name != "minilm" else ""), ratio=0.05)
+    assert [line["document"] for line in read(tmp_path / "out.jsonl")] == expected.tolist()
+    assert json.loads((tmp_path / "out.jsonl.manifest.json").read_text())["features"]["name"] == name
+
+
+def test_missing_model_is_told_before_anything_is_read(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def embed(found: list[str]) -> Any:
+        raise ImportError("these features need transformers: pip install …")
+
+    monkeypatch.setattr(features_module, "minilm", embed)
+    with pytest.raises(CorpusError, match="minilm cannot be used: these features need transformers: pip install"):
+        select_corpus(corpus, tmp_path / "out.jsonl", features="minilm", ratio=0.05)
+    assert not list((tmp_path / "out.jsonl.work").glob("index*"))
+
+
+# ------------------------------------------------------------------------------------------------ what is read
+
+
+def entries(path: Path, key: str = "text", **about: Any) -> list[tuple[int, str, str]]:
+    (source,) = readers.sources(path, None, ("jsonl", "parquet", "text"))
+    assert isinstance(source, readers.Source)
+    return [(entry.number, entry.text, entry.fault) for entry in readers.entries(source, key, **about)]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b"{", "is not JSON"),
+        (b'{"text": "a"} {"text": "b"}', "is not JSON: Extra data"),
+        (b'{"text": "\xff"}', "is not JSON: 'utf-8' codec can't decode"),
+        (b'["text"]', "is list, not an object"),
+        (b'{"txt": "a"}', "has no key 'text'"),
+        (b'{"text": null}', "has NoneType under 'text', not a string"),
+        (b'{"text": 1' + b"0" * 5000 + b"}", "is not JSON: Exceeds the limit"),
+        (b'{"text": ' + b"[" * 100_000, "is nested too deeply"),
+    ],
+)
+def test_broken_lines_are_told_from_documents(tmp_path: Path, line: bytes, fault: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "one"}\n' + line + b'\n\n{"text": "two"}')
+    first, broken, last = entries(path)
+    assert (first, last) == ((1, "one", ""), (4, "two", ""))
+    assert (broken[0], broken[1]) == (2, "")
+    assert broken[2].startswith(fault)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_parquet_columns_of_text(tmp_path: Path, kind: Any) -> None:
+    values = pa.array(["one", None, "", "two"]).cast(kind)
+    pq.write_table(pa.table({"body": values, "n": [1, 2, 3, 4]}), tmp_path / "a.parquet")
+    assert entries(tmp_path / "a.parquet", "body") == [(0, "one", ""), (1, "", ""), (2, "", ""), (3, "two", "")]
+    with pytest.raises(readers.DamagedFile, match="has no column 'text', but body, n"):
+        entries(tmp_path / "a.parquet")
+    with pytest.raises(readers.DamagedFile, match="has int64 in column 'n', not text"):
+        entries(tmp_path / "a.parquet", "n")
+
+
+def test_parquet_rows_of_any_type_become_json(tmp_path: Path) -> None:
+    import datetime
+    import decimal
+
+    row = {
+        "text": "a",
+        "when": datetime.datetime(2025, 1, 2, 3, 4, 5),
+        "blob": b"\x00\xff",
+        "price": decimal.Decimal("1.50"),
+        "nan": float("nan"),
+        "deep": [{"x": 1.5, "y": None}],
+    }
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    select_corpus(tmp_path / "a.parquet", tmp_path / "out.jsonl", ratio=1)
+    (found,) = read(tmp_path / "out.jsonl")
+    assert found.pop("_selection")["row"] == 0
+    assert found == {
+        "text": "a",
+        "when": "2025-01-02T03:04:05",
+        "blob": "AP8=",
+        "price": "1.50",
+        "nan": None,
+        "deep": [{"x": 1.5, "y": None}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "why"),
+    [
+        ("a.jsonl.gz", lambda path: path.write_bytes(gzip.compress(lines([{"text": "a"}] * 99))[:-9]), "Truncated"),
+        ("a.jsonl.gz", lambda path: path.write_bytes(b""), "has no bytes"),
+        ("a.jsonl.gz", lambda path: path.write_bytes(b'{"text": "plain"}'), "incorrect header"),
+        ("a.jsonl.zst", lambda path: write_zstd(path, os.urandom(9999)) or cut(path, 50), "Truncated"),
+        ("a.jsonl.zst", lambda path: path.write_bytes(b"plain"), "Unknown frame"),
+        ("a.parquet", lambda path: path.write_bytes(b"PAR1 not so"), "Parquet"),
+        ("a.txt", lambda path: path.write_bytes(b"\xff\xfe\x00"), "is not UTF-8"),
+    ],
+)
+def test_damaged_files_are_named_and_left_out_whole(
+    tmp_path: Path, name: str, damage: Callable[[Path], object], why: str
+) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "good.jsonl").write_bytes(lines({"text": text} for text in texts(20)))
+    damage(folder / name)
+    with pytest.raises(CorpusError, match=f"0 broken lines or rows and 1 unreadable files in .*\n.*{name}.*{why}"):
+        select_corpus(folder, tmp_path / "out.jsonl", k=3)
+    assert not (tmp_path / "out.jsonl").exists()
+    done = select_corpus(folder, tmp_path / "out.jsonl", k=3, on_error="skip")
+    assert (done.counts["documents"], done.counts["unreadable"], done.counts["selected"]) == (20, 1, 3)
+    (fault,) = done.faults
+    assert fault.startswith(f"corpus/{name} ")
+    manifest = json.loads((tmp_path / "out.jsonl.manifest.json").read_text())
+    assert [bool(file["error"]) for file in manifest["files"]] == [True, False]
+
+
+def cut(path: Path, last: int) -> None:
+    path.write_bytes(path.read_bytes()[:-last])
+
+
+def test_broken_lines_and_empty_documents_are_counted(tmp_path: Path) -> None:
+    good = [{"text": text} for text in texts(40)]
+    content = lines([*good[:20], {"text": " \n"}, {"text": ""}]) + b"{broken\n" * 5 + lines(good[20:])
+    (tmp_path / "in.jsonl").write_bytes(content)
+    with pytest.raises(CorpusError) as caught:
+        select_corpus(tmp_path / "in.jsonl", tmp_path / "out.jsonl", ratio=0.1)
+    assert "5 broken lines or rows and 0 unreadable files" in str(caught.value)
+    assert [f"line {n}," in str(caught.value) for n in range(22, 28)] == [False, True, True, True, False, False]
+    done = select_corpus(tmp_path / "in.jsonl", tmp_path / "out.jsonl", ratio=0.1, on_error="skip")
+    assert {name: done.counts[name] for name in ("documents", "empty", "broken", "selected")} == {
+        "documents": 40,
+        "empty": 2,
+        "broken": 5,
+        "selected": 4,
+    }
+    for record in read(tmp_path / "out.jsonl"):
+        assert record["text"] == good[record["_selection"]["document"]]["text"]
+    # what was left out once is not passed over in silence afterwards
+    with pytest.raises(CorpusError, match="5 broken"):
+        select_corpus(tmp_path / "in.jsonl", tmp_path / "out.jsonl", ratio=0.1)
+
+
+def test_files_are_read_in_the_order_of_their_names_at_any_depth(tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    names = ["B.txt", "a/10.txt", "a/9.md", "a/b/c.txt", "a.txt", "é.txt"]
+    for name in [*names, ".hidden/x.txt", ".y.txt", "z.bin", "table.npy", "a.parquet.gz"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / "round").symlink_to(folder)
+    found = list(readers.sources(folder, None, ("jsonl", "parquet", "text")))
+    assert [source.name for source in found if isinstance(source, readers.Source)] == names
+    assert {name for name in found if isinstance(name, str)} == {"a.parquet.gz", "round", "table.npy", "z.bin"}
+    by_pattern = readers.sources(folder, "*.bin", ("jsonl", "parquet", "text"))
+    assert [(s.name, s.kind) for s in by_pattern if isinstance(s, readers.Source)] == [("z.bin", "text")]
+
+
+def test_only_the_beginning_of_a_document_decides(tmp_path: Path) -> None:
+    starts = texts(60)
+    for name, more in (("a", ""), ("b", " omega" * 5000)):
+        (tmp_path / f"{name}.jsonl").write_bytes(lines({"text": f"{text:<200}{more}"} for text in starts))
+        select_corpus(tmp_path / f"{name}.jsonl", tmp_path / f"{name}-out.jsonl", k=9, max_chars=200, write="ids")
+    found = [[line["document"] for line in read(tmp_path / f"{name}-out.jsonl")] for name in "ab"]
+    assert found[0] == found[1]
+
+
+# ------------------------------------------------------------------------------------------------ going on
+
+
+def test_second_call_does_nothing(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    first = select_corpus(corpus, out, ratio=0.1)
+    before = snapshot(tmp_path)
+    again = select_corpus(corpus, out, ratio=0.1, workers=1, on_error="skip")
+    assert (first.reused, again.reused) == (False, True)
+    assert snapshot(tmp_path) == before
+    assert again.counts == first.counts
+    os.utime(corpus / "a.jsonl")  # other times, the same bytes
+    assert select_corpus(corpus, out, ratio=0.1).reused
+    assert out.stat().st_mtime_ns == before["out.jsonl"]
+    assert not select_corpus(corpus, out, ratio=0.1, force=True).reused
+
+
+def test_other_parameters_or_inputs_do_not_replace_a_finished_output(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    select_corpus(corpus, out, ratio=0.1)
+    before = out.read_bytes()
+    with pytest.raises(CorpusError, match=r"other parameters \(ratio 0.1, now 0.2; seed 0, now 1\).*--force"):
+        select_corpus(corpus, out, ratio=0.2, seed=1)
+    (corpus / "a.jsonl").write_bytes(lines({"text": text} for text in texts(300, seed=1)))
+    with pytest.raises(CorpusError, match=r"inputs that have changed since.*--force"):
+        select_corpus(corpus, out, ratio=0.1)
+    assert out.read_bytes() == before
+    assert not select_corpus(corpus, out, ratio=0.1, force=True).reused
+    assert out.read_bytes() != before
+
+
+def test_files_of_others_are_not_replaced(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine\n")
+    with pytest.raises(CorpusError, match="was not written by this command"):
+        select_corpus(corpus, out, ratio=0.1)
+    assert out.read_text() == "mine\n"
+    select_corpus(corpus, out, ratio=0.1, force=True)
+    out.write_text(out.read_text() + '{"text": "by hand"}\n')
+    with pytest.raises(CorpusError, match="it was changed since"):
+        select_corpus(corpus, out, ratio=0.1)
+
+
+def test_only_what_a_change_touches_is_computed_again(corpus: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(pipeline, "_SHARD", 100)
+    calls: list[int] = []
+
+    class Stub:
+        def __init__(self) -> None:
+            self.identity = {"name": "stub"}
+
+        def __call__(self, texts: list[str]) -> Any:
+            calls.append(len(texts))
+            rng = np.random.default_rng(0)
+            return rng.standard_normal((2**16, 3), dtype=np.float32)[[hash_of(text) for text in texts]]
+
+    monkeypatch.setattr(extractors, "prepare", lambda *_, **__: Stub())
+    shared = {"work": tmp_path / "work", "features": "tfidf"}
+    select_corpus(corpus, tmp_path / "a.jsonl", ratio=0.1, **shared)
+    assert calls == [100] * 10
+    select_corpus(corpus, tmp_path / "b.jsonl", ratio=0.2, seed=4, **shared)
+    assert len(calls) == 10  # other parameters: the features stay
+    (corpus / "e.jsonl").write_bytes(lines({"text": text} for text in texts(150, seed=9)))
+    select_corpus(corpus, tmp_path / "c.jsonl", ratio=0.1, **shared)
+    assert calls[10:] == [100, 50]  # a corpus that grew: only the new documents
+    (removed, *_) = (tmp_path / "work" / "features").rglob("*.npy")
+    removed.unlink()
+    select_corpus(corpus, tmp_path / "d.jsonl", ratio=0.1, **shared)
+    assert len(calls) == 13  # features that somebody deleted
+    assert (tmp_path / "c.jsonl").read_bytes() == (tmp_path / "d.jsonl").read_bytes()
+
+
+def hash_of(text: str) -> int:
+    import zlib
+
+    return zlib.crc32(text.encode()) & 0xFFFF
+
+
+def test_interrupted_selection_goes_on_with_the_next_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "f.npy", np.random.default_rng(0).standard_normal((1000, 4)))
+    arguments: dict[str, Any] = {"features": tmp_path / "f.npy", "ratio": 0.1, "batch_size": 100}
+    select_corpus(None, tmp_path / "whole.jsonl", **arguments)
+    batches: list[int] = []
+    real = pipeline.select_rows
+
+    def stopping(*positional: Any, batch: int, **named: Any) -> list[int]:
+        if len(batches) == 4:
+            raise KeyboardInterrupt
+        batches.append(batch)
+        return real(*positional, batch=batch, **named)
+
+    monkeypatch.setattr(pipeline, "select_rows", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        select_corpus(None, tmp_path / "out.jsonl", **arguments)
+    assert not (tmp_path / "out.jsonl").exists()
+    (journal,) = (tmp_path / "out.jsonl.work").glob("picks-*.part")
+    journal.write_bytes(journal.read_bytes()[:-3])  # the last line is torn
+    again: list[int] = []
+    monkeypatch.setattr(
+        pipeline, "select_rows", lambda *p, batch, **n: again.append(batch) or real(*p, batch=batch, **n)
+    )
+    select_corpus(None, tmp_path / "out.jsonl", **arguments)
+    assert again == list(range(3, 10))
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("torn", [b'{"a": ', b'{"a": 2}', b"\0" * 40, b'{"a": 2}\n\0\0\n{"a": 3}\n'])
+def test_journal_keeps_whole_lines_only(tmp_path: Path, torn: bytes) -> None:
+    journal = Journal(tmp_path / "j.jsonl")
+    (tmp_path / "j.jsonl.part").write_bytes(b'{"a": 0}\n{"a": 1}\n' + torn)
+    whole = 2 + torn.count(b'{"a": 2}\n')
+    journal.fill(lambda done: [{"a": done, "from": done}])
+    assert list(journal) == [*({"a": a} for a in range(whole)), {"a": whole, "from": whole}]
+    assert journal.complete
+    journal.fill(lambda done: pytest.fail("it is complete"))
+
+
+def test_input_that_changes_during_the_work_is_noticed(corpus: Path, tmp_path: Path) -> None:
+    def change(what: str, done: int, total: int) -> None:
+        if what == "batches selected" and done == total:
+            (corpus / "late.txt").write_text("one more")
+
+    with pytest.raises(CorpusError, match="An input was changed during the work"):
+        select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1, progress=change)
+    assert not (tmp_path / "out.jsonl").exists()
+    assert select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1).counts["documents"] == 1001
+
+
+def test_document_that_vanishes_during_the_work_is_noticed(corpus: Path, tmp_path: Path) -> None:
+    def change(what: str, done: int, total: int) -> None:
+        if what == "files indexed" and done == total:
+            (corpus / "a.jsonl").write_bytes(lines({"text": text} for text in texts(299)))
+
+    with pytest.raises(CorpusError, match=r"a.jsonl has changed while it was being read \(300 documents were in it"):
+        select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1, progress=change)
+
+
+def test_one_process_at_a_time_works_in_a_folder(corpus: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    failed: list[str] = []
+
+    def other() -> None:
+        try:
+            select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1, work=work)
+        except CorpusError as error:
+            failed.append(str(error))
+
+    with FileLock(work / ".lock"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert "Another process is at work in" in failed[0]
+
+
+def test_left_overs_of_killed_processes_are_removed(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    mine = tmp_path / ".mine.out.jsonl"
+    stale = [tmp_path / f".{'0af3' * 8}.out.jsonl", tmp_path / "out.jsonl.work" / f".{'0af3' * 8}.x.npy"]
+    for path in [mine, *stale]:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    select_corpus(corpus, out, ratio=0.1)
+    assert not any(path.exists() for path in stale)
+    assert mine.exists()
+
+
+# ------------------------------------------------------------------------------------------------ what is refused
+
+
+def ready(tmp_path: Path, features: Any, **about: Any) -> Selected:
+    np.save(tmp_path / "f.npy", features, allow_pickle=True)
+    return select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "f.npy", **({"ratio": 0.1} | about))
+
+
+@pytest.mark.parametrize(
+    ("features", "why"),
+    [
+        (np.ones((4, 3), dtype=np.int64), "holds int64, not one of float16, float32, float64"),
+        (np.ones((4, 3), dtype=complex), "holds complex128"),
+        (np.array([["a"]], dtype=object), "Python objects"),
+        (np.ones(4), r"has an array of shape \(4,\)"),
+        (np.ones((4, 0)), r"has an array of shape \(4, 0\)"),
+        (np.ones((2, 2, 2)), r"has an array of shape \(2, 2, 2\)"),
+    ],
+)
+def test_features_of_the_wrong_type_or_shape_are_named(tmp_path: Path, features: Any, why: str) -> None:
+    with pytest.raises(CorpusError, match=rf"1 unreadable files(.|\n)*f\.npy .*({why})"):
+        ready(tmp_path, features)
+
+
+def test_rows_that_are_not_finite_are_named_and_can_be_left_out(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
+    features[[7, 250], 1] = np.nan, np.inf
+    with pytest.raises(CorpusError, match=r"2 broken lines or rows(.|\n)*row 7, has NaN or infinite(.|\n)*row 250"):
+        ready(tmp_path, features)
+    done = ready(tmp_path, features, ratio=1, batch_size=100, on_error="skip")
+    found = [line["document"] for line in read(tmp_path / "out.jsonl")]
+    assert sorted(found) == sorted({*range(300)} - {7, 250})
+    assert (done.counts["selected"], done.counts["missing"], done.counts["broken"]) == (298, 2, 2)
+
+
+def test_features_of_different_widths_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "a.npy", np.ones((3, 4), np.float32))
+    np.save(tmp_path / "in" / "b.npy", np.ones((3, 5), np.float32))
+    with pytest.raises(CorpusError, match="different kinds: 4 x float32, 5 x float32"):
+        select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "in", ratio=0.5)
+
+
+@pytest.mark.parametrize(
+    ("columns", "key", "why"),
+    [
+        ({"a": [[1.0], [2.0]], "b": [[1.0], [2.0]]}, None, r"has 2 columns of float vectors \(a, b\)"),
+        ({"a": [1.0, 2.0]}, None, r"has 0 columns of float vectors"),
+        ({"a": [[1.0], [2.0]]}, "x", "has no vectors of floats in column 'x', but columns a"),
+        ({"a": [1.0, 2.0]}, "a", "has no vectors of floats in column 'a', but double"),
+        ({"a": [[1.0], [2.0, 3.0]]}, None, "has no whole vector of 1 dimensions in row 1"),
+        ({"a": [[1.0], None]}, None, "has no whole vector of 1 dimensions in row 1"),
+        ({"a": [[1.0], [None]]}, None, "has no whole vector of 1 dimensions in one of rows 0 to 2"),
+    ],
+)
+def test_parquet_without_whole_vectors_is_named(tmp_path: Path, columns: Any, key: str | None, why: str) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "f.parquet")
+    with pytest.raises(CorpusError, match=why):
+        select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "f.parquet", feature_key=key, ratio=0.5)
+
+
+def test_features_that_overflow_name_their_batch(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).standard_normal((100, 4)).astype(np.float32)
+    features[60:] *= 1e37
+    with pytest.raises(CorpusError, match=r"batch 1, whose row 0 is row 50 of the corpus: features: .* overflow"):
+        ready(tmp_path, features, ratio=0.2, batch_size=50)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({}, "k and ratio: exactly one"),
+        ({"k": 1, "ratio": 0.5}, "k and ratio: exactly one"),
+        ({"ratio": 0.0}, r"ratio: must be a share in \(0, 1\], came 0.0"),
+        ({"ratio": float("nan")}, "ratio: must be a share"),
+        ({"ratio": 1.5}, "ratio: must be a share"),
+        ({"k": 0}, "k: must be from 1 to batch_size, 1024, came 0"),
+        ({"k": 2000}, "k: must be from 1 to batch_size"),
+        ({"k": 1001}, "k: cannot select 1001 of 1000 documents"),
+        ({"ratio": 0.1, "batch_size": 1}, "batch_size: must be at least 2, came 1"),
+        ({"ratio": 0.1, "seed": -1}, "seed: must be at least 0"),
+        ({"ratio": 0.1, "workers": 0}, "workers: must be at least 1, came 0"),
+        ({"ratio": 0.1, "second": "best"}, "second: must be one of random, farthest, authors, came 'best'"),
+        ({"ratio": 0.1, "criterion": "participation", "second": "authors"}, "second: the participation ratio"),
+        ({"ratio": 0.1, "features": "minilmm"}, "minilmm: there is no such file or folder .*by name are tfidf, minilm"),
+        ({"ratio": 0.1, "corpus": None}, "corpus: needed for the features 'tfidf'"),
+        ({"ratio": 0.1, "corpus": "nowhere"}, "nowhere: there is no such file or folder"),
+        ({"ratio": 0.1, "out": "selected.parquet"}, "out: selected.parquet will hold JSON lines"),
+        ({"ratio": 0.1, "out": "corpus/selected.jsonl"}, "lies in .*corpus, of which it would be a part next time"),
+        ({"ratio": 0.1, "work": "corpus/work"}, "lies in .*corpus, of which"),
+        ({"ratio": 0.1, "text_key": "body"}, "has no key 'body'"),
+        ({"ratio": 0.1, "pattern": "*.py"}, "holds no file to read, but 14 others, such as a.jsonl"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(corpus: Path, tmp_path: Path, arguments: dict[str, Any], why: str) -> None:
+    given = {"corpus": corpus, "out": "out.jsonl", **arguments}
+    root = given.pop("corpus")
+    for name in ("out", "work"):
+        if name in given:
+            given[name] = tmp_path / given[name]
+    with pytest.raises(CorpusError, match=why):
+        select_corpus(root if root in (None, corpus) else tmp_path / root, given.pop("out"), **given)
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("content", [b"", b'{"text": " "}\n'])
+def test_corpus_without_documents_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "in.jsonl").write_bytes(content)
+    with pytest.raises(CorpusError, match="holds no document"):
+        select_corpus(tmp_path / "in.jsonl", tmp_path / "out.jsonl", ratio=0.5)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CorpusError, match="holds no file to read, but nothing"):
+        select_corpus(tmp_path / "empty", tmp_path / "out.jsonl", ratio=0.5)
+
+
+# ------------------------------------------------------------------------------------------------ parts
+
+
+@given(sizes=st.lists(st.integers(0, 9), max_size=8), size=st.integers(1, 12))
+def test_batches_cover_all_rows_in_order(sizes: list[int], size: int) -> None:
+    found = list(rows.batches(((str(i), n) for i, n in enumerate(sizes)), size))
+    covered = [(p.path, row) for pieces in found for p in pieces for row in range(p.start, p.stop)]
+    assert covered == [(str(i), row) for i, n in enumerate(sizes) for row in range(n)]
+    assert [sum(p.stop - p.start for p in pieces) for pieces in found[:-1]] == [size] * (len(found) - 1)
+
+
+def test_workers_take_few_calls_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def calls() -> Iterable[Callable[[], int]]:
+        for number in range(40):
+            taken.append(number)
+            yield int
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda count, *_, **__: ThreadPoolExecutor(count))
+    with Workers(2) as pool:
+        results = iter(pool.in_order(calls()))
+        next(results)
+        assert len(taken) <= 4
+        assert sum(1 for _ in results) == 39
+
+
+def test_progress_shows_lines_elsewhere_and_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 3.0, 10.0, 20.0])
+    monkeypatch.setattr("replication.disf.corpus.progress.time.monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    with Stages(Console(file=stream, width=100)) as stages:
+        for done in (0, 300, 1000, 2000):
+            stages("documents embedded", done, 2000)
+    assert stream.getvalue().splitlines() == [
+        "0 of 2,000 documents embedded",
+        "1,000 of 2,000 documents embedded, 10 s to go",
+        "2,000 of 2,000 documents embedded",
+    ]
+    monkeypatch.undo()
+    stream = io.StringIO()
+    with Stages(Console(file=stream, width=100, force_terminal=True)) as stages:
+        stages("documents embedded", 1, 2)
+    assert "documents embedded" in stream.getvalue()
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+def replicate(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["select", *map(str, arguments)])
+
+
+def test_command_says_what_it_did(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (corpus / "a.jsonl").open("a") as file:
+        file.write('{"text": ""}\nbroken\n')
+    (corpus / "z.bin").touch()
+    arguments = ("corpus", "--ratio", 0.1, "--out", "out.jsonl")
+    stopped = replicate(*arguments)
+    assert stopped.exit_code == 1
+    assert "corpus/a.jsonl, line 302, is not JSON" in stopped.output
+    assert "Traceback" not in stopped.output
+    done = replicate(*arguments, "--on-error", "skip")
+    assert done.exit_code == 0, done.output
+    assert "left out: corpus/a.jsonl, line 302, is not JSON" in done.stderr
+    assert done.stdout.splitlines() == [
+        "1,000 documents in 14 files (1 ignored); left out: 1 empty, 1 broken.",
+        "100 selected: out.jsonl, described in out.jsonl.manifest.json",
+    ]
+    again = replicate(*arguments, "--on-error", "skip", "--json")
+    summary = json.loads(again.stdout)
+    assert summary["reused"] is True
+    assert summary["counts"]["selected"] == 100
+    assert summary["output"] == "out.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "why"),
+    [
+        (["corpus", "--ratio", "0.1"], 2, "Missing option '--out'"),
+        (["corpus", "--ratio", "0.1", "--out", "o.jsonl", "--second", "best"], 2, "'best' is not one of"),
+        (["corpus", "--out", "o.jsonl"], 1, "Error: k and ratio: exactly one is needed"),
+        (["nowhere", "--ratio", "0.1", "--out", "o.jsonl"], 1, "Error: nowhere: there is no such file or folder"),
+        (["corpus", "--ratio", "0.1", "--out", "/proc/o.jsonl"], 1, "Error: /proc/"),
+    ],
+)
+def test_command_refuses_in_words(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = replicate(*arguments)
+    assert done.exit_code == status
+    assert why in done.output
+    assert "Traceback" not in done.output
+
+
+def test_examples_in_the_help_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def stub(root: Path | None, out: Path, **options: Any) -> Selected:
+        asked.append({"corpus": root, "out": out, **options})
+        counts = dict.fromkeys(("documents", "files", "unreadable", "ignored", "empty", "broken", "missing"), 0)
+        return Selected(out, out, {**counts, "selected": 0}, [], reused=False)
+
+    monkeypatch.setattr("replication.disf.corpus.select_corpus", stub)
+    helps = "\n".join([cli.help or "", cli.commands["select"].help or ""])
+    examples = re.findall(r"replicate (select .*)", helps)
+    assert len(examples) == 4
+    for example in examples:
+        done = CliRunner().invoke(cli, shlex.split(example))
+        assert done.exit_code == 0, done.output
+    assert {given["features"] for given in asked} == {"tfidf", "minilm", "embeddings.npy"}
+    defaults = inspect.signature(select_corpus).parameters
+    unasked = set(asked[0]) - {"corpus", "out", "ratio", "features", "progress"}
+    assert {name: asked[0][name] for name in unasked} == {name: defaults[name].default for name in unasked}
+
+
+def test_other_commands_do_not_wait_for_torch() -> None:
+    code = "import sys, replication.cli; print({'torch', 'pandas', 'sklearn', 'pyarrow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
