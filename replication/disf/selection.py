@@ -1,4 +1,4 @@
-r"""DiSF's selection, exact and fast: what the authors' loop chooses, at a few hundredths of a per cent of its cost.
+r"""DiSF's selection, exact and fast: what the authors' loop chooses, at a few tenths of a per cent of its cost.
 
 Notation. U is the set chosen so far, n its size, m its mean, A its scatter matrix and a the diagonal of A. Adding x,
 with :math:`\delta = x - m` and :math:`c = n / (n + 1)`, makes the scatter :math:`A + c\,\delta\delta^\top` and the

@@ -1,7 +1,8 @@
-"""Figures of the ladder notebook; each answers one question and takes the tidy records of its experiment."""
+"""Figures and tables of the ladder notebook; each answers one question and takes the tidy records of its experiment."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 
+from replication.evidence import Table
 from replication.meek.law import Float
 from replication.meek.sprt import sprt_tokens
 
@@ -184,6 +186,58 @@ def wald_factors(records: pd.DataFrame, *, error: float) -> Figure:
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     axis.grid(axis="x", alpha=0.3)
     return figure
+
+
+def chosen_peaks(records: pd.DataFrame, peaks: Sequence[float]) -> Table:
+    """How often each peak learning rate was chosen, over all sizes and budgets.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``ladder.run``.
+    peaks : sequence of float
+        What was tried, in units of 0.4/sqrt(N).
+    """
+    chosen = _of(records, "chosen_peak")["value"]
+    rows = tuple((f"{peak:g}", str((chosen == peak).sum())) for peak in peaks)
+    return Table(("peak", "times chosen"), rows)
+
+
+def laws(records: pd.DataFrame) -> Table:
+    """The two laws side by side: irreducible loss, exponent, and when the gap is largest.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``ladder.run``.
+    """
+    names = {
+        "irreducible_loss": "irreducible loss, nats per token",
+        "gamma": "exponent of the frontier",
+        "predicted_peak_time": "gap is largest, years",
+    }
+    columns = ("fit", "known entropy")
+    found = records.pivot_table(index="quantity", columns="law", values="value").loc[list(names), list(columns)]
+    rows = tuple((names[str(quantity)], *(f"{value:.2f}" for value in row)) for quantity, row in found.iterrows())
+    return Table(("", "fitted law", "entropy known"), rows, {"laws": found.to_dict()})
+
+
+def ratios(records: pd.DataFrame) -> Table:
+    """What the log-likelihood ratios do that Wald's formula does not know of, as means over seeds.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``ladder.run``.
+    """
+    found = _tests(records).groupby("pair").mean().sort_values("delta_loss", ascending=False)
+    found = found[["variance_over_walds", "wrong_decisions", "reached_over_bound"]]
+    rows = tuple(
+        (str(pair), f"{variance:.2f}", f"{100 * wrong:.0f} %", f"{reached:.2f}")
+        for pair, (variance, wrong, reached) in zip(found.index, found.to_numpy(), strict=True)
+    )
+    heads = ("training compute of the two models, FLOP", "variance / Wald's", "wrong decisions", "final sum / bound")
+    return Table(heads, rows, {"ratios": found.to_dict()})
 
 
 class _Curve(NamedTuple):
