@@ -32,6 +32,7 @@ Floats32 = npt.NDArray[np.float32]
 Row = dict[str, Any]
 
 LOOP_SIZES = 6  # set sizes at which the loop's evaluations are sampled; in between, its cost is interpolated
+ALLOCATOR_BYTES = 2**24  # more than twice a d × d matrix, less than the 32 MB up to which glibc adapts
 MEMORY_REPEATS = 3  # new processes are slow to start
 CORPUS_FILES = 590_000_000  # files of SlimPajama, as the paper has it
 
@@ -73,6 +74,9 @@ def run(config: Config) -> pd.DataFrame:
         of workers and order, ``peak_memory`` (MB) and ``memory_growth`` (%) of a worker, ``days`` extrapolated.
     """
     use_deterministic()
+    # until glibc has seen a large block freed it gives the memory of every d × d matrix back to the system and takes it
+    # again, which would make the loop several times as slow for no reason of its own
+    torch.empty(ALLOCATOR_BYTES, dtype=torch.uint8)
     rows: list[Row] = []
     parts = [corpora, whole_loop, table, sweeps]
     for part in track(parts, "measurements"):
