@@ -20,7 +20,7 @@ from filelock import FileLock
 from PIL import Image
 
 from replication.atomic import replacing
-from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256
+from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256, retrieve
 
 __all__ = ["Images", "cifar10", "cifar10_checksum", "digits", "download_cifar10"]
 
@@ -168,21 +168,7 @@ def download_cifar10(folder: str | Path | None = None) -> Path:
         if something else came.
     """
     target = Path(folder).expanduser() if folder is not None else data_folder() or cache_folder()
-    wanted = CIFAR10_SHA256[CIFAR10_ARCHIVE]
-    try:
-        import pooch  # imported here: it brings a progress bar that warns on stderr inside a notebook
-
-        return Path(pooch.retrieve(CIFAR10_URL, f"sha256:{wanted}", CIFAR10_ARCHIVE, target))
-    except OSError as error:  # requests' exceptions are OSErrors
-        raise DataNotFound(
-            f"CIFAR-10 could not be downloaded from {CIFAR10_URL} ({error}). Download it elsewhere, put "
-            f"{CIFAR10_ARCHIVE} into a folder and set REPLICATION_DATA to that folder"
-        ) from error
-    except ValueError as error:
-        raise ChecksumMismatch(
-            f"what {CIFAR10_URL} sent is not CIFAR-10: its SHA-256 should be {wanted} ({error}). Try again later, or "
-            "through another connection"
-        ) from error
+    return retrieve("CIFAR-10", CIFAR10_URL, CIFAR10_SHA256[CIFAR10_ARCHIVE], target, CIFAR10_ARCHIVE)
 
 
 def _find(folder: str | Path | None) -> tuple[_Form, Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["ChecksumMismatch", "DataNotFound", "cache_folder", "data_folder", "file_sha256"]
+__all__ = ["ChecksumMismatch", "DataNotFound", "cache_folder", "data_folder", "file_sha256", "retrieve"]
 
 
 class DataNotFound(FileNotFoundError):
@@ -34,3 +34,38 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def retrieve(what: str, url: str, sha256: str, folder: Path, file: str) -> Path:
+    """Download a file and check it; one that is there already and whole is not downloaded again.
+
+    Parameters
+    ----------
+    what
+        how the data are called in a sentence.
+    url, sha256
+        where they are, and what they must be.
+    folder, file
+        where to put them.
+
+    Raises
+    ------
+    DataNotFound
+        if they cannot be downloaded.
+    ChecksumMismatch
+        if something else came.
+    """
+    try:
+        import pooch  # imported here: it brings a progress bar that warns on stderr inside a notebook
+
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", file, folder))
+    except OSError as error:  # requests' exceptions are OSErrors
+        raise DataNotFound(
+            f"{what} could not be downloaded from {url} ({error}). Download it elsewhere, put {file} into a folder and "
+            "set REPLICATION_DATA to that folder"
+        ) from error
+    except ValueError as error:
+        raise ChecksumMismatch(
+            f"what {url} sent is not {what}: its SHA-256 should be {sha256} ({error}). Try again later, or through "
+            "another connection"
+        ) from error

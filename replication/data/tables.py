@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 import yaml
 
-from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256
+from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256, retrieve
 
 __all__ = ["TABLES", "TableSource", "download_table", "download_tables", "read_table", "table_path", "tables_checksum"]
 
@@ -178,20 +178,7 @@ def download_table(name: str, folder: str | Path | None = None) -> Path:
     """
     source = _source(name)
     target = Path(folder).expanduser() if folder is not None else (data_folder() or cache_folder()) / FOLDER
-    try:
-        import pooch  # imported here: it brings a progress bar that warns on stderr inside a notebook
-
-        return Path(pooch.retrieve(source.url, f"sha256:{source.sha256}", source.file, target))
-    except OSError as error:  # requests' exceptions are OSErrors
-        raise DataNotFound(
-            f"the table {name!r} could not be downloaded from {source.url} ({error}). Download it elsewhere, put it as "
-            f"{source.file} into a folder and set REPLICATION_DATA to that folder"
-        ) from error
-    except ValueError as error:
-        raise ChecksumMismatch(
-            f"what {source.url} sent is not the table {name!r}: its SHA-256 should be {source.sha256} ({error}). Try "
-            "again later, or through another connection"
-        ) from error
+    return retrieve(f"the table {name!r}", source.url, source.sha256, target, source.file)
 
 
 def download_tables(folder: str | Path | None = None) -> dict[str, Path]:
