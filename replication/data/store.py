@@ -61,8 +61,8 @@ def retrieve(what: str, url: str, sha256: str, folder: Path, file: str) -> Path:
         return Path(pooch.retrieve(url, f"sha256:{sha256}", file, folder))
     except OSError as error:  # requests' exceptions are OSErrors
         raise DataNotFound(
-            f"{what} could not be downloaded from {url} ({error}). Download it elsewhere, put it as {file} into a folder "
-            "and set REPLICATION_DATA to that folder"
+            f"{what} could not be downloaded from {url} ({error}). Download it elsewhere, put it as {file} into a "
+            "folder and set REPLICATION_DATA to that folder"
         ) from error
     except ValueError as error:
         raise ChecksumMismatch(
