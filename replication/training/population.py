@@ -22,6 +22,7 @@ from replication.training.progress import track
 from replication.training.seeding import seeded
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
+Stacked = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 
 class Scores(NamedTuple):
@@ -53,6 +54,10 @@ class Population:
         Where the population lives.
     clip_norm : float, optional
         Largest global gradient norm of a replica, as ``torch.nn.utils.clip_grad_norm_`` applies it.
+    stacked : callable(parameters, x) -> logits, optional
+        The forward pass of all replicas at once, from stacked parameters and inputs of shape (R, B, …) to logits of
+        shape (R, B, …, C), in place of the model's own mapped by ``vmap``. A network so small that a step is mostly the
+        mapping's overhead is quicker with its few batched products written out.
 
     Attributes
     ----------
@@ -82,6 +87,7 @@ class Population:
         device: str | torch.device = "cpu",
         *,
         clip_norm: float | None = None,
+        stacked: Stacked | None = None,
     ) -> None:
         if not seeds:
             raise ValueError("seeds: need at least one replica, came an empty sequence")
@@ -108,11 +114,24 @@ class Population:
         self._state = optimizer.init(self.parameters)
         self._clip_norm = clip_norm
         self._count = 0
-        self._gradients = vmap(grad_and_value(self._loss))
+        self._stacked = stacked
+        self._gradients = self._stacked_gradients if stacked else vmap(grad_and_value(self._loss))
         self._forward = vmap(lambda p, x: functional_call(self._skeleton, p, (x,)), in_dims=(0, None))
 
     def _loss(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         return cross_entropy(functional_call(self._skeleton, parameters, (x,)), y)
+
+    def _stacked_gradients(
+        self, parameters: dict[str, Tensor], x: Tensor, y: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        assert self._stacked is not None
+        leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+        logits = self._stacked(leaves, x)
+        each = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), y.reshape(-1), reduction="none")
+        losses = each.view(len(self), -1).mean(1)
+        # replicas share no parameter: the gradient of the sum of their losses holds each one's own
+        gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        return dict(zip(leaves, gradients, strict=True)), losses
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -177,6 +196,8 @@ class Population:
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
         """Outputs of every replica on the same inputs: x of shape (N, …), result of shape (R, N, …, C)."""
+        if self._stacked is not None:
+            return self._stacked(self.parameters, x.expand(len(self), *x.shape))
         outputs: Tensor = self._forward(self.parameters, x)
         return outputs
 

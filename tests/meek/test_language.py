@@ -122,7 +122,7 @@ def test_size_counts_everything_but_the_embedding(width, dimension):
     assert sum(p.numel() for p in model.parameters()) == model.size + 32 * dimension
 
 
-def test_stacked_models_compute_what_the_population_does():
+def test_stacked_models_compute_what_the_mapped_model_does():
     population = Population(lambda: NeuralNgram(8, 6), [0, 1, 1], AdamW())
     contexts = MarkovSource(8).contexts
     stacked = stacked_logits(population.parameters, contexts.expand(3, -1, -1))

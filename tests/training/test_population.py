@@ -186,3 +186,21 @@ def test_bad_arguments_are_named():
     for wrong in ({"betas": (1.0, 0.9)}, {"eps": 0.0}, {"weight_decay": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             AdamW(**wrong)
+
+
+def test_a_forward_pass_written_out_for_all_replicas_changes_nothing():
+    def stacked(p, x):
+        hidden = torch.baddbmm(p["1.bias"].unsqueeze(1), x.flatten(2), p["1.weight"].mT).relu()
+        return torch.baddbmm(p["3.bias"].unsqueeze(1), hidden, p["3.weight"].mT)
+
+    generator = torch.Generator().manual_seed(3)
+    x, y = torch.randn(20, REPLICAS, BATCH, 8, generator=generator), torch.randint(0, 3, (20, REPLICAS, BATCH))
+    rates = torch.tensor([0.0, 0.01, 0.03]).expand(20, -1)
+    mapped, written = (
+        Population(lambda: MLP([8, 16, 3]), range(REPLICAS), AdamW(), clip_norm=0.5, stacked=forward)
+        for forward in (None, stacked)
+    )
+    expected = mapped.fit(lambda t: (x[t], y[t]), rates)
+    torch.testing.assert_close(written.fit(lambda t: (x[t], y[t]), rates), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(written.logits(x[0, 0]), mapped.logits(x[0, 0]), rtol=1e-4, atol=1e-4)
+    assert not torch.equal(expected[0], expected[-1])

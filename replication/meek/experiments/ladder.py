@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from scipy.interpolate import PchipInterpolator
-from torch.nn import functional as F
 
 from replication import evidence
 from replication.meek.fit import bootstrap_chinchilla, fit_chinchilla
@@ -139,10 +138,13 @@ def _losses(
 ) -> tuple[Float, Float]:
     """Train a model for each seed and peak, side by side; their exact losses and log-probabilities."""
     device = resolve_device(config.device)
-    optimizer = AdamW(betas=(0.9, 0.95), weight_decay=0.0)
-    initial = Population(lambda: NeuralNgram(config.vocabulary, cell.width), list(seeds), optimizer, device).parameters
-    parameters = {name: value.requires_grad_() for name, value in initial.items()}
-    state = optimizer.init(parameters)
+    population = Population(
+        lambda: NeuralNgram(config.vocabulary, cell.width),
+        list(seeds),
+        AdamW(betas=(0.9, 0.95), weight_decay=0.0),
+        device,
+        stacked=stacked_logits,
+    )
     drawn = {
         seed: source.examples(np.random.default_rng(stream_seed(seed, "text")), cell.tokens) for seed in set(seeds)
     }
@@ -151,17 +153,8 @@ def _losses(
     # a twentieth of the steps of warm-up, then a cosine to zero
     done = torch.arange(cell.steps) / cell.steps
     shape = torch.minimum((done + 1 / cell.steps) / 0.05, (1 + torch.cos(math.pi * done)) / 2)
-    rates = (shape[:, None] * torch.tensor(peaks)).to(device)
-    for step, rate in enumerate(rates):
-        logits = stacked_logits(parameters, x[step])
-        # models share no parameter: the gradient of the sum of their mean losses holds each one's own
-        loss = F.cross_entropy(logits.flatten(0, 1), y[step].flatten(), reduction="sum") / cell.batch
-        gradients = torch.autograd.grad(loss, list(parameters.values()))
-        with torch.no_grad():
-            optimizer.step(parameters, dict(zip(parameters, gradients, strict=True)), state, rate, step + 1)
-    with torch.no_grad():
-        logits = stacked_logits(parameters, source.contexts.to(device).expand(len(seeds), -1, -1))
-    log_q = torch.log_softmax(logits.double(), dim=-1).cpu().numpy()
+    population.fit(lambda step: (x[step], y[step]), shape[:, None] * torch.tensor(peaks))
+    log_q = torch.log_softmax(population.logits(source.contexts.to(device)).double(), dim=-1).cpu().numpy()
     return source.loss(log_q), log_q
 
 
