@@ -5,6 +5,7 @@ compute-optimal frontier, the training and inference gaps over time, the sequent
 tell models apart, and a batched fit of the Chinchilla law with its bootstrap.
 """
 
+from replication.meek.benchmark import Sigmoid, fit_sigmoid, multi_step_gap, score_gap
 from replication.meek.fit import ChinchillaFit, bootstrap_chinchilla, drop_largest, fit_chinchilla, hoffmann_grid
 from replication.meek.gap import (
     Growth,
@@ -18,25 +19,30 @@ from replication.meek.gap import (
     training_gap,
 )
 from replication.meek.law import ParametricLaw, ScalingLaw, frontier
-from replication.meek.sprt import run_sprt, sprt_tokens
+from replication.meek.sprt import drift_tokens, run_sprt, sprt_tokens
 
 __all__ = [
     "ChinchillaFit",
     "Growth",
     "ParametricLaw",
     "ScalingLaw",
+    "Sigmoid",
     "bootstrap_chinchilla",
+    "drift_tokens",
     "drop_largest",
     "fit_chinchilla",
+    "fit_sigmoid",
     "frontier",
     "hoffmann_grid",
     "inference_compute",
     "inference_crossing",
     "inference_gap",
     "lag",
+    "multi_step_gap",
     "peak_gap",
     "peak_time",
     "run_sprt",
+    "score_gap",
     "sprt_tokens",
     "time_below",
     "training_gap",
