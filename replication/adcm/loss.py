@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from replication.adcm.schedules import Model, Schedule
+from replication.adcm.schedules import Model, Schedule, interpolate
 
 Weight = Literal["per_sample", "w_t", "inverse_step", "inverse_t", "one"]
 WEIGHTS: tuple[Weight, ...] = get_args(Weight)
@@ -98,12 +98,8 @@ class TargetError:
 
     def __call__(self, t: Tensor) -> Tensor:
         """Interpolate log E d linearly in log tau; constant beyond the ends. t and the result: (*replicas, n)."""
-        x, y = self.schedule.ratio(self.times).log(), self.values.log()
-        at = self.schedule.ratio(t.to(x.dtype)).log().clamp(x[0], x[-1])
-        right = torch.searchsorted(x, at).clamp(1, len(x) - 1)
-        share = (at - x[right - 1]) / (x[right] - x[right - 1])
-        y = y.expand(*t.shape[:-1], len(x))
-        return torch.lerp(y.gather(-1, right - 1), y.gather(-1, right), share).exp()
+        at = self.schedule.ratio(t.to(self.times.dtype)).log()
+        return interpolate(self.schedule.ratio(self.times).log(), self.values.log(), at).exp()
 
 
 def target_error(

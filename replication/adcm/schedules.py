@@ -293,6 +293,36 @@ def over(coefficient: Tensor, x: Tensor) -> Tensor:
     return coefficient.reshape(coefficient.shape + (1,) * (x.dim() - coefficient.dim())).to(x.dtype)
 
 
+def interpolate(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    """Interpolate linearly along the last axis, constant beyond the ends.
+
+    Parameters
+    ----------
+    x : Tensor, shape (k,)
+        Nodes, ascending.
+    y : Tensor, shape (k,) or (*replicas, k)
+        Values at the nodes.
+    at : Tensor, shape (*replicas, n)
+        Where to interpolate.
+
+    Returns
+    -------
+    Tensor, shape (*replicas, n)
+        Values there.
+
+    Examples
+    --------
+    >>> interpolate(torch.tensor([0.0, 1.0]), torch.tensor([[0.0, 2.0], [5.0, 6.0]]), torch.tensor([[0.5], [9.0]]))
+    tensor([[1.],
+            [6.]])
+    """
+    at = at.clamp(x[0], x[-1])
+    right = torch.searchsorted(x, at).clamp(1, len(x) - 1)
+    share = (at - x[right - 1]) / (x[right] - x[right - 1])
+    y = y.expand(*at.shape[:-1], len(x))
+    return torch.lerp(y.gather(-1, right - 1), y.gather(-1, right), share)
+
+
 def check_shapes(x0: Tensor, z: Tensor, t: Tensor) -> None:
     """Refuse data, noise and times whose shapes do not fit together.
 
