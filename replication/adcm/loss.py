@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from replication.adcm.schedules import Model, Schedule, interpolate
+from replication.adcm.schedules import Model, Schedule, interpolate, standard_normal
 
 Weight = Literal["per_sample", "w_t", "inverse_step", "inverse_t", "one"]
 WEIGHTS: tuple[Weight, ...] = get_args(Weight)
@@ -111,6 +111,7 @@ def target_error(
     *,
     batch_size: int = 1024,
     generator: torch.Generator | None = None,
+    noise: Callable[[Tensor], Tensor] | None = None,
     batch_dims: int = 1,
 ) -> TargetError:
     """Estimate E d(f(x_t), x0) at given times, for the weight w(t).
@@ -133,6 +134,8 @@ def target_error(
         Samples an estimate.
     generator : torch.Generator, optional
         Draws the noise; default: torch's.
+    noise : callable(x0) -> z, optional
+        Draws the noise instead, e.g. every replica's from its own generator.
     batch_dims : int
         1 for one model, 2 for a population: leading axes of the data that are no part of the event.
 
@@ -150,7 +153,7 @@ def target_error(
     if times.dim() != 1 or len(times) < 2 or bool((times.diff() <= 0).any()):
         raise ValueError(f"times: need at least two, ascending, on one axis; came {times.tolist()}")
     x0 = sample(batch_size)
-    z = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+    z = noise(x0) if noise else standard_normal(x0, generator)
     values = []
     with torch.no_grad():
         for time in times:

@@ -119,9 +119,9 @@ class GaussianMixture2d:
             for _ in range(steps):
                 slopes: list[Tensor] = []
                 for row, c in zip(_A, _C, strict=False):
-                    at = y + h * sum(a * k for a, k in zip(row, slopes, strict=False) if a)
+                    at = y + h * _combine(row, slopes)
                     slopes.append(at - self._centre(at, (2 * (level + c * h)).exp()))
-                y = y + h * sum(b * k for b, k in zip(_B, slopes, strict=True) if b)
+                y = y + h * _combine(_B, slopes)
                 level = level + h
             return y
 
@@ -131,3 +131,12 @@ class GaussianMixture2d:
         """Posterior mean of the centres given y of variance q about them; the centres' equal norms cancel."""
         means = self.means.to(y.device, y.dtype)
         return torch.softmax(y @ means.T / q, -1) @ means
+
+
+def _combine(weights: list[float], slopes: list[Tensor]) -> Tensor | float:
+    """Weighted sum of slopes; one fused operation a slope keeps a forward derivative through it quick."""
+    total: Tensor | None = None
+    for weight, slope in zip(weights, slopes, strict=False):
+        if weight:
+            total = weight * slope if total is None else torch.add(total, slope, alpha=weight)
+    return 0.0 if total is None else total

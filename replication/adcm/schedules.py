@@ -15,7 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ Network = Callable[[Tensor, Tensor], Tensor]
 """A raw network F(c_in x, c_noise) of the data's shape."""
 Model = Callable[[Tensor, Tensor], Tensor]
 """A preconditioned model f(x, t): an estimate of x0, of x's shape."""
+
+Real = TypeVar("Real", float, Tensor)
 
 P_MEAN, P_STD = -1.1, 2.0
 """Mean and standard deviation of ln tau in training on CIFAR-10, as iCT and ECM have them."""
@@ -57,8 +59,18 @@ class Schedule(ABC):
     def beta_dot(self, t: Tensor) -> Tensor:
         """Derivative of `beta` with respect to t."""
 
+    # the walk along a segmentation takes thousands of steps one after another, so these three take numbers as well
+
     @abstractmethod
-    def time(self, ratio: Tensor) -> Tensor:
+    def ratio(self, t: Real) -> Real:
+        """Noise over data, tau = beta / alpha."""
+
+    @abstractmethod
+    def ratio_dot(self, t: Real) -> Real:
+        """Derivative of `ratio` with respect to t."""
+
+    @abstractmethod
+    def time(self, ratio: Real) -> Real:
         """The time at which beta / alpha is `ratio`; inverse of `ratio`."""
 
     @abstractmethod
@@ -76,15 +88,6 @@ class Schedule(ABC):
     @abstractmethod
     def c_noise(self, t: Tensor) -> Tensor:
         """What the network is told of the time."""
-
-    def ratio(self, t: Tensor) -> Tensor:
-        """Noise over data, tau = beta / alpha."""
-        return self.beta(t) / self.alpha(t)
-
-    def ratio_dot(self, t: Tensor) -> Tensor:
-        """Derivative of `ratio` with respect to t, (beta' alpha - beta alpha') / alpha^2."""
-        alpha = self.alpha(t)
-        return (self.beta_dot(t) * alpha - self.beta(t) * self.alpha_dot(t)) / alpha**2
 
     def perturb(self, x0: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Return x_t = alpha_t x0 + beta_t z.
@@ -158,8 +161,7 @@ class Schedule(ABC):
         >>> FlowMatching().spanning(0.25, 1.0)
         FlowMatching(t_min=0.2, t_max=0.5)
         """
-        ends = self.time(torch.tensor([low, high], dtype=torch.float64)).tolist()
-        return dataclasses.replace(self, t_min=ends[0], t_max=ends[1])  # type: ignore[type-var]
+        return dataclasses.replace(self, t_min=self.time(low), t_max=self.time(high))  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,13 @@ class VE(Schedule):
     def beta_dot(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
 
-    def time(self, ratio: Tensor) -> Tensor:
+    def ratio(self, t: Real) -> Real:
+        return t
+
+    def ratio_dot(self, t: Real) -> Real:
+        return 0 * t + 1
+
+    def time(self, ratio: Real) -> Real:
         return ratio
 
     def c_skip(self, t: Tensor) -> Tensor:
@@ -272,7 +280,13 @@ class FlowMatching(Schedule):
     def beta_dot(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
 
-    def time(self, ratio: Tensor) -> Tensor:
+    def ratio(self, t: Real) -> Real:
+        return t / (1 - t)
+
+    def ratio_dot(self, t: Real) -> Real:
+        return 1 / (1 - t) ** 2
+
+    def time(self, ratio: Real) -> Real:
         return ratio / (1 + ratio)
 
     def c_skip(self, t: Tensor) -> Tensor:
@@ -291,6 +305,11 @@ class FlowMatching(Schedule):
 def over(coefficient: Tensor, x: Tensor) -> Tensor:
     """Broadcast a coefficient of a time's shape over the event axes of x, in x's dtype."""
     return coefficient.reshape(coefficient.shape + (1,) * (x.dim() - coefficient.dim())).to(x.dtype)
+
+
+def standard_normal(x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw noise of the shape, dtype and device of data."""
+    return torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
 
 
 def interpolate(x: Tensor, y: Tensor, at: Tensor) -> Tensor:

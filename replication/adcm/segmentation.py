@@ -8,14 +8,14 @@ since the estimate of a step may also come out zero or negative; how often each 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from replication.adcm.schedules import Model, Schedule, interpolate
+from replication.adcm.schedules import Model, Schedule, standard_normal
 
 Mode = Literal["interpolated", "paper"]
 Sample = Callable[[int], Tensor]
@@ -212,6 +212,7 @@ def segment(
     floor: float = 1e-3,
     cap: float = 0.5,
     generator: torch.Generator | None = None,
+    noise: Callable[[Tensor], Tensor] | None = None,
 ) -> Segmentation:
     """Segment [t_min, t_max] by the Gauss-Newton step of a frozen model (Algorithm 1, the simulation).
 
@@ -240,6 +241,8 @@ def segment(
         Safeguards of ours: least and largest relative step in tau (on VE, of dt / t); cap = 1 is none.
     generator : torch.Generator, optional
         Draws the noise; default: torch's.
+    noise : callable(x0) -> z, optional
+        Draws the noise instead, e.g. every replica's from its own generator.
 
     Returns
     -------
@@ -265,7 +268,7 @@ def segment(
     (True, 0)
     """
     shape = {"nodes": nodes, "batch_size": batch_size, "antithetic": antithetic, "floor": floor, "cap": cap}
-    return _segment(model, sample, schedule, lam, mode, generator, batch_dims=1, **shape)[0]  # type: ignore[arg-type]
+    return _segment(model, sample, schedule, lam, mode, generator, noise, batch_dims=1, **shape)[0]  # type: ignore[arg-type]
 
 
 def segment_population(
@@ -281,6 +284,7 @@ def segment_population(
     floor: float = 1e-3,
     cap: float = 0.5,
     generator: torch.Generator | None = None,
+    noise: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Segmentation]:
     """Segment for R models at once; arguments as of `segment`.
 
@@ -297,18 +301,23 @@ def segment_population(
         A grid each.
     """
     shape = {"nodes": nodes, "batch_size": batch_size, "antithetic": antithetic, "floor": floor, "cap": cap}
-    return _segment(model, sample, schedule, lam, mode, generator, batch_dims=2, **shape)  # type: ignore[arg-type]
+    return _segment(model, sample, schedule, lam, mode, generator, noise, batch_dims=2, **shape)  # type: ignore[arg-type]
 
 
 def walk(
-    step: Callable[[Tensor], Tensor], schedule: Schedule, replicas: int = 1, *, floor: float = 1e-3, cap: float = 0.5
+    step: Callable[[list[float]], Sequence[float]],
+    schedule: Schedule,
+    replicas: int = 1,
+    *,
+    floor: float = 1e-3,
+    cap: float = 0.5,
 ) -> tuple[list[Tensor], list[dict[str, int]]]:
     """Go from t_max down to t_min by given steps, with the safeguards of `segment`.
 
     Parameters
     ----------
-    step : callable(t) -> dt
-        Wanted steps, float64, from times t > 0 of shape (replicas,), one of each replica.
+    step : callable(list of float) -> sequence of float
+        The step that each replica wants from its time; a replica that has arrived is asked on, and not heard.
     schedule : Schedule
         Its range is walked.
     replicas : int
@@ -331,34 +340,41 @@ def walk(
     Examples
     --------
     >>> from replication.adcm.schedules import VE
-    >>> times, counts = walk(lambda t: kappa(0.01) * t, VE())
-    >>> len(times[0]) - 1
-    1065
+    >>> times, counts = walk(lambda at: [kappa(0.01) * t for t in at], VE())
+    >>> len(times[0]) - 1, counts[0]["remainder"]
+    (1065, 1)
     """
     if not 0 < floor < cap <= 1:
         raise ValueError(f"floor and cap: need 0 < floor < cap <= 1, came {floor} and {cap}")
-    t = torch.full((replicas,), schedule.t_max, dtype=torch.float64)
-    visited, going, acted = [t], [], []
-    while bool((active := t > schedule.t_min).any()):
-        wanted = step(t)
-        tau = schedule.ratio(t)
-        last, first = schedule.time(tau * (1 - floor)), schedule.time(tau * (1 - cap))
-        reached = t - wanted
-        nonfinite, nonpositive = ~wanted.isfinite(), wanted <= 0
-        floored = (wanted > 0) & (reached > last)
-        capped = reached < first
-        r = torch.where(nonfinite | nonpositive | floored, last, torch.where(capped, first, reached))
-        remainder = r < schedule.t_min
-        acted.append(torch.stack([nonpositive & ~nonfinite, nonfinite, floored, capped & ~nonfinite, remainder]))
-        going.append(active)
-        t = torch.where(active, r.clamp(min=schedule.t_min), t)
-        visited.append(t)
-    lengths = torch.stack(going).sum(0).tolist()
-    # a replica that has arrived waits for the others: what it does then is not counted
-    totals = (torch.stack(acted) & torch.stack(going)[:, None]).sum(0).T.tolist()
-    path = torch.stack(visited)
-    times = [path[: length + 1, i].flip(0) for i, length in enumerate(lengths)]
-    return times, [dict(zip(SAFEGUARDS, row, strict=True)) for row in totals]
+    paths = [[schedule.t_max] for _ in range(replicas)]
+    counts = [dict.fromkeys(SAFEGUARDS, 0) for _ in range(replicas)]
+    while any(path[-1] > schedule.t_min for path in paths):
+        wanted = step([path[-1] for path in paths])
+        for path, dt, count in zip(paths, wanted, counts, strict=True):
+            if path[-1] > schedule.t_min:
+                path.append(_advance(path[-1], dt, schedule, floor, cap, count))
+    return [torch.tensor(path[::-1], dtype=torch.float64) for path in paths], counts
+
+
+def _advance(t: float, dt: float, schedule: Schedule, floor: float, cap: float, count: dict[str, int]) -> float:
+    tau = schedule.ratio(t)
+    nearest, farthest = schedule.time(tau * (1 - floor)), schedule.time(tau * (1 - cap))
+    r = t - dt
+    if not math.isfinite(dt):
+        count["nonfinite"] += 1
+        r = nearest
+    elif dt <= 0:
+        count["nonpositive"] += 1
+        r = nearest
+    elif r > nearest:
+        count["floored"] += 1
+        r = nearest
+    elif r < farthest:
+        count["capped"] += 1
+        r = farthest
+    if r < schedule.t_min:
+        count["remainder"] += 1
+    return max(r, schedule.t_min)
 
 
 def _segment(
@@ -368,6 +384,7 @@ def _segment(
     lam: float,
     mode: Mode,
     generator: torch.Generator | None,
+    noise: Callable[[Tensor], Tensor] | None,
     *,
     batch_dims: int,
     nodes: int,
@@ -388,7 +405,7 @@ def _segment(
         if x0.dim() <= batch_dims or x0.shape[batch_dims - 1] != batch_size:
             axes = "(n, *event)" if batch_dims == 1 else "(R, n, *event)"
             raise ValueError(f"sample: must return shape {axes} with n = {batch_size}, came {tuple(x0.shape)}")
-        z = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+        z = noise(x0) if noise else standard_normal(x0, generator)
         if antithetic:
             x0, z = torch.cat([x0, x0], batch_dims - 1), torch.cat([z, -z], batch_dims - 1)
         lead = x0.shape[:batch_dims]
@@ -397,40 +414,48 @@ def _segment(
         return found.reshape(-1).to("cpu", torch.float64)
 
     if mode == "paper":
-        seen: list[tuple[Tensor, Tensor]] = []
+        asked: list[tuple[list[float], Tensor]] = []
 
-        def fresh(t: Tensor) -> Tensor:
-            seen.append((t, rate(t)))
-            return factor * seen[-1][1]
+        def fresh(t: list[float]) -> list[float]:
+            asked.append((t, rate(torch.tensor(t, dtype=torch.float64))))
+            return [factor * found for found in asked[-1][1].tolist()]
 
-        replicas = 1 if batch_dims == 1 else sample(batch_size).shape[0]
+        replicas = 1 if batch_dims == 1 else len(sample(1))
         times, counts = walk(fresh, schedule, replicas, floor=floor, cap=cap)
-        at, found = (torch.stack(part).flip(0) for part in zip(*seen, strict=True))
-        # replicas stop at different times: of each only what lies on its own way
-        own = [at[-len(grid) + 1 :, i] for i, grid in enumerate(times)]
-        estimates = [found[-len(grid) + 1 :, i] for i, grid in enumerate(times)]
-        return [Segmentation(*parts) for parts in zip(times, counts, own, estimates, strict=True)]
+        rates = torch.stack([found for _, found in asked], -1)
+        # estimates were made at the ends of the segments, from the last on; a replica that arrived early was asked on
+        return [
+            Segmentation(grid, count, grid[1:], found[: len(grid) - 1].flip(0))
+            for grid, count, found in zip(times, counts, rates, strict=True)
+        ]
 
-    ends = schedule.ratio(torch.tensor([schedule.t_min, schedule.t_max], dtype=torch.float64)).log()
-    x = torch.lerp(ends[0], ends[1], torch.linspace(0, 1, nodes, dtype=torch.float64))
-    at = schedule.time(x.exp()).clamp(schedule.t_min, schedule.t_max)
+    ends = [math.log(schedule.ratio(t)) for t in (schedule.t_min, schedule.t_max)]
+    levels = torch.linspace(ends[0], ends[1], nodes, dtype=torch.float64)
+    at = schedule.time(levels.exp()).clamp(schedule.t_min, schedule.t_max)
     rates = torch.stack([rate(t[None]) for t in at], -1)
     if not bool(rates.isfinite().any()):
         raise ValueError("model: no estimate of the time step is finite; has the training diverged?")
-    # the step's share of tau, R_tau / tau with R_tau = tau' R, in which the schedules agree
-    slope = schedule.ratio_dot(at) / schedule.ratio(at)
-    share = rates * slope
+    # the step's share of tau, kappa R_tau / tau with R_tau = tau' R, in which the schedules agree
+    share = factor * rates * schedule.ratio_dot(at) / schedule.ratio(at)
     nonfinite, nonpositive = ~share.isfinite(), share <= 0
-    y = torch.where(nonfinite | nonpositive, floor / factor, share).log()
+    curves = torch.where(nonfinite | nonpositive, floor, share).log().tolist()
 
-    def wanted(t: Tensor) -> Tensor:
-        tau = schedule.ratio(t)
-        return factor * interpolate(x, y, tau.log()[:, None])[:, 0].exp() * tau / schedule.ratio_dot(t)
+    def interpolated(t: list[float]) -> list[float]:
+        return [_interpolated(s, curve, ends, schedule) for s, curve in zip(t, curves, strict=True)]
 
-    times, counts = walk(wanted, schedule, len(rates), floor=floor, cap=cap)
+    times, counts = walk(interpolated, schedule, len(rates), floor=floor, cap=cap)
     for count, negative, broken in zip(counts, nonpositive.sum(-1).tolist(), nonfinite.sum(-1).tolist(), strict=True):
         count.update(nonpositive=negative, nonfinite=broken)
     return [Segmentation(grid, count, at, found) for grid, count, found in zip(times, counts, rates, strict=True)]
+
+
+def _interpolated(t: float, curve: list[float], ends: list[float], schedule: Schedule) -> float:
+    """The step in t from the logarithm of its share of tau at nodes that are evenly spaced in log tau."""
+    tau = schedule.ratio(t)
+    place = (math.log(tau) - ends[0]) / (ends[1] - ends[0]) * (len(curve) - 1)
+    left = min(max(int(place), 0), len(curve) - 2)
+    log_share = curve[left] + (place - left) * (curve[left + 1] - curve[left])
+    return math.exp(log_share) * tau / schedule.ratio_dot(t)
 
 
 def _times(t: float | Tensor, x0: Tensor) -> Tensor:
