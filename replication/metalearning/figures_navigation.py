@@ -100,7 +100,7 @@ def chosen(records: pd.DataFrame) -> Table:
         index=["method", "iterations", "steps"], columns="quantity", values="value"
     )
     rows = tuple(
-        (row.method, f"{row.iterations:g}", f"{row.steps:,.0f}", f"{row.learning_rate:g}", f"{row.test_rate:g}")
+        (f"{row.method}", f"{row.iterations:g}", f"{row.steps:,.0f}", f"{row.learning_rate:g}", f"{row.test_rate:g}")
         for row in wide.reset_index().itertuples()
     )
     return Table(("method", "iterations", "environment steps", "learning rate", "test rate"), rows)
