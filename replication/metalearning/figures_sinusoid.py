@@ -45,6 +45,34 @@ def trade_off(records: pd.DataFrame) -> Figure:
     return figure
 
 
+def seeds(records: pd.DataFrame) -> Figure:
+    """Draw DRS's error over MAML's within every seed, over the number of training tasks, under both budgets.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``sinusoid.run``.
+    """
+    ratios = of(records, "log_ratio", condition=MAIN)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
+    for axis, budget in zip(axes, (SAMPLES, CALLS), strict=True):
+        rows = ratios[ratios["budget"] == budget]
+        for _, part in rows.groupby("seed"):
+            axis.plot(part["tasks"], np.exp(part["value"]), color="0.75", lw=1)
+        x, mean, low, high = intervals(rows, "tasks").T
+        axis.plot(x, np.exp(mean), "o-", color="0.1", lw=2, ms=5)
+        axis.vlines(x, np.exp(low), np.exp(high), color="0.1", lw=1.6)
+        axis.axhline(1, color="black", lw=1)
+        axis.set(xscale="log", yscale="log", xlabel="training tasks M", title=budget)
+        _plain(axis, sorted(rows["tasks"].unique()))
+    axes[0].set_ylabel("error of DRS / error of MAML\n(above 1 MAML is better)")
+    _ticks(axes[0])
+    axes[0].plot([], [], "o-", color="0.1", lw=2, ms=5, label="geometric mean, 95 %")
+    axes[0].plot([], [], color="0.75", label="one seed")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
 def conditions(records: pd.DataFrame) -> Figure:
     """Draw DRS's error over MAML's with the fewest and the most tasks, for every condition.
 
