@@ -1,4 +1,4 @@
-"""Discretisations: which pairs of times t > r a consistency model is trained on (Section 2.2 and the baselines).
+"""Discretisations: which pairs of times t > r a consistency model is trained on, the method's and its baselines'.
 
 Every discretisation maps uniforms to pairs, so that methods which are given the same uniforms are compared on the same
 draws. Baselines were written for VE, where the time is the noise level tau; on another schedule they can be taken
@@ -71,7 +71,7 @@ def _ends(schedule: Schedule, naive: bool) -> tuple[float, float]:
 
 
 class Grid:
-    """Neighbours of a fixed grid, drawn by the discretised log-normal distribution (Section 5).
+    """Neighbours of a fixed grid, drawn by the discretised log-normal distribution, as in iCT.
 
     The pair (t_{i+1}, t_i) has the mass that the normal distribution of ln tau has between ln tau_i and ln tau_{i+1}.
 
@@ -168,7 +168,7 @@ class ICT:
     """iCT's discretisation: a rho = 7 grid that doubles from s0 to s1 segments in the course of training.
 
     N(k) = min(s0 2^floor(k/K'), s1) + 1 points with K' = floor(K / (log2 floor(s1/s0) + 1)); pairs as of `Grid`
-    (Song and Dhariwal 2024, Section 3).
+    (Song and Dhariwal 2024).
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ class ECM:
     """ECM's discretisation: continuous t, and r = t (1 - n(t)/q^a) with n(t) = 1 + k sigmoid(-b t), a = stage + 1.
 
     Where the rule has r = 0, the target of the definition is the data; here r is the schedule's ``t_min``, where the
-    model returns its input, the data up to the noise of that level (Geng et al. 2025, Section 4).
+    model returns its input, the data up to the noise of that level (Geng et al. 2025).
 
     Parameters
     ----------

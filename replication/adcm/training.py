@@ -35,7 +35,7 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class Adaptive:
-    """The paper's grid, made anew from the model every ``segment_every`` steps (Section 4.2).
+    """The paper's grid, made anew from the model every ``segment_every`` steps (Algorithm 1).
 
     Parameters
     ----------
