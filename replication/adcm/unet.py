@@ -65,7 +65,7 @@ class UNet(nn.Module):
         self.coarser = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths))
         self.finer = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(widths))
         self.head = nn.Conv2d(widths[0], inside, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
+        _silence(self.head)
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
         """Map images (n, C, H, W) and their noise levels (n,) to F of the images' shape."""
@@ -130,7 +130,12 @@ class _Block(nn.Module):
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
+        _silence(self.conv2)
+
+
+def _silence(layer: nn.Conv2d) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 class _Stacked:

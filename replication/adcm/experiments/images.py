@@ -67,7 +67,7 @@ class Config(BaseModel):
     learning_rates: list[PositiveFloat] = Field([0.0025, 0.005, 0.01], min_length=1)
     segmentations: PositiveInt = Field(2, description="segmentations of a run; the paper has 4 at 12.8 Mimg")
     nodes: int = Field(12, ge=2, description="times at which the step and w(t) are estimated")
-    segment_batch: PositiveInt = Field(64, description="images of each estimate")
+    segment_batch: PositiveInt = Field(32, description="images of each estimate")
     ema: float = Field(0.999, ge=0, lt=1)
     samples: int = Field(500, ge=100, description="images drawn for each score")
     feature_width: PositiveInt = Field(8, description="width of the classifier whose features are compared")
@@ -323,6 +323,7 @@ def scores(study: Study, samples: Tensor, labels: dict[str, Any]) -> list[dict[s
     """Distances of one set of samples to the training images."""
     distance = study.frechet(samples)
     found = {"frechet": distance, "log_frechet": math.log(distance), "energy": study.energy(samples)}
+    labels = labels | {"features": study.features.name}
     return [{"quantity": quantity, "value": value, **labels} for quantity, value in found.items()]
 
 
