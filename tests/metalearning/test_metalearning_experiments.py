@@ -14,7 +14,8 @@ from replication.metalearning.experiments import navigation, sinusoid
 
 mpl.use("agg")
 TINY = sinusoid.Config(
-    seeds=2,
+    seeds=3,
+    other_seeds=2,
     tasks=[5, 80],
     steps=[2, 4],
     fresh_steps=[2, 3],
@@ -113,6 +114,17 @@ def test_ratios_are_paired_differences(curves):
     np.testing.assert_allclose((wide["DRS"] - wide["MAML"])[ratio.index], ratio)
 
 
+def test_seeds_begin_where_they_are_told_and_share_nothing(curves):
+    condition = TINY.conditions[0]
+    later = TINY.model_copy(update={"seeds": 2, "first_seed": TINY.first_seed + 1})
+    rows = of(evidence.tidy(list(sinusoid.finite(later, condition))), "log_mse")
+    before = of(curves, "log_mse", condition=sinusoid.MAIN)
+    assert sorted(set(before["seed"])) == [8, 9, 10]
+    before = before[before["seed"] > TINY.first_seed]
+    assert rows["seed"].tolist() == before["seed"].tolist()
+    np.testing.assert_allclose(rows["value"], before["value"], rtol=1e-4)
+
+
 def test_the_crossing_of_a_planted_curve():
     tasks = [5, 10, 20, 80]
     logs = np.log(tasks)
@@ -129,6 +141,7 @@ def test_the_crossing_of_a_planted_curve():
     [
         ({"tasks": [80, 5]}, "tasks: must increase"),
         ({"meta_batch": 6}, "meta_batch: 6 is more than the fewest tasks, 5"),
+        ({"other_seeds": 4}, "other_seeds: 4 are more than the 3 seeds"),
         ({"steps": [3, 4]}, "steps: MAML takes 2 steps at equal gradient calls, which is no checkpoint"),
         ({"fresh_widths": [2.0]}, "fresh_widths"),
         ({"learning_rate": [0.1]}, "learning_rate"),

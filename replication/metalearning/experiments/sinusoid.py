@@ -38,12 +38,14 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seeds: int = Field(8, ge=2, description="replicates: initial weights, tasks, examples and their order")
+    seeds: int = Field(16, ge=2, description="replicates: initial weights, tasks, examples and their order")
+    first_seed: int = Field(8, ge=0, description="the first of them")
+    other_seeds: int = Field(8, ge=2, description="how many of them the further conditions and fresh tasks take")
     tasks: list[PositiveInt] = Field([5, 10, 20, 80], min_length=2, description="numbers of training tasks M")
     shots: PositiveInt = Field(5, description="examples of an inner step, N; a training task has 2N")
     noise: NonNegativeFloat = Field(1.0, description="standard deviation of the noise on the values adapted to")
     width: Width = Field(1.0, description="width of the task family where M is finite; 1 is the family of Finn et al.")
-    other_shots: list[PositiveInt] = Field([10], description="N of further conditions, which differ in this alone")
+    other_shots: list[PositiveInt] = Field([], description="N of further conditions, which differ in this alone")
     other_noise: list[NonNegativeFloat] = Field([0.3], description="noise of further conditions")
     other_widths: list[Width] = Field([0.5], description="widths of further conditions")
     steps: list[PositiveInt] = Field([300, 600], min_length=2, description="checkpoints; the last is the budget")
@@ -67,6 +69,8 @@ class Config(BaseModel):
             values = getattr(self, name)
             if sorted(set(values)) != values:
                 raise ValueError(f"{name}: must increase, came {values}")
+        if self.other_seeds > self.seeds:
+            raise ValueError(f"other_seeds: {self.other_seeds} are more than the {self.seeds} seeds")
         if self.meta_batch > self.tasks[0]:
             raise ValueError(f"meta_batch: {self.meta_batch} is more than the fewest tasks, {self.tasks[0]}")
         for method in METHODS:
@@ -112,6 +116,7 @@ class Judged(NamedTuple):
 class Arena(NamedTuple):
     """Conditions that are trained side by side, and how they are fed and judged."""
 
+    seeds: range
     batch: Callable[[int], Pair]
     """Step to examples, shapes (conditions, seeds, T, 2N, 1)."""
     validation: list[list[Judged]]
@@ -156,7 +161,7 @@ def finite(config: Config, condition: Condition) -> Iterator[Row]:
     """M noisy tasks of 2N examples: in the main condition every M and method, else the ends of M, DRS and MAML."""
     main = condition.name == MAIN
     tasks = config.tasks if main else [config.tasks[0], config.tasks[-1]]
-    seeds = range(config.seeds)
+    seeds = _seeds(config, config.seeds if main else config.other_seeds)
     examples = [
         Sinusoids.draw(seed, "train", (tasks[-1],), condition.width).sample(
             seed, "train", 2 * condition.shots, condition.noise
@@ -166,11 +171,11 @@ def finite(config: Config, condition: Condition) -> Iterator[Row]:
     # the first M of the same tasks, for every M
     orders = torch.stack([data_order(seeds, m, config.meta_batch, config.steps[-1]) for m in tasks], 1)
     x, y = (torch.stack(part) for part in zip(*examples, strict=True))
-    which = torch.arange(config.seeds)[:, None]
+    which = torch.arange(len(seeds))[:, None]
     validation, test = (
         [[_judged(config, seed, stream, condition) for seed in seeds]] * len(tasks) for stream in ("validation", "test")
     )
-    arena = Arena(lambda step: (x[which, orders[step]], y[which, orders[step]]), validation, test)
+    arena = Arena(seeds, lambda step: (x[which, orders[step]], y[which, orders[step]]), validation, test)
     cell = {"condition": condition.name}
     logs: dict[tuple[str, str], Float] = {}
     for method in METHODS if main else COMPARED:
@@ -179,23 +184,27 @@ def finite(config: Config, condition: Condition) -> Iterator[Row]:
             yield from _rows(one, **cell, tasks=tasks[one.condition])
         for budget in (SAMPLES, CALLS):
             last = [np.log(one.after) for one in found if one.steps == _steps(config, budget, method)]
-            logs[budget, method] = np.array(last).reshape(len(tasks), config.seeds)
-            yield from _table("final", logs[budget, method], tasks, **cell, method=method, budget=budget)
+            logs[budget, method] = np.array(last).reshape(len(tasks), len(seeds))
+            yield from _table("final", logs[budget, method], tasks, seeds, **cell, method=method, budget=budget)
     ratios = {budget: logs[budget, "DRS"] - logs[budget, "MAML"] for budget in (SAMPLES, CALLS)}
     for budget, ratio in ratios.items():
-        yield from _table("log_ratio", ratio, tasks, **cell, budget=budget)
+        yield from _table("log_ratio", ratio, tasks, seeds, **cell, budget=budget)
     if main:
         # the same resamples under both budgets
-        resampled = np.random.default_rng(0).integers(config.seeds, size=(config.resamples, config.seeds))
+        resampled = np.random.default_rng(0).integers(len(seeds), size=(config.resamples, len(seeds)))
         draws = {budget: crossing(tasks, ratio[:, resampled].mean(2)) for budget, ratio in ratios.items()}
         for budget, values in draws.items():
             yield from _draws("crossing_draw", values, **cell, budget=budget)
         yield from _draws("crossing_shift_draw", np.log(draws[CALLS] / draws[SAMPLES]), **cell)
 
 
-def _table(quantity: str, values: Float, tasks: Sequence[int], **cell: Any) -> Iterator[Row]:
-    for (i, seed), value in np.ndenumerate(values):
-        yield {"quantity": quantity, **cell, "tasks": tasks[i], "seed": seed, "value": float(value)}
+def _seeds(config: Config, count: int) -> range:
+    return range(config.first_seed, config.first_seed + count)
+
+
+def _table(quantity: str, values: Float, tasks: Sequence[int], seeds: range, **cell: Any) -> Iterator[Row]:
+    for (i, j), value in np.ndenumerate(values):
+        yield {"quantity": quantity, **cell, "tasks": tasks[i], "seed": seeds[j], "value": float(value)}
 
 
 def _draws(quantity: str, values: Float, **cell: Any) -> Iterator[Row]:
@@ -240,7 +249,7 @@ def crossing(tasks: Sequence[int], ratio: Float) -> Float:
 
 def fresh(config: Config) -> Iterator[Row]:
     """New noiseless tasks at every step, for every width."""
-    seeds = range(config.seeds)
+    seeds = _seeds(config, config.other_seeds)
     shape = (config.fresh_steps[-1], config.meta_batch)
     conditions = [Condition(FRESH, config.shots, 0.0, width) for width in config.fresh_widths]
     pools = [
@@ -252,7 +261,7 @@ def fresh(config: Config) -> Iterator[Row]:
         [[_judged(config, seed, stream, one) for seed in seeds] for one in conditions]
         for stream in ("validation", "test")
     )
-    arena = Arena(lambda step: (x[:, :, step], y[:, :, step]), validation, test)
+    arena = Arena(seeds, lambda step: (x[:, :, step], y[:, :, step]), validation, test)
     logs: dict[tuple[str, float, int, int], float] = {}
     for method in COMPARED:
         for one in train(config, method, arena, config.fresh_steps):
@@ -273,7 +282,7 @@ def train(config: Config, method: Method, arena: Arena, checkpoints: Sequence[in
     """
     device = resolve_device(config.device)
     conditions, rates = len(arena.test), config.learning_rates
-    replicas = list(itertools.product(range(conditions), range(len(rates)), range(config.seeds)))
+    replicas = list(itertools.product(range(conditions), range(len(rates)), arena.seeds))
     lr = torch.tensor([rates[j] for _, j, _ in replicas])
     population = MetaPopulation(
         method,
@@ -286,7 +295,7 @@ def train(config: Config, method: Method, arena: Arena, checkpoints: Sequence[in
 
     def spread(values: Tensor) -> Tensor:
         """From (conditions, seeds, …) to (replicas, …)."""
-        shape = (conditions, len(rates), config.seeds, *values.shape[2:])
+        shape = (conditions, len(rates), len(arena.seeds), *values.shape[2:])
         return values[:, None].expand(shape).flatten(0, 2).to(device)
 
     chosen: list[Chosen] = []
@@ -300,14 +309,14 @@ def train(config: Config, method: Method, arena: Arena, checkpoints: Sequence[in
 
 def _choose(config: Config, population: MetaPopulation, arena: Arena, steps: int) -> Iterator[Chosen]:
     rates, device = config.learning_rates, resolve_device(config.device)
-    for condition, seed in itertools.product(range(len(arena.test)), range(config.seeds)):
-        held = _to(arena.validation[condition][seed], device)
-        replicas = [(condition * len(rates) + j) * config.seeds + seed for j in range(len(rates))]
+    for condition, (i, seed) in itertools.product(range(len(arena.test)), enumerate(arena.seeds)):
+        held = _to(arena.validation[condition][i], device)
+        replicas = [(condition * len(rates) + j) * len(arena.seeds) + i for j in range(len(rates))]
         tried = torch.stack([population.errors(r, *held, config.test_rates) for r in replicas])
         # a diverged run must never be chosen
         j, k = divmod(int(tried.nan_to_num(nan=torch.inf).argmin()), len(config.test_rates))
         rate = config.test_rates[k]
-        before, after = population.errors(replicas[j], *_to(arena.test[condition][seed], device), [0.0, rate]).tolist()
+        before, after = population.errors(replicas[j], *_to(arena.test[condition][i], device), [0.0, rate]).tolist()
         yield Chosen(condition, population.method, steps, seed, rates[j], rate, before, after)
 
 
