@@ -1,6 +1,6 @@
 """Meta-learning trade-off: MAML against domain randomised search.
 
-K. Gao, O. Sener, "Modeling and Optimization Trade-off in Meta-learning" (arXiv 2010.12916, NeurIPS 2020). Linear
+Gao, Sener, "Modeling and Optimization Trade-off in Meta-learning" (arXiv 2010.12916, NeurIPS 2020). Linear
 regression over tasks in closed form and by simulation: what either method aims at, what a finite budget costs it, and
 how many tasks it takes for MAML to be the better one.
 """
