@@ -1,10 +1,10 @@
 """The maps of MAML against DRS, beside a plain reference that draws every sample and solves least squares per trial.
 
 The reference reads like the definition: per trial it draws M tasks of 2N samples (vectorised over the tasks), forms
-the normal equations of both estimators for each of 21 step sizes, and compares the exact risks. It is timed on a part of
-the grid, and its time per trial, task and sample is extrapolated to all cells by least squares. Printed: seconds of the
-processor for the full 12 x 12 x 21 grid at 1,000 trials, their ratio, and how far apart the fractions of wins are, in
-standard errors.
+the normal equations of both estimators for each of 21 step sizes, and compares the exact risks. It is timed on a part
+of the grid, and its time per trial, task and sample is extrapolated to all cells by least squares. Printed: seconds of
+the processor for the full 12 x 12 x 21 grid at 1,000 trials, their ratio, and how far apart the fractions of wins are,
+in standard errors.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_metalearning_maps.py
 """
@@ -67,7 +67,8 @@ def main() -> None:
     print(
         f"12 x 12 x {len(ALPHAS)} grid at {TRIALS:,} trials: {seconds:.1f} s of one processor; sample by sample "
         f"{peer:.0f} s, extrapolated from {TIMED} trials of {len(CELLS)} cells: {peer / seconds:.0f} x. The "
-        f"fractions of wins differ by at most {np.abs(z).max():.1f} standard errors (mean {z.mean():.2f}, s.d. {z.std():.2f})"
+        f"fractions of wins differ by at most {np.abs(z).max():.1f} standard errors (mean {z.mean():.2f}, s.d. "
+        f"{z.std():.2f})"
     )
 
 

@@ -29,8 +29,8 @@ from scipy.stats import ortho_group
 
 from replication.metalearning.linear import Family, Float, Tasks, family, optimum_drs, optimum_maml, step_size, whole
 
-BLOCK = 1000
-"""Trials drawn together, at p = 1; each block has a seed of its own."""
+BLOCK = 500
+"""Trials drawn together at p = 1, for arrays that fit the cache; each block has a seed of its own."""
 
 
 class Statistics(NamedTuple):
