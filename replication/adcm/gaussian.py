@@ -75,7 +75,7 @@ class Gaussian:
             rate = tau[..., 0]
         else:
             variance = s**2 + tau**2
-            rate = (s**3 * tau / variance**1.5).sum(-1) / (s**4 / variance**2).sum(-1)
+            rate = (s**3 * tau / (variance * variance.sqrt())).sum(-1) / (s**4 / variance**2).sum(-1)
         return rate / schedule.ratio_dot(t)
 
     def _linear(self, schedule: Schedule, gain: Callable[[Tensor, Tensor], Tensor]) -> Model:

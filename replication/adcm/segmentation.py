@@ -119,13 +119,38 @@ def tangent_finite_difference(
     return (after - before) / (2 * h).reshape(h.shape + (1,) * (x0.dim() - h.dim()))
 
 
-def step_rate(model: Model, x0: Tensor, z: Tensor, t: float | Tensor, schedule: Schedule) -> Tensor:
+def step_rate(
+    model: Model,
+    x0: Tensor,
+    z: Tensor,
+    t: float | Tensor,
+    schedule: Schedule,
+    *,
+    relative_step: float | None = None,
+) -> Tensor:
     """R(t) = E[v.e] / E[v.v], the step of Eq. 10 per unit of kappa; a ratio of means over the sample axis.
 
-    Arguments as of `tangent`; returns a tensor of shape (*replicas,).
+    Parameters
+    ----------
+    model, x0, z, t, schedule
+        As `tangent` takes them.
+    relative_step : float, optional
+        Take v by central differences (`tangent_finite_difference`) instead of a JVP, for a model that a JVP cannot pass
+        or passes slowly, such as one with a solver inside.
+
+    Returns
+    -------
+    Tensor, shape (*replicas,)
+        R, one a replica.
     """
-    value, v = tangent(model, x0, z, t, schedule)
-    return _rate(value - x0, v, _times(t, x0).dim())
+    times = _times(t, x0)
+    if relative_step is None:
+        value, v = tangent(model, x0, z, times, schedule)
+    else:
+        v = tangent_finite_difference(model, x0, z, times, schedule, relative_step=relative_step)
+        with torch.no_grad():
+            value = model(schedule.perturb(x0, z, times), times)
+    return _rate(value - x0, v, times.dim())
 
 
 def gauss_newton_step(model: Model, x0: Tensor, z: Tensor, t: float | Tensor, schedule: Schedule, lam: float) -> Tensor:
@@ -211,6 +236,7 @@ def segment(
     antithetic: bool = True,
     floor: float = 1e-3,
     cap: float = 0.5,
+    relative_step: float | None = None,
     generator: torch.Generator | None = None,
     noise: Callable[[Tensor], Tensor] | None = None,
 ) -> Segmentation:
@@ -239,6 +265,8 @@ def segment(
         Use every x0 with z and -z, which takes most of that noise away at twice the cost. The paper does not.
     floor, cap : float
         Safeguards of ours: least and largest relative step in tau (on VE, of dt / t); cap = 1 is none.
+    relative_step : float, optional
+        Central differences instead of JVPs, as `step_rate` takes it.
     generator : torch.Generator, optional
         Draws the noise; default: torch's.
     noise : callable(x0) -> z, optional
@@ -267,7 +295,14 @@ def segment(
     >>> 1000 < len(grid) < 1130, grid.counts["capped"]
     (True, 0)
     """
-    shape = {"nodes": nodes, "batch_size": batch_size, "antithetic": antithetic, "floor": floor, "cap": cap}
+    shape = {
+        "nodes": nodes,
+        "batch_size": batch_size,
+        "antithetic": antithetic,
+        "floor": floor,
+        "cap": cap,
+        "relative_step": relative_step,
+    }
     return _segment(model, sample, schedule, lam, mode, generator, noise, batch_dims=1, **shape)[0]  # type: ignore[arg-type]
 
 
@@ -283,6 +318,7 @@ def segment_population(
     antithetic: bool = True,
     floor: float = 1e-3,
     cap: float = 0.5,
+    relative_step: float | None = None,
     generator: torch.Generator | None = None,
     noise: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Segmentation]:
@@ -300,7 +336,14 @@ def segment_population(
     list of Segmentation, length R
         A grid each.
     """
-    shape = {"nodes": nodes, "batch_size": batch_size, "antithetic": antithetic, "floor": floor, "cap": cap}
+    shape = {
+        "nodes": nodes,
+        "batch_size": batch_size,
+        "antithetic": antithetic,
+        "floor": floor,
+        "cap": cap,
+        "relative_step": relative_step,
+    }
     return _segment(model, sample, schedule, lam, mode, generator, noise, batch_dims=2, **shape)  # type: ignore[arg-type]
 
 
@@ -392,6 +435,7 @@ def _segment(
     antithetic: bool,
     floor: float,
     cap: float,
+    relative_step: float | None,
 ) -> list[Segmentation]:
     if mode not in get_args(Mode):
         raise ValueError(f"mode: must be one of {', '.join(get_args(Mode))}, came {mode!r}")
@@ -410,7 +454,7 @@ def _segment(
             x0, z = torch.cat([x0, x0], batch_dims - 1), torch.cat([z, -z], batch_dims - 1)
         lead = x0.shape[:batch_dims]
         times = t.to(x0.device).reshape(-1, 1).expand(-1, lead[-1]).expand(lead if batch_dims == 2 else (1, *lead))
-        found = step_rate(model, x0, z, times if batch_dims == 2 else times[0], schedule)
+        found = step_rate(model, x0, z, times if batch_dims == 2 else times[0], schedule, relative_step=relative_step)
         return found.reshape(-1).to("cpu", torch.float64)
 
     if mode == "paper":

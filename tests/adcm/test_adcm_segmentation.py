@@ -312,6 +312,17 @@ def test_population_segments_every_replica_as_if_alone(mode):
         assert alone.counts == together[i].counts
 
 
+def test_central_differences_give_the_same_grid():
+    schedule = FlowMatching()
+    grids = [
+        segment(DATA.consistency_map(schedule), sampler(DATA), schedule, 0.1, nodes=8, batch_size=32,
+                relative_step=relative_step, generator=generator(1))
+        for relative_step in (None, 1e-4)
+    ]  # fmt: skip
+    torch.testing.assert_close(grids[0].rates, grids[1].rates, rtol=1e-5, atol=0)
+    assert not torch.equal(grids[0].rates, grids[1].rates)
+
+
 def test_float32_gives_nearly_the_same_grid():
     schedule = FlowMatching()
     lengths = [
