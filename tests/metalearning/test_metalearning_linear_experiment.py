@@ -63,6 +63,24 @@ def test_similarity_moves_the_zero_of_the_modelling_error(records):
     assert needed[0] > needed[-1] > needed.min()
 
 
+def test_the_order_that_M_star_gives_is_looked_up_beyond_a_factor():
+    """Planted mean risks that cross exactly at M*, at half of it, and at four times of it."""
+    M_star = linear.crossover_tasks(linear.ALPHAS[:, None, None], np.array(linear.SAMPLES)[:, None], 2.0)
+    M_star = np.where(np.isfinite(M_star) & (M_star > 0), M_star, 1.0)
+    for shift, right in ((1.0, True), (0.5, False), (4.0, False)):
+        maml = np.where(np.array(linear.TASKS) > shift * M_star, 0.5, 2.0)
+        grids = [maml] * 2
+        planted = linear.Simulation(
+            after=[maml] * 2,
+            excess={"maml": grids, "drs": [np.ones_like(maml)] * 2},
+            median={"maml": grids, "drs": grids},
+        )
+        rows = evidence.tidy(linear.crossings(planted))
+        wrong = rows[(rows["quantity"] == "wrong_side") & (rows["factor"] == 1.5)]
+        assert set(wrong["side"]) == {"more tasks", "fewer tasks"}
+        assert bool((wrong["value"] < 0).all()) == right
+
+
 def test_bracket():
     worse = np.zeros(12, dtype=bool)
     assert bracket(worse) == (0, 2)

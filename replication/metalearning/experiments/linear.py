@@ -57,6 +57,8 @@ SPREADS = np.round(np.arange(10, 0, -1) * 0.1, 1)
 """Ranges of the tasks, from the authors' to almost equal tasks."""
 SIMILAR = {"alpha": 0.5, "N": 10}
 """Where wins against similarity are simulated."""
+FACTORS = (1.5, 2.0)
+"""Distances from M* at which the mean risks must be in the order that it says."""
 ALPHA_L = (0.01, 0.1, 0.5, 1.0, 2.0)
 """Step sizes of the smoothness bound, in units of 1/L."""
 
@@ -234,11 +236,11 @@ def crossings(simulated: Simulation) -> Iterator[Row]:
     for (a, alpha), (i, N) in _grid(ALPHAS.tolist(), SAMPLES):
         if N >= 5 and 10 <= predicted[a, i] <= 450:
             low, high = bracket(difference[a, i] > 0)
-            at = {"alpha": alpha, "N": N}
-            named = {"M_star": predicted[a, i], "bracket_low": low, "bracket_high": high}
-            factor = max(low / predicted[a, i], predicted[a, i] / high, 1.0)
-            for name, value in (named | {"crossing_factor": factor}).items():
-                yield {"quantity": name, **at, "value": float(value)}
+            named = {"M_star": float(predicted[a, i]), "bracket_low": low, "bracket_high": high}
+            for name, value in named.items():
+                yield {"quantity": name, "alpha": alpha, "N": N, "value": value}
+            for row in _beyond(simulated, (a, i), float(predicted[a, i])):
+                yield row | {"quantity": "wrong_side", "alpha": alpha, "N": N}
     for replicate, after in enumerate(simulated.after):
         for alpha in SHOWN[1:]:
             a = ALPHAS.tolist().index(alpha)
@@ -255,6 +257,22 @@ def crossings(simulated: Simulation) -> Iterator[Row]:
                     row = grid[ALPHAS.tolist().index(alpha), SAMPLES.index(N)]
                     for M, value in zip(TASKS, row.tolist(), strict=True):
                         yield {"quantity": "excess", **at, "M": M, "value": value}
+
+
+def _beyond(simulated: Simulation, cell: tuple[int, int], predicted: float) -> Iterator[Row]:
+    """How much worse the method that M* calls better is, in mean risk, just beyond a factor from M*; below 0 if right."""
+    for factor in FACTORS:
+        sides = {
+            "more tasks": (1, [j for j, M in enumerate(TASKS) if M > factor * predicted][:1]),
+            "fewer tasks": (-1, [j for j, M in enumerate(TASKS) if M < predicted / factor][-1:]),
+        }
+        for side, (sign, at) in sides.items():
+            for j in at:
+                for replicate, (maml, drs) in enumerate(
+                    zip(simulated.excess["maml"], simulated.excess["drs"], strict=True)
+                ):
+                    value = sign * (maml[*cell, j] / drs[*cell, j] - 1)
+                    yield {"factor": factor, "side": side, "seed": replicate, "value": float(value)}
 
 
 def bracket(worse: NDArray[np.bool_]) -> tuple[float, float]:
