@@ -218,4 +218,4 @@ def _plain_y(axis: Axes, ticks: list[float]) -> None:
 def _ticks(axis: Axes) -> None:
     """A few plain labels within what is shown."""
     low, high = axis.get_ylim()
-    _plain_y(axis, [tick for tick in (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50) if low <= tick <= high])
+    _plain_y(axis, [tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50) if low <= tick <= high])
