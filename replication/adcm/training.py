@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 
 from replication.adcm.discretization import Discretization, Grid, constant_local, log_normal_times
-from replication.adcm.loss import TargetError, Weight, huber_constant, loss_weight, pseudo_huber, target_error
+from replication.adcm.loss import WEIGHTS, TargetError, Weight, huber_constant, loss_weight, pseudo_huber, target_error
 from replication.adcm.schedules import P_MEAN, P_STD, Model, Network, Schedule, over
 from replication.adcm.segmentation import segment_population
 from replication.atomic import replacing
@@ -181,8 +182,8 @@ class ConsistencyTrainer:
     Raises
     ------
     ValueError
-        There is no replica, a size is not positive, a discretisation is missing or superfluous, or the network couples
-        the examples of a batch or draws random numbers.
+        There is no replica, a size or rate is not positive, a discretisation is missing or superfluous, or the network
+        couples the examples of a batch or draws random numbers.
 
     Examples
     --------
@@ -233,6 +234,12 @@ class ConsistencyTrainer:
             if (replica.discretization is None) == (objective == "consistency"):
                 needs = "needs one" if objective == "consistency" else "takes none"
                 raise ValueError(f"discretization of replica {index}: the objective {objective!r} {needs}")
+            if not 0 < replica.lr < math.inf:
+                raise ValueError(f"lr of replica {index}: must be positive and finite, came {replica.lr}")
+            if replica.weight not in WEIGHTS:
+                raise ValueError(
+                    f"weight of replica {index}: must be one of {', '.join(WEIGHTS)}, came {replica.weight!r}"
+                )
         self.replicas = tuple(replicas)
         self.schedule = schedule
         self.batch_size = batch_size

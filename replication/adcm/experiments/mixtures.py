@@ -24,7 +24,7 @@ from replication.adcm.sampling import sample_one_step, sample_two_step
 from replication.adcm.schedules import VE, FlowMatching, Schedule
 from replication.adcm.segmentation import kappa, step_rate
 from replication.adcm.training import Adaptive, ConsistencyTrainer, ConstantLocal, Objective, Replica
-from replication.training import resolve_device, stream_seed, track, use_deterministic
+from replication.training import resolve_device, stream_seed, use_deterministic
 
 PAPER_M = 25_000
 """Steps between two segmentations in the paper."""
@@ -39,24 +39,21 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sigma: PositiveFloat = Field(0.2, description="standard deviation of the eight modes on a circle of radius 0.7")
-    highest_ratio: PositiveFloat = Field(
-        5.0, description="highest noise level beta/alpha, about nine times the data's scale"
-    )
-    width: PositiveInt = Field(32, description="hidden units of the three layers")
+    highest_ratio: PositiveFloat = Field(5.0, description="highest noise level beta/alpha, nine times the data's scale")
+    width: PositiveInt = Field(32, description="hidden units of a layer")
+    depth: PositiveInt = Field(2, description="hidden layers")
     batch_size: PositiveInt = 64
     images: PositiveInt = Field(96_000, description="budget of one consistency training; pre-training takes as many")
-    budgets: list[float] = Field(
-        [0.25, 0.5, 1.0], min_length=1, description="shares of it at which quality is measured"
-    )
+    budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of it where quality is measured")
     seeds: PositiveInt = Field(5, description="evaluation seeds")
     rates: list[PositiveFloat] = Field([0.001, 0.002, 0.004], min_length=1, description="learning rates tried")
-    tuning_share: float = Field(0.5, gt=0, le=1, description="budget of a tuning run, as a share of the full one")
+    tuning_share: float = Field(1.0, gt=0, le=1, description="budget of a tuning run, as a share of the full one")
     pretraining_rate: PositiveFloat = 0.004
     lam: PositiveFloat = Field(0.01, description="the paper's lambda")
     segmentations: PositiveInt = Field(4, description="segmentations in a training, as in the paper's")
     nodes: PositiveInt = Field(24, description="noise levels at which a step is estimated")
     segment_batch: PositiveInt = Field(512, description="examples of an estimate, each with z and -z")
-    ema: NonNegativeFloat = Field(0.995, lt=1, description="decay of the averaged weights")
+    ema: NonNegativeFloat = Field(0.998, lt=1, description="decay of the averaged weights")
     lambdas: list[PositiveFloat] = Field([0.001, 1.0], description="other values of lambda (claim A9)")
     weights: list[Literal["one", "inverse_t"]] = Field(["one", "inverse_t"], description="other weights (claim A10)")
     distances: list[Literal["l2", "squared"]] = Field([], description="other distances (claim A11)")
@@ -120,6 +117,9 @@ class Reference(NamedTuple):
 
 TUNING_SEED = 1000
 
+SHOWN = ("adcm", "adcm-sample", "ecm2")
+"""Methods whose samples are kept to be looked at."""
+
 
 def schedules(config: Config) -> dict[str, Schedule]:
     """The two schedules, over the same noise levels beta/alpha."""
@@ -180,7 +180,7 @@ def _trainer(
     config: Config, schedule: Schedule, ring: GaussianMixture2d, replicas: Sequence[Replica], steps: int, **options: Any
 ) -> ConsistencyTrainer:
     return ConsistencyTrainer(
-        lambda: TimeMLP(2, config.width),
+        lambda: TimeMLP(2, config.width, config.depth),
         replicas,
         schedule,
         lambda generator, n: ring.sample(n, generator=generator, dtype=torch.float32),
@@ -243,7 +243,7 @@ def tune(
     pretrained: dict[str, Tensor],
     points: Reference,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Choose every method's learning rate from the same grid on a seed of its own; returns the choice and its records."""
+    """Choose every method's learning rate, from one grid on a seed of its own; returns the choice and its records."""
     steps = round(config.tuning_share * config.steps)
     settings = methods(config, name, schedule, steps)
     trials = [Trial(method, one, TUNING_SEED, lr) for method, one in settings.items() for lr in config.rates]
@@ -290,7 +290,7 @@ def run(config: Config) -> pd.DataFrame:
         for share, trainer, chosen in train(
             config, schedule, ring, trials, pretrained, seeds, steps=config.steps, budgets=config.budgets
         ):
-            rows += _quality(config, name, share, trainer, chosen, points)
+            rows += _quality(name, share, trainer, chosen, points)
             if share == 1:
                 rows += _grids(name, trainer, chosen)
                 if name == "VE" and chosen[0].setting.rule is not None:
@@ -299,7 +299,6 @@ def run(config: Config) -> pd.DataFrame:
 
 
 def _quality(
-    config: Config,
     name: str,
     share: float,
     trainer: ConsistencyTrainer,
@@ -324,6 +323,7 @@ def _quality(
         1: sample_one_step(trainer.model(), z, trainer.schedule, batch_dims=2),
         2: sample_two_step(trainer.model(), z, z_mid, trainer.schedule, batch_dims=2),
     }
+    rows += _shown(trials, samples[1], points) if name == "VE" else []
     for number, made in samples.items():
         for label, own in zip(labels, made, strict=True):
             value = energy_distance(own, points.data).item()
@@ -332,6 +332,17 @@ def _quality(
             value = sliced_wasserstein(own, points.data, generator=generator).item()
             rows.append({"quantity": "sliced_wasserstein", "sampling_steps": number, "value": value, **label})
     return rows
+
+
+def _shown(trials: Sequence[Trial], made: Tensor, points: Reference) -> list[dict[str, Any]]:
+    """The first one-step samples of the first seed and the exact map's, as records of their coordinates."""
+    shown = [(one.method, own) for one, own in zip(trials, made, strict=True) if one.seed == 0 and one.method in SHOWN]
+    return [
+        {"quantity": f"sample_{axis}", "schedule": "VE", "method": method, "seed": 0, "point": i, "value": value}
+        for method, own in ([*shown, ("exact", points.exact)] if shown else [])
+        for axis, column in zip("xy", own[:250].T.tolist(), strict=True)
+        for i, value in enumerate(column)
+    ]
 
 
 def _seconds(trainer: ConsistencyTrainer) -> list[float]:
@@ -384,7 +395,7 @@ def overhead(config: Config, trainer: ConsistencyTrainer, trials: Sequence[Trial
         before, done = trainer.seconds["training"], trainer.step
         trainer.fit((done + 10) * config.batch_size)
         step = (trainer.seconds["training"] - before) / (trainer.step - done)
-        costs = {"jvp": jvp, "step": step, "ratio": jvp / step}
+        costs = {"jvp": jvp / len(trainer), "step": step / len(trainer), "ratio": jvp / step}
         rows += [
             {
                 "quantity": "cost",
