@@ -260,11 +260,12 @@ def crossings(simulated: Simulation) -> Iterator[Row]:
 
 
 def _beyond(simulated: Simulation, cell: tuple[int, int], predicted: float) -> Iterator[Row]:
-    """How much worse the method that M* calls better is, in mean risk, just beyond a factor from M*; below 0 if right."""
+    """By how much the method that should be better just beyond a factor from M* is worse in mean risk; below 0: right."""
+    M = np.array(TASKS)
     for factor in FACTORS:
         sides = {
-            "more tasks": (1, [j for j, M in enumerate(TASKS) if M > factor * predicted][:1]),
-            "fewer tasks": (-1, [j for j, M in enumerate(TASKS) if M < predicted / factor][-1:]),
+            "more tasks": (1, np.flatnonzero(factor * predicted < M)[:1].tolist()),
+            "fewer tasks": (-1, np.flatnonzero(predicted / factor > M)[-1:].tolist()),
         }
         for side, (sign, at) in sides.items():
             for j in at:
