@@ -11,7 +11,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-from scipy import stats
+
+from replication.evidence import mean_interval
 
 NAMES = {
     "adcm": "ADCM, w(t)",
@@ -48,7 +49,8 @@ def _of(records: pd.DataFrame, quantity: str, **levels: object) -> pd.DataFrame:
 
 def _interval(values: pd.Series[float]) -> tuple[float, float]:
     """Mean of the seeds and half its 95 % t interval."""
-    return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * values.sem()) if len(values) > 1 else 0.0
+    found = mean_interval(values.to_numpy(dtype=float))
+    return found.estimate, found.estimate - found.low
 
 
 def _log_axis(axis: Axes, which: str) -> None:
@@ -69,12 +71,14 @@ def efficiency(records: pd.DataFrame) -> Figure:
     """Draw the distance to the exact map on VE against images and against CPU time, with 95 % intervals over seeds."""
     rows, times = (_of(records, quantity, schedule="VE") for quantity in ("log_rmse", "cpu_seconds"))
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
+    shares = sorted(rows["budget"].unique().tolist())
     for method in MAIN:
-        groups = rows[rows["method"] == method].groupby("budget")["value"]
-        centre, half = np.array([_interval(values) for _, values in groups]).T
+        own_rows = rows[rows["method"] == method]
+        groups = [own_rows.loc[own_rows["budget"] == share, "value"] for share in shares]
+        centre, half = np.array([_interval(values) for values in groups]).T
         own = np.exp(centre)
         seconds = times[times["method"] == method].groupby("budget")["value"].mean()
-        for axis, x in zip(axes, ([100 * share for share, _ in groups], list(seconds)), strict=True):
+        for axis, x in zip(axes, ([100 * share for share in shares], list(seconds)), strict=True):
             axis.errorbar(
                 x,
                 own,
@@ -92,7 +96,7 @@ def efficiency(records: pd.DataFrame) -> Figure:
         axis.grid(alpha=0.3)
     axes[0].set(xlabel="images (% of the budget)", ylabel=DISTANCE, title="at equal images")
     axes[1].set(xlabel="CPU time of a run (s), its segmentations included", title="at equal CPU time", xlim=(0, None))
-    axes[0].set_xticks([100 * share for share in sorted(rows["budget"].unique())])
+    axes[0].set_xticks([100 * share for share in shares])
     _legend_below(figure, axes[0])
     return figure
 
@@ -101,8 +105,9 @@ def against(records: pd.DataFrame) -> Figure:
     """Draw every method on VE against ADCM with w(t) at the full budget: paired differences in percent."""
     rows = _of(records, "log_rmse", schedule="VE", budget=1.0)
     wide = rows.pivot_table(index="seed", columns="method", values="value")
-    others = [name for name in NAMES if name in wide and name != "adcm"]
-    others += sorted(name for name in wide if name not in NAMES)
+    present = [str(name) for name in wide]
+    others = [name for name in NAMES if name in present and name != "adcm"]
+    others += sorted(name for name in present if name not in NAMES)
     figure, axis = plt.subplots(figsize=(8, 0.32 * len(others) + 1.4), layout="constrained")
     for i, name in enumerate(others):
         centre, half = _interval(wide[name] - wide["adcm"])
