@@ -125,16 +125,17 @@ def nearest_distance(images: Tensor, others: Tensor, *, batch_size: int = 1024) 
     return torch.cat([torch.cdist(part, flat, compute_mode=exact).amin(1) for part in parts])
 
 
-def memorised_share(samples: Tensor, train: Tensor, held_out: Tensor, *, level: float = 0.01) -> float:
+def memorised_share(samples: Tensor, held_out: Tensor, *, level: float = 0.01) -> float:
     """Share of samples that lie closer to a training image than all but a share ``level`` of real new images do.
 
-    A model that has learned the distribution scores about ``level``, one that copies its training images scores 1.
-    Closeness is `nearest_distance`; a sample that resembles nothing scores 0, so this detects copies, not quality.
+    A model that has learned the distribution scores about ``level``, one that copies its training images scores 1. A
+    sample that resembles nothing scores 0, so this detects copies, not quality.
 
     Parameters
     ----------
-    samples, train, held_out : Tensor, shapes (n, …), (m, …), (k, …)
-        Generated images, training images, and images of the same distribution that were held out of training.
+    samples, held_out : Tensor, shapes (n,) and (k,)
+        Distances to the nearest training image (`nearest_distance`) of generated images, and of images of the same
+        distribution that were held out of training.
     level : float
         In (0, 1).
 
@@ -147,8 +148,12 @@ def memorised_share(samples: Tensor, train: Tensor, held_out: Tensor, *, level: 
     ------
     ValueError
         ``level`` is outside (0, 1).
+
+    Examples
+    --------
+    >>> memorised_share(torch.tensor([0.0, 0.1, 5.0, 7.0]), torch.linspace(1, 10, 100))
+    0.5
     """
     if not 0 < level < 1:
         raise ValueError(f"level: must lie in (0, 1), came {level}")
-    floor = nearest_distance(held_out, train).quantile(level)
-    return float((nearest_distance(samples, train) < floor).float().mean())
+    return float((samples < held_out.quantile(level)).float().mean())

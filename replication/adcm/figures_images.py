@@ -46,7 +46,7 @@ def samples(records: pd.DataFrame) -> Figure:
     """
     pixels = _of(records, "pixel")
     rows = ["training images", "denoiser", *METHODS]
-    figure, axes = plt.subplots(len(rows), 1, figsize=(8, 0.85 * len(rows)), layout="constrained")
+    figure, axes = plt.subplots(len(rows), 1, figsize=(8, 0.66 * len(rows)), layout="constrained")
     for axis, method in zip(axes, rows, strict=True):
         wide = pixels[pixels["method"] == method].sort_values(["image", "row", "column", "channel"])
         count, height, width, channels = (int(wide[name].max()) + 1 for name in ("image", "row", "column", "channel"))
@@ -73,7 +73,7 @@ def quality(records: pd.DataFrame) -> Figure:
     rows = _of(records, "log_frechet")
     rows = rows[rows["sampling_steps"] == 1]
     figure, axis = plt.subplots(figsize=(8.5, 4.4), layout="constrained")
-    for shift, method in zip(np.linspace(-0.012, 0.012, len(METHODS)), METHODS, strict=True):
+    for shift, method in zip(np.linspace(-0.03, 0.03, len(METHODS)), METHODS, strict=True):
         own = rows[rows["method"] == method]
         mean, half = own.groupby("share")["value"].mean(), _half(own, "share")
         colour, marker, line = STYLES[method]

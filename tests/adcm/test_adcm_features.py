@@ -50,20 +50,20 @@ def test_nearest_distance_is_the_least_of_all():
 def test_copies_are_memorised_and_new_images_are_not():
     generator = torch.Generator().manual_seed(0)
     train, held_out, new = torch.randn(3, 400, 1, 4, 4, generator=generator)
-    assert memorised_share(train[:50] + 0.01, train, held_out) == 1
-    assert memorised_share(new, train, held_out, level=0.1) == pytest.approx(0.1, abs=0.06)
+    floor = nearest_distance(held_out, train)
+    assert memorised_share(nearest_distance(train[:50] + 0.01, train), floor) == 1
+    assert memorised_share(nearest_distance(new, train), floor, level=0.1) == pytest.approx(0.1, abs=0.06)
     half = torch.cat([train[:50], new[:50] + 100])
-    assert memorised_share(half, train, held_out) == 0.5
+    assert memorised_share(nearest_distance(half, train), floor) == 0.5
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_a_level_that_is_no_share_is_refused(level):
-    x = torch.zeros(2, 1, 2, 2)
-    with pytest.raises(ValueError, match="^level: "):
-        memorised_share(x, x, x, level=level)
+    with pytest.raises(ValueError, match=r"^level: "):
+        memorised_share(torch.zeros(2), torch.ones(2), level=level)
 
 
 @pytest.mark.parametrize("others", [torch.zeros(0, 2), torch.zeros(3, 5)])
 def test_nothing_to_compare_with_is_refused(others):
-    with pytest.raises(ValueError, match="^others: "):
+    with pytest.raises(ValueError, match=r"^others: "):
         nearest_distance(torch.zeros(4, 2), others)

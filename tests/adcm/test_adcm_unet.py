@@ -102,5 +102,5 @@ def test_bad_images_are_refused(shape):
 
 
 def test_one_noise_level_for_all_images_is_refused():
-    with pytest.raises(ValueError, match="^c_noise: "):
+    with pytest.raises(ValueError, match=r"^c_noise: "):
         UNet(1, [8])(torch.zeros(3, 1, 8, 8), torch.zeros(1))
