@@ -44,7 +44,7 @@ def maps(records: pd.DataFrame, stage: str) -> Figure:
         Whether risks are taken before or after the step at test.
     """
     rows = _of(records, "map")
-    rows = rows[rows["stage"] == stage]
+    rows = rows[rows["table"] == stage]
     figure, axes = plt.subplots(3, 7, figsize=(13, 6.4), sharex=True, sharey=True, layout="constrained")
     for axis, alpha in zip(axes.flat, ALPHAS.tolist(), strict=True):
         grid = rows[rows["alpha"] == alpha].pivot_table(index="M", columns="N", values="value").to_numpy()
@@ -79,7 +79,7 @@ def parity(records: pd.DataFrame) -> Figure:
         {"after": "after the update", "before": "before it"}.items(), COLOURS, strict=False
     ):
         table = experiment.reference()[stage]
-        of_stage = rows[rows["stage"] == stage].set_index(["alpha", "N", "M"])["value"]
+        of_stage = rows[rows["table"] == stage].set_index(["alpha", "N", "M"])["value"]
         index = pd.MultiIndex.from_product([table.alphas.tolist(), SAMPLES, TASKS])
         ours = of_stage.reindex(index).to_numpy().reshape(table.wins.shape)
         cells.plot(table.wins.ravel(), ours.ravel(), ".", ms=3, color=colour, label=f"{label}, {ours.size} cells")
@@ -304,7 +304,7 @@ def smoothness(records: pd.DataFrame) -> Figure:
     """
     rows = _of(records, "bound_ratio")
     figure, axis = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    for (risks, of_risks), colour in zip(rows.groupby("risks", sort=False), COLOURS, strict=False):
+    for (risks, of_risks), colour in zip(rows.groupby("case", sort=False), COLOURS, strict=False):
         for statistic, style in (("largest", "o-"), ("median", "o:")):
             at = of_risks[of_risks["statistic"] == statistic]
             axis.plot(at["alpha_L"], at["value"], style, color=colour, ms=5, label=f"{risks}, {statistic}")

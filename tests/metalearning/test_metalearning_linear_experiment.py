@@ -52,7 +52,7 @@ def test_the_maps_are_those_of_the_first_replicate(records):
     assert len(rows) == 2 * 21 * 144
     won = linear.win_fraction([0.5], [25], [50, 400], 2.0, trials=40, seed=0)
     for stage, known in (("before", won.before), ("after", won.after)):
-        at = rows[(rows["stage"] == stage) & (rows["alpha"] == 0.5) & (rows["N"] == 25) & rows["M"].isin([50, 400])]
+        at = rows[(rows["table"] == stage) & (rows["alpha"] == 0.5) & (rows["N"] == 25) & rows["M"].isin([50, 400])]
         assert at["value"].tolist() == known[0, 0].tolist()
 
 
@@ -77,7 +77,7 @@ def test_the_order_that_M_star_gives_is_looked_up_beyond_a_factor():
         )
         rows = evidence.tidy(linear.crossings(planted))
         wrong = rows[(rows["quantity"] == "wrong_side") & (rows["factor"] == 1.5)]
-        assert set(wrong["side"]) == {"more tasks", "fewer tasks"}
+        assert set(wrong["case"]) == {"more tasks", "fewer tasks"}
         assert bool((wrong["value"] < 0).all()) == right
 
 

@@ -260,7 +260,7 @@ def crossings(simulated: Simulation) -> Iterator[Row]:
 
 
 def _beyond(simulated: Simulation, cell: tuple[int, int], predicted: float) -> Iterator[Row]:
-    """By how much the method that should be better just beyond a factor from M* is worse in mean risk; below 0: right."""
+    """How much worse in mean risk the method is that M* calls better, just beyond a factor from M*; below 0: right."""
     M = np.array(TASKS)
     for factor in FACTORS:
         sides = {
@@ -273,7 +273,7 @@ def _beyond(simulated: Simulation, cell: tuple[int, int], predicted: float) -> I
                     zip(simulated.excess["maml"], simulated.excess["drs"], strict=True)
                 ):
                     value = sign * (maml[*cell, j] / drs[*cell, j] - 1)
-                    yield {"factor": factor, "side": side, "seed": replicate, "value": float(value)}
+                    yield {"factor": factor, "case": side, "seed": replicate, "value": float(value)}
 
 
 def bracket(worse: NDArray[np.bool_]) -> tuple[float, float]:
@@ -291,7 +291,7 @@ def maps(simulated: Simulation) -> Iterator[Row]:
     for stage, grid in (("before", simulated.before[0]), ("after", simulated.after[0])):
         for a, alpha in enumerate(ALPHAS.tolist()):
             for (i, N), (j, M) in _grid(SAMPLES, TASKS):
-                yield {"quantity": "map", "stage": stage, "alpha": alpha, "N": N, "M": M, "value": grid[a, i, j]}
+                yield {"quantity": "map", "table": stage, "alpha": alpha, "N": N, "M": M, "value": grid[a, i, j]}
     for alpha, cells in zip(ALPHAS.tolist(), np.mean(simulated.before, axis=0), strict=True):
         if alpha >= 0.25:
             yield {"quantity": "largest_before", "alpha": alpha, "value": cells.max()}
@@ -391,7 +391,7 @@ def smoothness(config: Config) -> Iterator[Row]:
                 risks, theta = _problem(name, rng)
                 ratios.append(bound_ratio(risks, theta, alpha_L / risks.L))
             for statistic, value in (("largest", max(ratios)), ("median", float(np.median(ratios)))):
-                at = {"risks": name, "alpha_L": alpha_L, "statistic": statistic}
+                at = {"case": name, "alpha_L": alpha_L, "statistic": statistic}
                 yield {"quantity": "bound_ratio", **at, "value": value}
 
 
