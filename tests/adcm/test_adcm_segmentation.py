@@ -68,7 +68,7 @@ def test_jvp_equals_finite_differences(schedule, t):
 def test_step_minimises_the_objective(t, lam):
     """Eq. 10 against a scan of Eq. 9, linearised (to a grid spacing) and true (to 2.5 % where lambda is small)."""
     ve, model = VE(), random_model(VE())
-    x0, z = antithetic(GaussianMixture2d(0.05), 1000)
+    x0, z = antithetic(GaussianMixture2d(0.05), 200)
     step = gauss_newton_step(model, x0, z, t, ve, lam).item()
     value, v = tangent(model, x0, z, t, ve)
     e, scan = value - x0, torch.linspace(-0.99 * t, 0.99 * t, 801, dtype=torch.float64)
@@ -147,19 +147,19 @@ def test_noise_of_a_mini_batch(dimension, batch, t, batches):
 ])  # fmt: skip
 def test_length_with_exact_rates(column, of, t_max, cap):
     schedule, data = VE(t_max=t_max), Gaussian([0.5])
-    for lam, expected in zip(LENGTH["lambda"], LENGTH[column], strict=True):
-        if lam == 0.001 and of == "map":
-            continue  # the denoiser's 10602 steps are enough for a walk without its closed form
-
-        def step(at, lam=lam):
-            return (kappa(lam) * data.rate(double(*at), schedule, of)).tolist()
-
-        times, counts = walk(step, schedule, floor=1e-6, cap=cap)
-        assert abs(len(times[0]) - 1 - expected) <= 1
-        assert times[0][0] == schedule.t_min
-        assert times[0][-1] == t_max
-        assert bool((times[0].diff() > 0).all())
-        assert counts[0]["floored"] == counts[0]["nonpositive"] == counts[0]["nonfinite"] == 0
+    factors = double(*map(kappa, LENGTH["lambda"]))
+    times, counts = walk(
+        lambda at: (factors * data.rate(double(*at), schedule, of)).tolist(),
+        schedule,
+        len(factors),
+        floor=1e-6,
+        cap=cap,
+    )
+    for grid, count, expected, lam in zip(times, counts, LENGTH[column], LENGTH["lambda"], strict=True):
+        assert abs(len(grid) - 1 - expected) <= 1
+        assert (grid[0], grid[-1]) == (schedule.t_min, t_max)
+        assert bool((grid.diff() > 0).all())
+        assert count["floored"] == count["nonpositive"] == count["nonfinite"] == 0
         if of == "denoiser":
             assert expected == pytest.approx(math.log(t_max / 0.002) / -math.log1p(-kappa(lam)), abs=1)
 
