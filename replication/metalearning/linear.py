@@ -274,8 +274,9 @@ def variances(alpha: ArrayLike, N: ArrayLike, beta: Family = 2.0) -> Variances:
 
     first = (1 + 1 / N) * spread(2, optimum_drs(tasks)) + tasks.noise * tasks.mean((1,)) / (2 * N)
     optimum = optimum_maml(alpha, N, tasks)
-    own = sum((math.comb(4, k) * (-alpha) ** k * rise(k) * spread(2 + k, optimum) for k in range(5)), np.zeros_like(N))
-    inner = sum((math.comb(2, k) * (-alpha) ** k * rise(k + 1) * tasks.mean((3 + k,)) for k in range(3)), np.zeros_like(N))
+    zero = np.zeros_like(N)
+    own = sum((math.comb(4, k) * (-alpha) ** k * rise(k) * spread(2 + k, optimum) for k in range(5)), zero)
+    inner = sum((math.comb(2, k) * (-alpha) ** k * rise(k + 1) * tasks.mean((3 + k,)) for k in range(3)), zero)
     second = c * own + tasks.noise / N * (weight + alpha**2 * c * inner)
     return Variances(np.asarray(first / tasks.mean((1,)) ** 2), np.asarray(second / weight**2))
 
