@@ -32,6 +32,7 @@ SMALL = Config(
     points=40,
     repeats=2,
     continuous=True,
+    lambdas=[0.001, 1.0],
     distances=["l2", "squared"],
     metrics=["l2", "squared"],
 )

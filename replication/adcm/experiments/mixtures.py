@@ -43,7 +43,7 @@ class Config(BaseModel):
     width: PositiveInt = Field(32, description="hidden units of a layer")
     depth: PositiveInt = Field(2, description="hidden layers")
     batch_size: PositiveInt = 64
-    images: PositiveInt = Field(80_000, description="budget of one consistency training; pre-training takes as many")
+    images: PositiveInt = Field(128_000, description="budget of one consistency training; pre-training takes as many")
     budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of it where quality is measured")
     seeds: PositiveInt = Field(5, description="evaluation seeds")
     rates: list[PositiveFloat] = Field([0.002, 0.004, 0.008], min_length=1, description="learning rates tried")
@@ -51,10 +51,10 @@ class Config(BaseModel):
     pretraining_rate: PositiveFloat = 0.004
     lam: PositiveFloat = Field(0.01, description="the paper's lambda")
     segmentations: PositiveInt = Field(4, description="segmentations in a training, as in the paper's")
-    nodes: PositiveInt = Field(24, description="noise levels at which a step is estimated")
+    nodes: PositiveInt = Field(16, description="noise levels at which a step is estimated")
     segment_batch: PositiveInt = Field(512, description="examples of an estimate, each with z and -z")
     ema: NonNegativeFloat = Field(0.995, lt=1, description="decay of the averaged weights")
-    lambdas: list[PositiveFloat] = Field([0.001, 1.0], description="other values of lambda (claim A9)")
+    lambdas: list[PositiveFloat] = Field([], description="other values of lambda (claim A9)")
     weights: list[Literal["one", "inverse_t"]] = Field(["one", "inverse_t"], description="other weights (claim A10)")
     distances: list[Literal["l2", "squared"]] = Field([], description="other distances (claim A11)")
     metrics: list[Literal["l2", "squared"]] = Field([], description="other distances in the weight only (claim A12)")
