@@ -5,7 +5,7 @@ Noise schedules, the Gauss-Newton segmentation of time, the consistency loss, a 
 the discretisations that it is compared with, and test beds whose answers are exact.
 """
 
-from replication.adcm.discretization import ECM, ICT, Grid, constant_local, log_grid
+from replication.adcm.discretization import ECM, ICT, Grid, constant_local, log_grid, log_normal_times
 from replication.adcm.features import FeatureSpace, classifier_features, memorised_share, nearest_distance
 from replication.adcm.gaussian import Gaussian
 from replication.adcm.loss import adaptive_loss, huber_constant, loss_weight, pseudo_huber, target_error
@@ -43,6 +43,7 @@ __all__ = [
     "gauss_newton_step",
     "huber_constant",
     "log_grid",
+    "log_normal_times",
     "loss_weight",
     "memorised_share",
     "nearest_distance",

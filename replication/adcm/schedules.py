@@ -132,23 +132,6 @@ class Schedule(ABC):
         output = network(over(self.c_in(t), x) * x, self.c_noise(t).to(x.dtype))
         return over(self.c_skip(t), x) * x + over(self.c_out(t), x) * output
 
-    def quantile(self, u: Tensor, p_mean: float = P_MEAN, p_std: float = P_STD) -> Tensor:
-        """Times whose ln tau is normal, from uniforms.
-
-        Parameters
-        ----------
-        u : Tensor
-            Uniforms in (0, 1).
-        p_mean, p_std : float
-            Mean and standard deviation of ln tau.
-
-        Returns
-        -------
-        Tensor of u's shape
-            Times, clipped to [t_min, t_max].
-        """
-        return self.time(torch.exp(p_mean + p_std * torch.special.ndtri(u))).clamp(self.t_min, self.t_max)
-
     def prior(self, z: Tensor) -> Tensor:
         """Where sampling starts: beta(t_max) z, which leaves out what is left of the data there (T z on VE)."""
         return z * float(self.beta(torch.tensor(self.t_max, dtype=torch.float64)))
