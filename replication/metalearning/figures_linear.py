@@ -13,6 +13,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
+from replication.evidence import Table
 from replication.metalearning.experiments import linear as experiment
 from replication.metalearning.experiments.linear import ALPHAS, BETA, FEW, SAMPLES, SHOWN, TASKS
 from replication.metalearning.linear import (
@@ -99,17 +100,19 @@ def parity(records: pd.DataFrame) -> Figure:
     return figure
 
 
-def agreement(records: pd.DataFrame) -> pd.DataFrame:
-    """Per table: standardised differences over all compared cells and the share within tolerance; replicates' means."""
-    names = {
-        "z_mean": "mean z",
-        "z_sd": "s.d. of z",
-        "z_largest": "largest |z|",
-        "within_tolerance": "within tolerance",
-    }
-    rows = records[records["quantity"].isin(list(names))]
-    table = rows.pivot_table(index="table", columns="quantity", values="value", sort=False)[list(names)]
-    return table.rename(columns=names).rename_axis(columns=None).round(3)
+def agreement(records: pd.DataFrame) -> Table:
+    """Per table: standardised differences over all compared cells and the share within tolerance; replicates' means.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``linear.run``.
+    """
+    names = ["z_mean", "z_sd", "z_largest", "within_tolerance"]
+    rows = records[records["quantity"].isin(names)]
+    found = rows.pivot_table(index="table", columns="quantity", values="value", sort=False)[names]
+    shown = tuple((str(table), *(f"{value:.3f}" for value in row)) for table, row in found.iterrows())
+    return Table(("table", "mean z", "s.d. of z", "largest |z|", "share within tolerance"), shown)
 
 
 def objectives(records: pd.DataFrame) -> Figure:
