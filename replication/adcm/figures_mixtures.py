@@ -53,13 +53,13 @@ def _interval(values: pd.Series[float]) -> tuple[float, float]:
     return found.estimate, found.estimate - found.low
 
 
-def _log_axis(axis: Axes, which: str) -> None:
-    """A logarithmic axis over less than two decades, its ticks written as plain numbers."""
-    getattr(axis, f"set_{which}scale")("log")
-    of = getattr(axis, f"{which}axis")
-    of.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    of.set_major_formatter(lambda value, _: f"{value:g}")
-    of.set_minor_formatter(NullFormatter())
+def _log_scale(axis: Axes) -> None:
+    """A logarithmic y axis of what is drawn, which may span less than a decade, with plain numbers at its ticks."""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 6 * low else (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8)))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _legend_below(figure: Figure, axis: Axes) -> None:
@@ -92,7 +92,7 @@ def efficiency(records: pd.DataFrame) -> Figure:
                 label=NAMES[method],
             )
     for axis in axes:
-        _log_axis(axis, "y")
+        _log_scale(axis)
         axis.grid(alpha=0.3)
     axes[0].set(xlabel="images (% of the budget)", ylabel=DISTANCE, title="at equal images")
     axes[1].set(xlabel="CPU time of a run (s), its segmentations included", title="at equal CPU time", xlim=(0, None))
@@ -161,7 +161,7 @@ def attribution(records: pd.DataFrame) -> Figure:
             axis.plot(np.full(len(own), i + 2.2 * shift), np.exp(own), ".", ms=4, color=colour, alpha=0.5)
     axis.set_xticks(range(len(cells)), list(cells))
     axis.set_xlim(-0.5, len(cells) - 0.5)
-    _log_axis(axis, "y")
+    _log_scale(axis)
     axis.set(xlabel="grid", ylabel=DISTANCE)
     axis.grid(axis="y", alpha=0.3)
     _legend_below(figure, axis)
@@ -194,7 +194,7 @@ def transfer(records: pd.DataFrame) -> Figure:
     axis.set_xticks(
         range(len(methods)), ["ADCM", "iCT,\nrewritten", "iCT,\nnaive", "ECM q = 2,\nrewritten", "ECM q = 2,\nnaive"]
     )
-    _log_axis(axis, "y")
+    _log_scale(axis)
     axis.set_ylabel(DISTANCE)
     axis.grid(axis="y", alpha=0.3)
     _legend_below(figure, axis)
@@ -209,7 +209,7 @@ def trade_off(records: pd.DataFrame) -> Figure:
     base = rows[rows["method"] == "adcm"]
     paper = 0.01
     whole = pd.concat([own.assign(lam=lam), base.assign(lam=paper)])
-    figure, axis = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
+    figure, axis = plt.subplots(figsize=(8, 3.8), layout="constrained")
     styles = zip(sorted(whole["budget"].unique()), sns.color_palette("colorblind"), "osv", strict=False)
     for share, colour, marker in styles:
         groups = whole[whole["budget"] == share].groupby("lam")["value"]
@@ -227,7 +227,7 @@ def trade_off(records: pd.DataFrame) -> Figure:
             label=f"after {share:.0%} of the images",
         )
     axis.set_xscale("log")
-    _log_axis(axis, "y")
+    _log_scale(axis)
     axis.set(xlabel="λ", ylabel=DISTANCE)
     axis.grid(alpha=0.3)
     _legend_below(figure, axis)
@@ -262,7 +262,7 @@ def segments(records: pd.DataFrame) -> Figure:
         ["estimate ≤ 0 (nodes)", "not finite (nodes)", "step at the floor", "step at the cap", "last step cut"],
     )
     guards.invert_yaxis()
-    guards.set_xlabel("activations a segmentation (mean over seeds and segmentations)")
+    guards.set_xlabel("activations in a segmentation (mean)")
     guards.grid(axis="x", alpha=0.3)
     return figure
 
@@ -277,17 +277,19 @@ def overhead(records: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
     for i, quantity in enumerate(labels):
         value = float(_of(records, quantity)["value"].mean())
-        axis.barh(i, value, 0.6, color=sns.color_palette("colorblind")[0])
+        axis.plot(value, i, "o", ms=7, color=sns.color_palette("colorblind")[0])
         axis.annotate(
             f"{value:.2g} %" if value < 100 else f"{value:.0f} %",
             (value, i),
-            (4, 0),
+            (8, 0),
             textcoords="offset points",
             va="center",
         )
     axis.axvline(6, color="0.3", lw=1, ls=":")
     axis.set_xscale("log")
-    axis.margins(x=0.15)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.margins(x=0.2, y=0.25)
+    axis.grid(axis="x", alpha=0.3)
     axis.set_yticks(range(len(labels)), list(labels.values()))
     axis.invert_yaxis()
     axis.set_xlabel("CPU time of segmentations (% of training; dotted: 6 %)")
@@ -331,7 +333,7 @@ def tuning(records: pd.DataFrame, methods: Sequence[str] = (*MAIN, "ict-naive", 
         ticks = sorted(rows["lr"].unique())
         axis.set_xticks(ticks, [f"{rate:g}" for rate in ticks])
         axis.minorticks_off()
-        _log_axis(axis, "y")
+        _log_scale(axis)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(DISTANCE)
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}

@@ -328,9 +328,10 @@ def _quality(
         for label, own in zip(labels, made, strict=True):
             value = energy_distance(own, points.data).item()
             rows.append({"quantity": "energy_distance", "sampling_steps": number, "value": value, **label})
-            generator = torch.Generator(own.device).manual_seed(0)
-            value = sliced_wasserstein(own, points.data, generator=generator).item()
-            rows.append({"quantity": "sliced_wasserstein", "sampling_steps": number, "value": value, **label})
+    for label, own in zip(labels, samples[1], strict=True):
+        generator = torch.Generator(own.device).manual_seed(0)
+        value = sliced_wasserstein(own, points.data, projections=32, generator=generator).item()
+        rows.append({"quantity": "sliced_wasserstein", "sampling_steps": 1, "value": value, **label})
     return rows
 
 
