@@ -137,7 +137,7 @@ def test_digits_are_scaled_and_split_without_overlap():
 
 
 def test_colour_images_go_the_same_way_with_the_standard_network():
-    """The standard profile's U-Net and schedule on a few random images of CIFAR-10's shape, one step of each training."""
+    """The standard profile's U-Net, narrow, and its schedule on a few random images of CIFAR-10's shape."""
     text = (PROFILES / "standard" / "22_adcm_images.yaml").read_text(encoding="utf-8")
     standard = {name: value for name, value in yaml.safe_load(text).items() if name != "profile"}
     images.Config(**standard)
