@@ -5,6 +5,7 @@ regression over tasks in closed form and by simulation: what either method aims 
 how many tasks it takes for MAML to be the better one.
 """
 
+from replication.metalearning.adaptation import adapt, drs_gradient, fomaml_gradient, maml_gradient
 from replication.metalearning.estimators import Estimates, Wins, estimates, win_fraction, wins
 from replication.metalearning.linear import (
     Tasks,
@@ -22,10 +23,14 @@ __all__ = [
     "Estimates",
     "Tasks",
     "Wins",
+    "adapt",
     "adapted_risk",
     "crossover_tasks",
     "curvature",
+    "drs_gradient",
     "estimates",
+    "fomaml_gradient",
+    "maml_gradient",
     "modelling_error",
     "neutral_alpha",
     "optimum_drs",
