@@ -409,8 +409,9 @@ def overhead(
     """Measure what the segmentation costs at the paper's cadence, in percent of training: 100 N c_step / (m c_train).
 
     A step of the segmentation is Eq. 10 on one mini-batch, as Algorithm 1 has it; the peer is the plain training step
-    of the same network: target, loss, gradient, ``torch.optim.RAdam`` and moving average. CPU time of the process; calls
-    of the parts alternate, so that a drift of the machine's speed hits all alike, and a repeat takes the least of eight.
+    of the same network: target, loss, gradient, ``torch.optim.RAdam`` and moving average. CPU time of the process;
+    calls of the parts alternate, so that a drift of the machine's speed hits all alike, and a repeat takes the least of
+    eight.
 
     Parameters
     ----------
