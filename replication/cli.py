@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import yaml
@@ -19,8 +20,8 @@ from rich.table import Column, Table
 from replication import __version__
 from replication.runs import batch as batches
 from replication.runs import profiles, publish, report, verify
-from replication.runs.display import Display
-from replication.runs.engines import engine
+from replication.runs.display import Display, JsonLines, Watcher
+from replication.runs.engines import Engine, ProcessEngine, SerialEngine
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.notebook import Options, Outcome, sentence
 from replication.runs.profiles import Project
@@ -93,6 +94,15 @@ _workers = click.option(
     show_default=True,
     help="Runs at a time, each in its own process.",
 )
+_engine = click.option(
+    "--engine",
+    type=click.Choice(["serial", "processes", "dask"]),
+    help="Where runs execute  [default: serial; dask on this machine with several workers]",
+)
+_scheduler = click.option(
+    "--scheduler", metavar="ADDRESS", help="Take the workers of this dask cluster, e.g. tcp://10.0.0.1:8786."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for machines.")
 _publish = click.option(
     "--publish", "publishing", is_flag=True, help="Then replace results/, the notebooks' pages and the README's table."
 )
@@ -133,9 +143,8 @@ def run(
     overrides = _mapping(mapping) | {key: profiles.from_text(declared.get(key), text) for key, text in pairs}
     if publishing and overrides:
         raise RefusedError("--publish is for a profile as it stands; leave out -p and -y.")
-    _run_all(
-        batches.Batch(store, [Spec(name, profile, overrides)]), 1, Options(force, timeout), publishing, resumable=False
-    )
+    made = batches.Batch(store, [Spec(name, profile, overrides)])
+    _run_all(made, _where(1, None, None), Options(force, timeout), publishing, resumable=False)
 
 
 def _mapping(text: str | None) -> dict[str, Any]:
@@ -152,17 +161,31 @@ def _mapping(text: str | None) -> dict[str, Any]:
 @click.argument("grid", required=False, type=click.Path(path_type=Path))
 @click.option("--profile", help="Parameter set: smoke, standard or paper  [default: the grid's, else smoke]")
 @_workers
+@_engine
+@_scheduler
+@click.option("--resources", metavar="NAME=AMOUNT,…", help="What a worker must offer for each run, e.g. GPU=1.")
 @_force
 @_timeout
 @_publish
+@_json
 def batch(
-    grid: Path | None, profile: str | None, workers: int, force: bool, timeout: float | None, publishing: bool
+    grid: Path | None,
+    profile: str | None,
+    workers: int,
+    engine: str | None,
+    scheduler: str | None,
+    resources: str | None,
+    force: bool,
+    timeout: float | None,
+    publishing: bool,
+    as_json: bool,
 ) -> None:
     """Run many: those of a GRID file, or every notebook that has the profile.
 
     \b
     replicate batch --profile smoke --workers 2
     replicate batch grid.yaml --workers 8 --timeout 3600
+    replicate batch grid.yaml --scheduler tcp://10.0.0.1:8786 --resources GPU=1
 
     \b
     A grid file:
@@ -172,45 +195,107 @@ def batch(
           parameters: {models: [mlp]}      # the same in each
           grid: {label_noise: [0.0, 0.2]}  # every combination
           zip: {phi_sgd: [1.0, 5.0], phi_adamw: [0.5, 1.0]} # side by side
+          groups: {short: {budgets: [0.25, 0.5]}, long: {budgets: [0.5, 1.0]}}
+          resources: {GPU: 1}              # of a worker
 
     Everything is checked before anything starts. A notebook that fails never stops the rest; it is kept as
     notebook.failed.ipynb, listed at the end, and the exit status is 1.
+
+    Several workers are a dask cluster on this machine, with a dashboard; with --scheduler they are those of a cluster
+    that is there already and sees this project's folder (see REPRODUCING.md). The results are the same to the byte.
     """
     store = RunStore(Project.find())
     asked = batches.Grid.load(grid, profile) if grid else batches.Grid(profile=profile or "smoke")
-    made = batches.Batch(store, asked.specs(store.project))
+    specs = asked.specs(store.project)
+    if resources:
+        wanted = _resources(resources)
+        specs = [replace(spec, resources={**wanted, **spec.resources}) for spec in specs]
+    made = batches.Batch(store, specs)
     if publishing and any(spec.overrides for spec in made.specs):
         raise RefusedError("--publish is for profiles as they stand; this grid sets parameters.")
-    _run_all(made, workers, Options(force, timeout), publishing)
+    _run_all(made, _where(workers, engine, scheduler), Options(force, timeout), publishing, as_json=as_json)
+
+
+def _resources(text: str) -> dict[str, float]:
+    found = {}
+    for part in text.split(","):
+        name, sign, amount = part.partition("=")
+        try:
+            found[name.strip()] = float(amount if sign else "1")
+        except ValueError:
+            raise RefusedError(f"--resources must be such as GPU=1 or GPU=1,MEMORY=8, got {text!r}.") from None
+    return found
+
+
+def _where(workers: int, engine: str | None, scheduler: str | None) -> _Where:
+    if scheduler is not None and engine not in {None, "dask"}:
+        raise RefusedError(f"--scheduler is for the dask engine, not for {engine!r}; leave out --engine.")
+    if engine == "serial" and workers > 1:
+        raise RefusedError(f"the serial engine has one worker, got --workers {workers}; take processes or dask.")
+    if scheduler is not None:
+        engine = "dask"
+    return _Where(engine or ("serial" if workers == 1 else "dask"), workers, scheduler)
+
+
+class _Where(NamedTuple):
+    """Where runs execute."""
+
+    engine: str
+    workers: int
+    scheduler: str | None
+
+    def start(self, say: Callable[[str], None]) -> Engine:
+        if self.engine == "serial":
+            return SerialEngine()
+        if self.engine == "processes":
+            return ProcessEngine(self.workers)
+        from replication.runs.cluster import DaskEngine
+
+        return DaskEngine(self.workers, self.scheduler, say=say)
 
 
 @cli.command()
 @click.argument("name", metavar="[BATCH]", required=False)
 @_workers
+@_engine
+@_scheduler
 @_timeout
-def resume(name: str | None, workers: int, timeout: float | None) -> None:
+@_json
+def resume(
+    name: str | None, workers: int, engine: str | None, scheduler: str | None, timeout: float | None, as_json: bool
+) -> None:
     """Finish the newest batch, or the one named BATCH: what is finished is kept, the rest is run.
 
     \b
     replicate resume --workers 2
     replicate resume 3f2a9c1e
     """
-    _run_all(
-        batches.Batch.remembered(RunStore(Project.find()), name), workers, Options(timeout=timeout), publishing=False
-    )
+    made = batches.Batch.remembered(RunStore(Project.find()), name)
+    _run_all(made, _where(workers, engine, scheduler), Options(timeout=timeout), publishing=False, as_json=as_json)
 
 
-def _run_all(made: batches.Batch, workers: int, options: Options, publishing: bool, resumable: bool = True) -> None:
+def _run_all(
+    made: batches.Batch,
+    where: _Where,
+    options: Options,
+    publishing: bool,
+    *,
+    resumable: bool = True,
+    as_json: bool = False,
+) -> None:
     store = made.store
     store.prepare()
     outcomes: list[Outcome] = []
-    console = Console()
-    display = Display(made.runs, console)
+    lines = JsonLines(click.echo) if as_json else None
+    watcher: Watcher = lines or Display(made.runs, Console())
+    engine = where.start(watcher.note)
+    if where.scheduler is not None:
+        options = replace(options, elsewhere=True)
     try:
-        with display, closing(made.execute(engine(workers), options, display.event, remember=resumable)) as stream:
+        with watcher, closing(made.execute(engine, options, watcher.event, remember=resumable)) as stream:
             for outcome in stream:
                 outcomes.append(outcome)
-                display.outcome(outcome)
+                watcher.outcome(outcome)
     except KeyboardInterrupt:
         done = sum(outcome.ok for outcome in outcomes)
         again = f"`replicate resume {made.name}` does the rest" if resumable else "the same command starts it again"
@@ -218,26 +303,29 @@ def _run_all(made: batches.Batch, workers: int, options: Options, publishing: bo
         sys.exit(_INTERRUPTED)
     good = [outcome.run for outcome in outcomes if outcome.ok]
     bad = [outcome for outcome in outcomes if not outcome.ok]
+    said = functools.partial(click.echo, err=as_json)
     if publishing:
-        _publish_all(store, good)
+        _publish_all(store, good, said)
     elif len(made.runs) == 1 and good:
-        click.echo(f"Results are in {_shown(store.folder(good[0]))}")
+        said(f"Results are in {_shown(store.folder(good[0]))}")
     if len(outcomes) > 1:
-        click.echo(f"{len(good)} of {len(outcomes)} runs are finished (batch {made.name}).")
+        said(f"{len(good)} of {len(outcomes)} runs are finished (batch {made.name}).")
     for outcome in bad:
         log = store.folder(outcome.run) / "log.txt"
         more = f" (see {_shown(log)})" if log.is_file() else ""
         click.echo(f"{outcome.status}: {outcome.run.name}: {outcome.message}{more}", err=True)
+    if lines is not None:
+        lines.finished(made.name, str(store.root), outcomes)
     if bad:
         sys.exit(1)
 
 
-def _publish_all(store: RunStore, runs: Sequence[Run]) -> None:
+def _publish_all(store: RunStore, runs: Sequence[Run], said: Callable[[str], None]) -> None:
     written = [path for run in runs for path in publish.publish(store, run)]
     if runs:
         written.append(publish.refresh_readme(store.project))
     for path in written:
-        click.echo(f"published {_shown(path)}")
+        said(f"published {_shown(path)}")
 
 
 def _shown(path: Path) -> str:

@@ -14,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -80,38 +81,41 @@ class Options:
         Compute even if results or records are there.
     timeout
         Seconds after which a run is stopped; None for never.
+    elsewhere
+        The run was planned on another machine: refuse it where sources, packages or data differ from those there.
     """
 
     force: bool = False
     timeout: float | None = None
+    elsewhere: bool = False
 
 
-#: Called with events of a run while it executes: `{"cell": 3, "cells": 12}`, `{"done": 120, "total": 400, "what":
-#: "training"}` or `{"waiting": True}`.
+#: Called with events of a run while it executes: first `{"started": "the machine's name"}`, then `{"cell": 3, "cells":
+#: 12}`, `{"done": 120, "total": 400, "what": "training"}` or `{"waiting": True}`.
 Listener = Callable[[Run, Mapping[str, Any]], None]
 
 
 class _Children:
-    """The live children of this process, so that all can be stopped at once."""
+    """The live children of this process, so that some or all can be stopped at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._live: set[subprocess.Popen[str]] = set()
+        self._live: dict[subprocess.Popen[str], str] = {}
         self._stopping = False
 
-    def start(self, command: list[str], **options: Any) -> subprocess.Popen[str] | None:
+    def start(self, name: str, command: list[str], **options: Any) -> subprocess.Popen[str] | None:
         with self._lock:
             if self._stopping:
                 return None
             child: subprocess.Popen[str] = subprocess.Popen(command, **options)
-            self._live.add(child)
+            self._live[child] = name
             return child
 
     def forget(self, child: subprocess.Popen[str]) -> None:
         with self._lock:
-            self._live.discard(child)
+            self._live.pop(child, None)
 
-    def stop(self) -> None:
+    def stop_all(self) -> None:
         with self._lock:
             self._stopping = True
             children = list(self._live)
@@ -124,6 +128,12 @@ class _Children:
         with self._lock:
             self._stopping = False
 
+    def cut(self, names: Collection[str]) -> None:
+        with self._lock:
+            children = [child for child, name in self._live.items() if name in names]
+        for child in children:
+            _close(child)
+
 
 _children = _Children()
 
@@ -131,11 +141,16 @@ _children = _Children()
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
     """Stop every run of this process, and start none until the end of the block."""
-    _children.stop()
+    _children.stop_all()
     try:
         yield
     finally:
         _children.resume()
+
+
+def stop(names: Collection[str]) -> None:
+    """Stop those runs of this process that have one of these names (`Run.name`), without waiting for their end."""
+    _children.cut(names)
 
 
 def execute(run: Run, project: Project, options: Options, listener: Listener | None = None) -> Outcome:
@@ -155,8 +170,12 @@ def execute(run: Run, project: Project, options: Options, listener: Listener | N
     """
     start = time.monotonic()
     store = RunStore(project)
+    if options.elsewhere and (differing := store.differences(run)):
+        return Outcome(run, "failed", 0.0, f"{platform.node()} has other {' and '.join(differing)}; make them equal")
     if not options.force and (results := store.current(run)) is not None:
         return Outcome(run, "reused", time.monotonic() - start, sentence(results))
+    if listener is not None:
+        listener(run, {"started": platform.node()})
     request = {
         "run": asdict(run),
         "project": {name: str(path) for name, path in asdict(project).items()},
@@ -164,6 +183,7 @@ def execute(run: Run, project: Project, options: Options, listener: Listener | N
     }
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         child = _children.start(
+            run.name,
             [sys.executable, "-m", "replication.runs.notebook"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,24 @@ from replication.runs.profiles import Project, canonical
 GENERATED_TAGS = frozenset({"verdict-summary", "injected-parameters", "papermill-error-cell-tag"})
 #: The package's parts that every paper's results depend on, beside the paper's own room.
 SHARED_ROOMS = ("training", "data", "compat.py")
+# what two equal executions tell differently; kept in provenance.json only
+_STAMPS = frozenset({"started", "wall_seconds"})
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What somebody asks for: a notebook at a profile, with some parameters of their own."""
+    """What somebody asks for: a notebook at a profile, with some parameters of their own.
+
+    Attributes
+    ----------
+    resources
+        What the machine that executes it must offer, in a cluster's own words, such as ``{"GPU": 1}``.
+    """
 
     notebook: str
     profile: str
     overrides: Mapping[str, Any]
+    resources: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Run:
     ingredients
         What `run_id` is the hash of: digests of the notebook's source and of the rooms, distributions' versions,
         data checksums, device class.
+    resources
+        What the machine that executes it must offer; no part of `run_id`.
     """
 
     notebook: str
@@ -62,6 +73,7 @@ class Run:
     paper: str
     run_id: str
     ingredients: dict[str, Any]
+    resources: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -147,6 +159,7 @@ class RunStore:
         self.project = project
         self.root = project.store
         self._data: dict[str, str] = {}
+        self._notebooks: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def prepare(self) -> None:
         """Make sure that runs can be kept, before any time is spent on one.
@@ -177,28 +190,43 @@ class RunStore:
         """
         notebook = self.project.notebook(spec.notebook)
         values = profiles.resolve(self.project, notebook, spec.profile, spec.overrides)
-        node = read_json(self.project.notebook_file(notebook))
-        if not isinstance(node, dict) or "cells" not in node:
-            raise RefusedError(f"notebooks/{notebook}.ipynb is not a notebook of format 4.")
-        about = node["metadata"].get("replication", {})
-        paper = about.get("paper", "")
-        if paper and not (self.project.package / paper).is_dir():
-            raise RefusedError(
-                f"notebooks/{notebook}.ipynb names the paper {paper!r}, but there is no folder replication/{paper}."
-            )
-        files = room_files(self.project.package, paper) if paper else []
-        ingredients: dict[str, Any] = {
-            "source": source_digest(node),
-            "rooms": {
-                file.relative_to(self.project.package).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-                for file in files
-            },
-            "distributions": versions(imported_modules(files)),
-            "data": {name: self._checksum(name) for name in about.get("data", [])},
-            "device": device_class(),
-        }
+        paper, common = self._common(notebook)
+        # a worker with a GPU computes on it, whatever the machine has on which the run is planned
+        device = "cuda" if spec.resources.get("GPU") else device_class()
+        ingredients = {**common, "device": device}
         digest = hashlib.sha256(canonical([notebook, values, ingredients]).encode()).hexdigest()
-        return Run(notebook, spec.profile, values, paper, digest[:16], ingredients)
+        return Run(notebook, spec.profile, values, paper, digest[:16], ingredients, dict(spec.resources))
+
+    def differences(self, run: Run) -> list[str]:
+        """In which things this machine differs from the one on which a run was planned, in words."""
+        _, here = self._common(run.notebook)
+        words = {"source": "a notebook", "rooms": "sources", "distributions": "versions of packages", "data": "data"}
+        return [words[name] for name, value in here.items() if run.ingredients[name] != value]
+
+    def _common(self, notebook: str) -> tuple[str, dict[str, Any]]:
+        """The paper of a notebook, and what all of its runs depend on; read once, since a batch may hold hundreds."""
+        if notebook not in self._notebooks:
+            node = read_json(self.project.notebook_file(notebook))
+            if not isinstance(node, dict) or "cells" not in node:
+                raise RefusedError(f"notebooks/{notebook}.ipynb is not a notebook of format 4.")
+            about = node["metadata"].get("replication", {})
+            paper = about.get("paper", "")
+            if paper and not (self.project.package / paper).is_dir():
+                raise RefusedError(
+                    f"notebooks/{notebook}.ipynb names the paper {paper!r}, but there is no folder replication/{paper}."
+                )
+            files = room_files(self.project.package, paper) if paper else []
+            common = {
+                "source": source_digest(node),
+                "rooms": {
+                    file.relative_to(self.project.package).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+                    for file in files
+                },
+                "distributions": versions(imported_modules(files)),
+                "data": {name: self._checksum(name) for name in about.get("data", [])},
+            }
+            self._notebooks[notebook] = paper, common
+        return self._notebooks[notebook]
 
     def _checksum(self, name: str) -> str:
         if name not in self._data:
@@ -248,7 +276,7 @@ class RunStore:
         for path in sorted(self.root.glob("[!.]*/*/provenance.json"), key=lambda p: p.stat().st_mtime):
             found = read_json(path)
             with contextlib.suppress(TypeError, KeyError):
-                yield Run(**{name: found[name] for name in Run.__dataclass_fields__})
+                yield Run(**{name: found[name] for name in Run.__dataclass_fields__ if name in found})
 
     def find(self, run_id: str) -> Run:
         """The run whose id starts with `run_id` (or `notebook/run_id`).
@@ -285,7 +313,11 @@ class RunStore:
         """Move what a successful execution left in `work/` to its place, `results.json` last."""
         folder = self.folder(run)
         work = folder / "work"
-        write_json(folder / "provenance.json", asdict(run) | {"environment": results.get("provenance", {})})
+        environment = results.get("provenance", {})
+        write_json(folder / "provenance.json", asdict(run) | {"environment": environment})
+        # results are a function of the run id: equal to the byte, whenever, wherever and by whichever engine
+        lasting = {name: value for name, value in environment.items() if name not in _STAMPS}
+        results = {**results, "provenance": lasting} if "provenance" in results else results
         for name in ("records.json", "notebook.ipynb"):
             if (work / name).exists():
                 (work / name).replace(folder / name)
