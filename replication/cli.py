@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from rich.table import Column, Table
 
 from replication import __version__
 from replication.runs import batch as batches
-from replication.runs import profiles, publish, report, verify
+from replication.runs import collect, diff, profiles, publish, report, verify
 from replication.runs.display import Display, JsonLines, Watcher
 from replication.runs.engines import Engine, ProcessEngine, SerialEngine
 from replication.runs.errors import RefusedError, ReplicationError
@@ -73,6 +73,7 @@ def cli() -> None:
     A grid of runs:     replicate batch grid.yaml --workers 2
     After a Ctrl-C:     replicate resume
     What came out:      replicate report
+    What changed:       replicate diff HEAD~1 HEAD
     Use a method:       replicate select corpus/ --ratio 0.015 --out selected.jsonl
 
     A run that is already there is not computed again: its folder under runs/ is named by a hash of the notebook,
@@ -286,6 +287,7 @@ def _run_all(
     store = made.store
     store.prepare()
     outcomes: list[Outcome] = []
+    published: list[Path] = []
     lines = JsonLines(click.echo) if as_json else None
     watcher: Watcher = lines or Display(made.runs, Console())
     engine = where.start(watcher.note)
@@ -296,6 +298,9 @@ def _run_all(
             for outcome in stream:
                 outcomes.append(outcome)
                 watcher.outcome(outcome)
+                if publishing and outcome.ok:
+                    # at once: a notebook that shows the published results is executed after the others
+                    published += publish.publish(store, outcome.run)
     except KeyboardInterrupt:
         done = sum(outcome.ok for outcome in outcomes)
         again = f"`replicate resume {made.name}` does the rest" if resumable else "the same command starts it again"
@@ -305,7 +310,8 @@ def _run_all(
     bad = [outcome for outcome in outcomes if not outcome.ok]
     said = functools.partial(click.echo, err=as_json)
     if publishing:
-        _publish_all(store, good, said)
+        for path in [*published, *([publish.refresh_readme(store.project)] if good else [])]:
+            said(f"published {_shown(path)}")
     elif len(made.runs) == 1 and good:
         said(f"Results are in {_shown(store.folder(good[0]))}")
     if len(outcomes) > 1:
@@ -318,14 +324,6 @@ def _run_all(
         lines.finished(made.name, str(store.root), outcomes)
     if bad:
         sys.exit(1)
-
-
-def _publish_all(store: RunStore, runs: Sequence[Run], said: Callable[[str], None]) -> None:
-    written = [path for run in runs for path in publish.publish(store, run)]
-    if runs:
-        written.append(publish.refresh_readme(store.project))
-    for path in written:
-        said(f"published {_shown(path)}")
 
 
 def _shown(path: Path) -> str:
@@ -366,6 +364,35 @@ def report_(name: str | None, profile: str | None, out: Path | None, readme: boo
         click.echo(f"wrote {_shown(path)}")
 
 
+@cli.command("diff")
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="[B]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the difference as JSON.")
+def diff_(before: str, after: str | None, as_json: bool) -> None:
+    """Say which claims, numbers and figures changed from A to B.
+
+    \b
+    replicate diff HEAD~1 HEAD                      commits
+    replicate diff HEAD                             a commit, and the files as they are now
+    replicate diff 4be1c07d 91d0aa35                runs, by the start of their ids
+    replicate diff 3f2a9c1e HEAD                    a batch and a commit
+    replicate diff results/smoke ~/theirs/smoke     folders or single files of results
+
+    Numbers count as changed beyond their claim's tolerance; those of claims that are volatile by nature (timings)
+    never do, nor do figures of cells tagged nbval-ignore-output. Parameters, versions, machine and sources that differ
+    are listed too, but only what came out decides the exit status: 0 the same, 1 different, 2 trouble.
+    """
+    store = RunStore(Project.find())
+    found = diff.compare(diff.side(store, before), diff.side(store, after) if after else diff.here(store))
+    if as_json:
+        click.echo(json.dumps({"same": found.same} | asdict(found)))
+    else:
+        for line in found.lines():
+            click.echo(line)
+    if not found.same:
+        sys.exit(1)
+
+
 @cli.command("verify")
 def verify_() -> None:
     """Check that what is published still holds; nothing is executed, which takes seconds.
@@ -382,6 +409,42 @@ def verify_() -> None:
     click.echo(f"{files} published results checked: {len(found) or 'no'} disagreement{'' if len(found) == 1 else 's'}.")
     if found:
         sys.exit(1)
+
+
+@cli.command()
+@click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")
+@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Only what was not written to since.")
+@click.option(
+    "--keep-last", type=click.IntRange(min=0), default=0, metavar="N", help="Spare the newest N of each notebook."
+)
+@click.option("--in-batches", is_flag=True, help="Also runs of the newest state of a batch that can be resumed.")
+def gc(yes: bool, older_than: float | None, keep_last: int, in_batches: bool) -> None:
+    """Remove runs that nobody can use any more; lists them, and removes with --yes only.
+
+    \b
+    replicate gc
+    replicate gc --older-than 30 --yes
+
+    \b
+    What goes:   failed, and unfinished that nobody works on;
+                 stale: verdicts of older claims, which today's sources cannot bring up to date;
+                 superseded: there is a newer finished run of the same notebook, profile and parameters.
+    What stays:  runs that results/ were published from; runs that are being computed; runs of a batch as it was last
+                 started, unless --in-batches; every finished run that is the newest of its parameters.
+    """
+    store = RunStore(Project.find())
+    found = list(collect.removable(store, older_than=older_than, keep_last=keep_last, in_batches=in_batches))
+    gone = 0
+    for one in found:
+        if yes and not collect.remove(store, one):
+            click.echo(f"kept     {one.name}: somebody works on it or has finished it")
+            continue
+        gone += one.size
+        click.echo(
+            f"{'removed ' if yes else 'would go'} {one.name}: {one.reason}, {one.age}, {collect.in_words(one.size)}"
+        )
+    what = "were freed" if yes else "would be freed; --yes removes them" if found else "to free"
+    click.echo(f"{len(found)} runs, {collect.in_words(gone)} {what}.")
 
 
 @cli.command("list")

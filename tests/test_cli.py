@@ -31,7 +31,7 @@ def replicate(toy: Toy, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-unt
     return call
 
 
-COMMANDS = ["run", "batch", "resume", "report", "verify", "list", "show", "select"]
+COMMANDS = ["run", "batch", "resume", "report", "diff", "verify", "gc", "list", "show", "select"]
 
 
 def test_help_lists_commands_in_the_order_of_need_and_teaches(replicate) -> None:
