@@ -153,11 +153,11 @@ class Toy:
             self.command(*arguments), env=self.environment(**more), cwd="/", capture_output=True, text=True, timeout=200
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
         """Start the command line and go on."""
         return subprocess.Popen(
             self.command(*arguments),
-            env=self.environment(),
+            env=self.environment(**more),
             cwd="/",
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -167,10 +167,10 @@ class Toy:
         )
 
     def wait_for(self, happened: Callable[[], object]) -> None:
-        """Wait until something is so; give up after a minute."""
-        end = time.monotonic() + 60
+        """Wait until something is so; give up after two minutes."""
+        end = time.monotonic() + 120
         while not happened():
-            assert time.monotonic() < end, "it did not happen within a minute"
+            assert time.monotonic() < end, "it did not happen within two minutes"
             time.sleep(0.05)
 
     def processes(self) -> list[int]:

@@ -249,8 +249,11 @@ class Batch:
         if remember:
             self.remember()
         start = time.monotonic()
+        shared = self.store.shared.finished() if self.store.shared else set()
         waiting = []
         for run in self.runs:
+            if run.name in shared:
+                self.store.pull(run)
             # what is there needs no engine: a finished batch of hundreds is a matter of seconds
             if not options.force and (results := self.store.current(run)) is not None:
                 yield Outcome(run, "reused", time.monotonic() - start, sentence(results))
@@ -263,4 +266,7 @@ class Batch:
             if not runs:
                 continue
             with closing(engine.outcomes(work, runs, listener)) as outcomes:
-                yield from outcomes
+                for outcome in outcomes:
+                    if outcome.ok:
+                        self.store.pull(outcome.run)
+                    yield outcome

@@ -125,6 +125,7 @@ def connect(
 
 @contextlib.contextmanager
 def _local(workers: int, scratch: str) -> Iterator[Any]:
+    import dask
     from distributed import Nanny, Scheduler, SpecCluster
 
     graphics = gpus()
@@ -144,7 +145,8 @@ def _local(workers: int, scratch: str) -> Iterator[Any]:
         }
         for number in range(workers)
     ]
-    with warnings.catch_warnings():
+    # one run for each worker: by default a busy worker is given another in advance, which waits while others are idle
+    with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}), warnings.catch_warnings():
         # the dashboard takes another port if this one is in use, and says so in the line that we print
         warnings.filterwarnings("ignore", message="Port .* is already in use")
         cluster = SpecCluster(

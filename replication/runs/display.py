@@ -91,7 +91,9 @@ class Display:
     ) -> None:
         self._progress.stop()
         if self._total > 1 and self._ended["reused"]:
-            self._line(f"{self._ended['reused']} runs were finished before and are reused.")
+            reused = self._ended["reused"]
+            some = f"{reused} runs were finished before and are reused."
+            self._line("1 run was finished before and is reused." if reused == 1 else some)
 
     def event(self, run: Run, event: Mapping[str, Any]) -> None:
         """Show what a run's process says; called from several threads."""

@@ -22,13 +22,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from replication.runs import profiles
+from replication.runs.errors import ReplicationError
 from replication.runs.files import read_json, write_text
 from replication.runs.profiles import Project
+from replication.runs.remote import local_folder
 from replication.runs.store import GENERATED_TAGS, Run, RunStore
 
 SUMMARY_TAG = "verdict-summary"
@@ -169,16 +171,32 @@ def execute(run: Run, project: Project, options: Options, listener: Listener | N
         Also for a run that failed; nothing is raised for that.
     """
     start = time.monotonic()
+    if project.shared:
+        # the caller's copy of the shared store may be on another machine
+        project = replace(project, store=local_folder(project.shared))
     store = RunStore(project)
     if options.elsewhere and (differing := store.differences(run)):
         return Outcome(run, "failed", 0.0, f"{platform.node()} has other {' and '.join(differing)}; make them equal")
-    if not options.force and (results := store.current(run)) is not None:
-        return Outcome(run, "reused", time.monotonic() - start, sentence(results))
-    if listener is not None:
-        listener(run, {"started": platform.node()})
+    try:
+        if not options.force:
+            store.pull(run)
+            if (results := store.current(run)) is not None:
+                return Outcome(run, "reused", time.monotonic() - start, sentence(results))
+        if listener is not None:
+            listener(run, {"started": platform.node()})
+        status, message = _in_a_process(run, project, options, listener)
+        if status != "interrupted":
+            store.push(run)
+    except ReplicationError as error:
+        status, message = "failed", str(error)
+    return Outcome(run, status, time.monotonic() - start, message)
+
+
+def _in_a_process(run: Run, project: Project, options: Options, listener: Listener | None) -> tuple[str, str]:
+    """Execute a run in its own process; its status and message."""
     request = {
         "run": asdict(run),
-        "project": {name: str(path) for name, path in asdict(project).items()},
+        "project": {name: str(getattr(project, name)) for name in ("root", "package", "store")},
         "options": asdict(options),
     }
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
@@ -194,7 +212,7 @@ def execute(run: Run, project: Project, options: Options, listener: Listener | N
             start_new_session=True,
         )
         if child is None:
-            return Outcome(run, "interrupted", 0.0, "not started")
+            return "interrupted", "not started"
         outcome: dict[str, Any] = {}
         try:
             assert child.stdin is not None
@@ -212,14 +230,13 @@ def execute(run: Run, project: Project, options: Options, listener: Listener | N
         finally:
             _cut(child)
             _children.forget(child)
-        seconds = time.monotonic() - start
         if outcome:
-            return Outcome(run, outcome["status"], seconds, outcome["message"])
+            return outcome["status"], outcome["message"]
         if child.returncode == _INTERRUPTED:
-            return Outcome(run, "interrupted", seconds, "stopped before its end")
+            return "interrupted", "stopped before its end"
         errors.seek(0)
         last = errors.read().strip().splitlines()[-1:] or ["it said nothing"]
-        return Outcome(run, "failed", seconds, f"its process ended with status {child.returncode}: {last[0]}")
+        return "failed", f"its process ended with status {child.returncode}: {last[0]}"
 
 
 def _close(child: subprocess.Popen[str]) -> None:
@@ -280,7 +297,8 @@ def main() -> int:
     """Execute the run that standard input asks for; events and the outcome go to standard output."""
     request = json.loads(sys.stdin.readline())
     run = Run(**request["run"])
-    project = Project(**{name: Path(path) for name, path in request["project"].items()})
+    root, package, folder = (Path(request["project"][name]) for name in ("root", "package", "store"))
+    project = Project(root, package, folder)
     options = Options(**request["options"])
     # kernels inherit standard output and error: keep the pipe to the caller out of their reach
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -26,6 +26,7 @@ from replication.runs import profiles
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json, write_json, write_text
 from replication.runs.profiles import Project, canonical
+from replication.runs.remote import Remote
 
 #: Cells with these tags are written by the runner or papermill: they are results, not source.
 GENERATED_TAGS = frozenset({"verdict-summary", "injected-parameters", "papermill-error-cell-tag"})
@@ -158,6 +159,7 @@ class RunStore:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.root = project.store
+        self.shared = Remote(project.shared) if project.shared else None
         self._data: dict[str, str] = {}
         self._notebooks: dict[str, tuple[str, dict[str, Any]]] = {}
 
@@ -247,6 +249,16 @@ class RunStore:
         folder = self.root / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{run.notebook}-{run.run_id}.lock")
+
+    def pull(self, run: Run) -> None:
+        """Take a finished run from the shared store, if there is one and it has it."""
+        if self.shared is not None:
+            self.shared.pull(self.folder(run), run.name)
+
+    def push(self, run: Run) -> None:
+        """Give what is there of a run to the shared store, if there is one."""
+        if self.shared is not None:
+            self.shared.push(self.folder(run), run.name)
 
     def results(self, run: Run) -> dict[str, Any] | None:
         """A run's results, or None if it is not finished."""
