@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sys
@@ -334,32 +335,40 @@ def _shown(path: Path) -> str:
 
 @cli.command("report")
 @click.argument("name", metavar="[BATCH]", required=False)
-@click.option("--profile", help="Of all finished runs of this profile, instead of a batch.")
+@click.option(
+    "--profile",
+    "wanted",
+    multiple=True,
+    help="Of the finished runs of this profile, instead of a batch; repeat to compare profiles.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Where to write, without suffix  [default: runs/reports/…]"
 )
 @click.option("--readme", is_flag=True, help="Only write the README's table of verdicts, from results/.")
-def report_(name: str | None, profile: str | None, out: Path | None, readme: bool) -> None:
-    """Write one page about the newest batch, a named BATCH, or a profile: as HTML and as Markdown.
+def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme: bool) -> None:
+    """Write one page about the newest batch, a named BATCH, or profiles: as HTML and as Markdown.
 
     \b
     replicate report
-    replicate report --profile standard --out ~/standard
+    replicate report --profile smoke --profile standard --out ~/both
     replicate report --readme
+
+    The page shows the verdict of each claim at each setting, estimates against the numeric parameters that vary,
+    failures with their tracebacks, and what the runs depend on. The HTML file needs no other and no network.
     """
     store = RunStore(Project.find())
     if readme:
         click.echo(f"wrote {_shown(publish.refresh_readme(store.project))}")
         return
-    if name and profile:
+    if name and wanted:
         raise RefusedError("give a batch or --profile, not both.")
-    if profile:
-        runs = [run for run in store.runs() if run.profile == profile and store.results(run) is not None]
-        title = f"Finished runs at the {profile} profile"
+    if wanted:
+        runs = report.newest(store, wanted)
+        title = f"Finished runs at {' and '.join(wanted)}"
     else:
         name, runs = batches.Batch.executed(store, name)
         title = f"Batch {name}"
-    stem = out.expanduser().absolute() if out else store.root / "reports" / (profile or f"batch-{name}")
+    stem = out.expanduser().absolute() if out else store.root / "reports" / ("-".join(wanted) or f"batch-{name}")
     for path in report.write(store, title, runs, stem):
         click.echo(f"wrote {_shown(path)}")
 
@@ -571,22 +580,24 @@ def _show_run(store: RunStore, found: Run, console: Console) -> None:
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes; the output is the same."
 )
+@_scheduler
 @click.option("--force", is_flag=True, help="Replace a finished output of other inputs or parameters.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def select(corpus: Path | None, out: Path, as_json: bool, **settings: Any) -> None:
+def select(corpus: Path | None, out: Path, as_json: bool, scheduler: str | None, **settings: Any) -> None:
     """Select the documents of a CORPUS that are least correlated (DiSF), with memory bounded by a batch.
 
     \b
     replicate select corpus/ --ratio 0.015 --features minilm --out selected.jsonl
     replicate select crawl.jsonl.zst --ratio 0.015 --out selected.jsonl.zst --workers 8
     replicate select --features embeddings.npy --ratio 0.015 --out picks.jsonl
+    replicate select crawl/ --ratio 0.015 --out selected.jsonl.zst --scheduler tcp://10.0.0.1:8786
 
     CORPUS is a file or a folder of .jsonl, .json (an object a line), .parquet, .txt or .md; all but .parquet may be
     compressed as .gz or .zst. Features that you have already can do without it; then rows are selected.
 
     After a Ctrl-C or a crash the same command goes on where it was; when all is done, it says so and does nothing.
     The output is a function of the inputs and the parameters, whatever the number of workers. OUT.manifest.json tells
-    what it was made of.
+    what it was made of. With --scheduler the workers are those of a dask cluster that sees the same files.
     """
     from replication.evidence import pin_numerics
 
@@ -595,7 +606,14 @@ def select(corpus: Path | None, out: Path, as_json: bool, **settings: Any) -> No
     from replication.disf.corpus import select_corpus
     from replication.disf.corpus.progress import Stages
 
-    with Stages(Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with contextlib.ExitStack() as stack:
+        if scheduler is not None:
+            from replication.runs.cluster import connect
+
+            client = stack.enter_context(connect(1, scheduler, say=console.print))
+            settings["workers"] = client.get_executor(pure=False)
+        progress = stack.enter_context(Stages(console))
         done = select_corpus(corpus, out, progress=progress, **settings)
     counts = done.counts
     if as_json:
