@@ -58,7 +58,9 @@ def test_twenty_kills_at_random_instants_change_nothing(undisturbed: tuple[Toy, 
     for number in range(20):
         engine = ("processes", "dask")[number % 2]
         batch = toy.start("batch", grid(toy, GRID), "--workers", "2", "--engine", engine, REPLICATION_RUNS=str(store))
-        time.sleep(instants.uniform(0.1, 6.0))
+        if number % 4:  # else while it is still checking, or starts its workers
+            toy.wait_for(toy.processes)
+        time.sleep(instants.uniform(0.0, 4.0))
         batch.kill()
         batch.communicate()
         now = finished(toy, store)
