@@ -147,10 +147,15 @@ class Toy:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "replication", *arguments]
 
-    def replicate(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def replicate(self, *arguments: str, timeout: float = 300.0, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the command line in a process of its own, in a folder that has nothing to do with the project."""
         return subprocess.run(
-            self.command(*arguments), env=self.environment(**more), cwd="/", capture_output=True, text=True, timeout=200
+            self.command(*arguments),
+            env=self.environment(**more),
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
 
     def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
