@@ -176,7 +176,8 @@ def execute(run: Run, project: Project, options: Options, listener: Listener | N
         project = replace(project, store=local_folder(project.shared))
     store = RunStore(project)
     if options.elsewhere and (differing := store.differences(run)):
-        return Outcome(run, "failed", 0.0, f"{platform.node()} has other {' and '.join(differing)}; make them equal")
+        what = f"{platform.node()} differs from where the run was planned in {' and '.join(differing)}"
+        return Outcome(run, "failed", 0.0, f"{what}; make them equal")
     try:
         if not options.force:
             store.pull(run)

@@ -202,7 +202,7 @@ class RunStore:
     def differences(self, run: Run) -> list[str]:
         """In which things this machine differs from the one on which a run was planned, in words."""
         _, here = self._common(run.notebook)
-        words = {"source": "a notebook", "rooms": "sources", "distributions": "versions of packages", "data": "data"}
+        words = {"source": "notebook", "rooms": "sources", "distributions": "versions", "data": "data"}
         return [words[name] for name, value in here.items() if run.ingredients[name] != value]
 
     def _common(self, notebook: str) -> tuple[str, dict[str, Any]]:
