@@ -10,8 +10,8 @@ A grid file::
         grid: {label_noise: [0.0, 0.2], mlp_seeds: 5..6}  # every combination: 4
         zip: {phi_sgd: [1.0, 5.0], phi_adamw: [0.5, 1.0]} # side by side: 2; with the grid: 8 runs
         groups:                                           # parameter sets with names: 2; with the others: 16 runs
-          short: {budgets: [0.25, 0.5], mlp_epochs: 10}
-          long: {budgets: [0.5, 1.0], mlp_epochs: 40}
+          short: {budgets: [0.25, 0.5], mlp_steps: 120}
+          long: {budgets: [0.5, 1.0], mlp_steps: 480}
         resources: {GPU: 1}                               # what a cluster's worker must offer for each of them
 """
 
