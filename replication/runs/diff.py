@@ -246,8 +246,7 @@ def _pair(a: Entry, b: Entry, one: str, other: str) -> Pair:
 def _context(a: Entry, b: Entry) -> Iterator[tuple[str, tuple[Any, Any]]]:
     yield from _differing("parameter ", a.parameters, b.parameters)
     if a.results is not None and b.results is not None:
-        sides = (dict(_flat("", entry.get("provenance", {}))) for entry in (a.results, b.results))
-        yield from _differing("", *sides)
+        yield from _differing("", _provenance(a.results), _provenance(b.results))
     if a.sources and b.sources:
         for name, (before, after) in _differing("source ", a.sources, b.sources):
             yield name, (before and before[:12], after and after[:12])
@@ -259,13 +258,17 @@ def _differing(what: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterato
             yield f"{what}{name}", (a.get(name), b.get(name))
 
 
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _provenance(results: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(flat("", {k: v for k, v in results.get("provenance", {}).items() if k not in _STAMPS}))
+
+
+def flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The entries of nested mappings, by names such as ``packages.numpy``."""
     if not isinstance(value, Mapping):
         yield prefix, value[:12] if prefix == "git.revision" and value else value
         return
     for name, inner in value.items():
-        if prefix or name not in _STAMPS:
-            yield from _flat(f"{prefix}.{name}" if prefix else name, inner)
+        yield from flat(f"{prefix}.{name}" if prefix else name, inner)
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from toys import Toy, toy_cells
 
 from replication import evidence
 from replication.evidence.scoreboard import Board
-from replication.runs import notebook, publish, report, verify
+from replication.runs import notebook, publish, verify
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.store import Run, Spec
 
@@ -167,27 +167,6 @@ def test_damaged_results_are_told_so(published: Toy) -> None:
     (published.root / "results" / "smoke" / "toy.json").write_text("{")
     with pytest.raises(ReplicationError, match="is not a results file"):
         found(published)
-
-
-def test_report_shows_verdicts_failures_and_relative_links(toy: Toy, claims: Path) -> None:
-    good = finish(toy)
-    bad = toy.store.plan(Spec("toy", "smoke", {"label": "<b>", "fail": True}))
-    toy.store.open_work(bad, force=False)
-    traceback = "\n".join([*(f"line {n}" for n in range(40)), f"in {toy.root}/notebooks", "ValueError: a < b"])
-    toy.store.fail(bad, {"message": "cell 4 raised", "status": "failed", "cell": 4, "traceback": traceback})
-    page, text = report.write(toy.store, "A <title>", [good, bad], toy.project.store / "reports" / "x")
-    html, markdown = page.read_text(), text.read_text()
-    for shown in (html, markdown):
-        assert "2 runs: 1 finished, 1 failed." in shown
-        assert f"../toy/{good.run_id}/notebook.ipynb" in shown
-        assert "line 39" in shown
-        assert "line 20" not in shown
-        assert str(toy.root) not in shown
-    assert "<strong>reproduced</strong>" in html
-    assert "ValueError: a &lt; b" in html
-    assert "<b>" not in html
-    assert "**reproduced**" in markdown
-    assert (page.parent / f"../toy/{good.run_id}/notebook.ipynb").is_file()
 
 
 def test_board_needs_no_results(published: Toy) -> None:
