@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,12 +29,16 @@ extensions = [
 ]
 exclude_patterns = ["_build", "generated/api/modules.rst"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = "Replications on a training budget"
 
 # a page shows what the committed notebook holds: nothing is executed here
 nb_execution_mode = "off"
 # the same table is stored as text too, but a page shows its HTML
 nb_mime_priority_overrides = [("html", "text/html", 0)]
+# the scoreboard is Markdown with tables and links to pages
+nb_render_markdown_format = "myst"
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 
@@ -94,6 +99,19 @@ def write_commands() -> None:
         parts.append(f"## replicate {name}\n\n```text\n{command.get_help(inner)}\n```")
     (HERE / "generated").mkdir(exist_ok=True)
     write(HERE / "generated" / "commands.md", "\n\n".join(parts) + "\n")
+
+
+def leave_out_modules_without_source(app: Any) -> list[Any]:
+    """Take modules that have no source page (such as builtins) off viewcode's list, which would link to none."""
+    known = getattr(app.env, "_viewcode_modules", {})
+    for name in [name for name, entry in known.items() if not entry]:
+        del known[name]
+    return []
+
+
+def setup(app: Any) -> None:
+    """Connect what is ours, before viewcode makes its pages."""
+    app.connect("html-collect-pages", leave_out_modules_without_source, priority=100)
 
 
 copy_notebooks()

@@ -145,7 +145,8 @@ def run(
     overrides = _mapping(mapping) | {key: profiles.from_text(declared.get(key), text) for key, text in pairs}
     if publishing and overrides:
         raise RefusedError("--publish is for a profile as it stands; leave out -p and -y.")
-    made = batches.Batch(store, [Spec(name, profile, overrides)])
+    boards = publish.scoreboards(store.project) if publishing else []
+    made = batches.Batch(store, [Spec(name, profile, overrides), *boards])
     _run_all(made, _where(1, None, None), Options(force, timeout), publishing, resumable=False)
 
 
@@ -212,7 +213,7 @@ def batch(
     if resources:
         wanted = _resources(resources)
         specs = [replace(spec, resources={**wanted, **spec.resources}) for spec in specs]
-    made = batches.Batch(store, specs)
+    made = batches.Batch(store, [*specs, *publish.scoreboards(store.project)] if publishing else specs)
     if publishing and any(spec.overrides for spec in made.specs):
         raise RefusedError("--publish is for profiles as they stand; this grid sets parameters.")
     _run_all(made, _where(workers, engine, scheduler), Options(force, timeout), publishing, as_json=as_json)

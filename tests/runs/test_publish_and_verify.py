@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from nbformat.v4 import new_output
-from toys import Toy, toy_cells
+from toys import Toy, build, toy_cells
 
 from replication import evidence
 from replication.evidence.scoreboard import Board
@@ -237,3 +237,25 @@ def test_changes_of_a_volatile_claims_numbers_are_none(published: Toy, claims: P
     ]
     claims.write_text(claims.read_text() + "    volatile: true\n")
     assert list(verify.changes([before], [after], "toy")) == []
+
+
+def test_publishing_shows_itself_on_the_scoreboard_at_once(tmp_path: Path) -> None:
+    """Whichever way a result is published, the scoreboard is executed after it."""
+    toy = build(tmp_path, real_evidence=True)
+    show = (
+        "from replication.evidence import scoreboard\nfrom replication.runs import publish\n"
+        "from replication.runs.profiles import Project\n"
+        "scoreboard.Board.of([found for _, found in publish.committed(Project.find())])"
+    )
+    cells = toy_cells("papers: list[str] = []  # which to show", show, "")
+    toy.add("00_board", cells, scoreboard=True)
+    toy.profile("standard", "00_board", "")
+    for command in (["run", "toy"], ["batch", "--profile", "standard"]):
+        done = toy.replicate(*command, "--publish")
+        assert done.returncode == 0, done.stderr
+        assert "published" in done.stdout
+        text = toy.project.notebook_file("00_board").read_text()
+        assert '"text/markdown"' in text
+    # the second time both profiles are on it
+    assert "| smoke | 1 |" in text
+    assert "| standard | 1 |" in text
