@@ -7,7 +7,9 @@
 `engines`, `cluster`  where several runs execute: one after another, side by side, or on a dask cluster
 `batch`               many runs from a grid file; remembered, so that they can be resumed
 `publish`             executed notebooks, reference results and the README's table put in their places
-`report`, `verify`    what came out, on one page; and whether what is published still holds
+`report`, `page`      what came out, on one page
+`diff`, `verify`      what changed between two runs or commits; whether what is published still holds
+`collect`             which runs nobody can use any more, and their removal
 ====================  =================================================================================
 
 The runner knows nothing of any paper: it finds notebooks, claims and sources by name.
