@@ -157,7 +157,7 @@ def test_grid_in_the_help_works(tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(grid)
     project = Project.find()
     specs = Grid.load(tmp_path / "grid.yaml").specs(project)
-    assert len([RunStore(project).plan(spec) for spec in specs]) == 4
+    assert len([RunStore(project).plan(spec) for spec in specs]) == 8
 
 
 def test_module_is_the_command(tmp_path: Path) -> None:
