@@ -2,7 +2,7 @@
 
 from replication.training.device import resolve_device, use_deterministic
 from replication.training.models import MLP, ByteTransformer, ResNet8, count_parameters
-from replication.training.optimizers import SGD, AdamW, Optimizer, matrices_only
+from replication.training.optimizers import SGD, AdamW, Optimizer, RAdam, matrices_only
 from replication.training.population import Population
 from replication.training.progress import track
 from replication.training.seeding import data_order, seeded, stream_seed
@@ -14,6 +14,7 @@ __all__ = [
     "ByteTransformer",
     "Optimizer",
     "Population",
+    "RAdam",
     "ResNet8",
     "count_parameters",
     "data_order",

@@ -1,7 +1,7 @@
 """Optimisers of a population: one step for every replica at once, each with its own learning rate.
 
-The update rules are those of ``torch.optim.SGD`` and ``torch.optim.AdamW`` (their single-tensor form); a test holds
-them equal step by step.
+The update rules are those of ``torch.optim.SGD``, ``torch.optim.AdamW`` and ``torch.optim.RAdam`` (their single-tensor
+form); tests hold them equal step by step.
 """
 
 from __future__ import annotations
@@ -127,15 +127,12 @@ class AdamW:
     decays: Decays = field(default=everything)
 
     def __post_init__(self) -> None:
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas: must lie in [0, 1), came {self.betas}")
-        if not self.eps > 0:
-            raise ValueError(f"eps: must be positive, came {self.eps}")
+        _check_moments(self.betas, self.eps)
         _check_decay(self.weight_decay)
 
     def init(self, parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Return zero first and second moments."""
-        return {moment: {k: torch.zeros_like(p) for k, p in parameters.items()} for moment in ("first", "second")}
+        return _moments(parameters)
 
     def step(
         self,
@@ -156,6 +153,68 @@ class AdamW:
             second = state["second"][name].mul_(beta2).addcmul_(g, g, value=1 - beta2)
             denominator = second.sqrt().div_(root2).add_(self.eps)
             p.addcmul_(first.div(denominator), rate, value=-1 / correction1)
+
+
+@dataclass(frozen=True)
+class RAdam:
+    """Rectified Adam (Liu et al. 2020), for a population; no weight decay.
+
+    While the second moment rests on too few gradients for its variance to be known (the first five steps at the usual
+    ``betas``), the step is that of momentum alone; afterwards Adam's, times the rectification of that variance.
+
+    Parameters
+    ----------
+    betas : (float, float)
+        Decay rates of the two moments, each in [0, 1).
+    eps : float
+        Added to the root of the second moment, before its bias correction (as ``torch.optim.RAdam`` does).
+    """
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _check_moments(self.betas, self.eps)
+
+    def init(self, parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Return zero first and second moments."""
+        return _moments(parameters)
+
+    def step(
+        self,
+        parameters: dict[str, Tensor],
+        gradients: dict[str, Tensor],
+        state: dict[str, dict[str, Tensor]],
+        lr: Tensor,
+        count: int,
+    ) -> None:
+        """Update in place; see ``Optimizer.step``."""
+        beta1, beta2 = self.betas
+        correction1, correction2 = 1 - beta1**count, 1 - beta2**count
+        # length of the simple moving average that the second moment amounts to, now and in the limit
+        limit = 2 / (1 - beta2) - 1
+        length = limit - 2 * count * beta2**count / correction2
+        scale = 1 / correction1
+        if length > 5:
+            variance = (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
+            scale *= math.sqrt(variance * correction2)
+        for name, p in parameters.items():
+            g, rate = gradients[name], per_replica(lr, p)
+            first = state["first"][name].lerp_(g, 1 - beta1)
+            second = state["second"][name].mul_(beta2).addcmul_(g, g, value=1 - beta2)
+            direction = first.div(second.sqrt().add_(self.eps)) if length > 5 else first
+            p.addcmul_(direction, rate, value=-scale)
+
+
+def _moments(parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    return {moment: {k: torch.zeros_like(p) for k, p in parameters.items()} for moment in ("first", "second")}
+
+
+def _check_moments(betas: tuple[float, float], eps: float) -> None:
+    if not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas: must lie in [0, 1), came {betas}")
+    if not eps > 0:
+        raise ValueError(f"eps: must be positive, came {eps}")
 
 
 def _check_decay(weight_decay: float) -> None:

@@ -1,0 +1,180 @@
+"""Adaptation, and the gradients of both objectives, for any model that is a function of its parameters.
+
+The risk of task γ is R(θ; γ). Domain randomised search (DRS) minimises E R(θ; γ) and leaves adaptation to the test.
+MAML (Finn et al. 2017) minimises the risk after an inner step, E R(θ − α ∇R(θ; γ); γ), the step taken on one half of a
+task's data and judged on the other. FOMAML leaves out the inner step's Hessian. Written with ``torch.func`` they read
+like that; `replication.metalearning.sinusoid` holds a faster program for one network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.func import grad, grad_and_value, vmap
+from torch.utils import _pytree as pytree
+
+Parameters = dict[str, Tensor]
+Data = tuple[Tensor, Any]
+"""Inputs, and targets: a tensor, or tensors in tuples and dicts."""
+Model = Callable[[Parameters, Tensor], Tensor]
+Loss = Callable[[Tensor, Any], Tensor]
+
+
+class MetaGradient(NamedTuple):
+    """The gradient of an objective, and its value."""
+
+    gradients: Parameters
+    loss: Tensor
+    """Mean over the tasks, shape ()."""
+
+
+def adapt(
+    model: Model, parameters: Parameters, loss: Loss, data: Data, rate: float | Tensor, steps: int = 1
+) -> Parameters:
+    """Take gradient steps on one task's data.
+
+    The result is a differentiable function of the parameters; the given ones are not changed.
+
+    Parameters
+    ----------
+    model : callable(parameters, inputs) -> outputs
+        For a module ``functools.partial(torch.func.functional_call, module)``. It must not draw random numbers or keep
+        running statistics (no dropout, no batch norm in training mode).
+    parameters : dict of str to Tensor
+        For a module ``dict(module.named_parameters())``.
+    loss : callable(outputs, targets) -> Tensor, shape ()
+        The task's risk on these data.
+    data : (inputs, targets)
+        Of one task.
+    rate : float or Tensor, shape ()
+        Inner rate α ≥ 0.
+    steps : int
+        Number of steps; 0 leaves the parameters as they are.
+
+    Returns
+    -------
+    dict of str to Tensor
+        θ − α ∇R(θ), repeated.
+
+    Raises
+    ------
+    ValueError
+        If the rate or the number of steps is negative.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import torch
+    >>> from torch.func import functional_call
+    >>> from torch.nn.functional import mse_loss
+    >>> module = torch.nn.Linear(3, 1)
+    >>> model, parameters = partial(functional_call, module), dict(module.named_parameters())
+    >>> x, y = torch.ones(5, 3), torch.zeros(5, 1)
+    >>> adapted = adapt(model, parameters, mse_loss, (x, y), rate=0.1, steps=20)
+    >>> bool(mse_loss(model(adapted, x), y) < 1e-6)
+    True
+    """
+    if not isinstance(rate, Tensor) and not rate >= 0:
+        raise ValueError(f"rate: must not be negative, came {rate}")
+    if steps < 0:
+        raise ValueError(f"steps: must not be negative, came {steps}")
+    for _ in range(steps):
+        slope = grad(_risk)(parameters, model, loss, data)
+        parameters = {name: p - rate * slope[name] for name, p in parameters.items()}
+    return parameters
+
+
+def drs_gradient(model: Model, parameters: Parameters, loss: Loss, data: Data) -> MetaGradient:
+    """Gradient of the mean risk over tasks, without adaptation.
+
+    Parameters
+    ----------
+    model, parameters, loss
+        As `adapt` takes them.
+    data : (inputs, targets)
+        Stacked over tasks: every tensor has shape (T, …).
+
+    Returns
+    -------
+    MetaGradient
+        Of F_drs(θ) = mean R(θ; γ).
+    """
+    _count(data=data)
+
+    def objective(p: Parameters) -> Tensor:
+        risks: Tensor = vmap(lambda d: _risk(p, model, loss, d))(data)
+        return risks.mean()
+
+    return MetaGradient(*grad_and_value(objective)(parameters))
+
+
+def maml_gradient(
+    model: Model, parameters: Parameters, loss: Loss, inner: Data, outer: Data, rate: float | Tensor, steps: int = 1
+) -> MetaGradient:
+    """Gradient of the mean risk after adaptation, through the inner steps.
+
+    Parameters
+    ----------
+    model, parameters, loss, rate, steps
+        As `adapt` takes them.
+    inner, outer : (inputs, targets)
+        Data of the inner steps and of the objective, stacked over the same tasks: every tensor has shape (T, …).
+
+    Returns
+    -------
+    MetaGradient
+        Of F_maml(θ) = mean R(θ − α ∇R(θ; inner); outer).
+
+    Raises
+    ------
+    ValueError
+        If the numbers of tasks differ, or an argument of `adapt` is refused.
+    """
+    _count(inner=inner, outer=outer)
+
+    def objective(p: Parameters) -> Tensor:
+        def risk(first: Data, second: Data) -> Tensor:
+            return _risk(adapt(model, p, loss, first, rate, steps), model, loss, second)
+
+        risks: Tensor = vmap(risk)(inner, outer)
+        return risks.mean()
+
+    return MetaGradient(*grad_and_value(objective)(parameters))
+
+
+def fomaml_gradient(
+    model: Model, parameters: Parameters, loss: Loss, inner: Data, outer: Data, rate: float | Tensor, steps: int = 1
+) -> MetaGradient:
+    """First-order MAML: the mean of the gradients at the adapted parameters, the inner steps' Hessians left out.
+
+    Parameters, Returns and Raises as `maml_gradient`; the gradient is not that of the returned loss.
+    """
+    _count(inner=inner, outer=outer)
+
+    def one(first: Data, second: Data) -> tuple[Parameters, Tensor]:
+        adapted = adapt(model, parameters, loss, first, rate, steps)
+        found: tuple[Parameters, Tensor] = grad_and_value(_risk)(adapted, model, loss, second)
+        return found
+
+    gradients, risks = vmap(one)(inner, outer)
+    return MetaGradient({name: g.mean(0) for name, g in gradients.items()}, risks.mean())
+
+
+def _risk(parameters: Parameters, model: Model, loss: Loss, data: Data) -> Tensor:
+    inputs, targets = data
+    return loss(model(parameters, inputs), targets)
+
+
+def _count(**halves: Data) -> None:
+    """Refuse data that are not of the same tasks."""
+    counts = {
+        name: sorted({t.shape[0] if t.ndim else 0 for t in pytree.tree_leaves(data) if isinstance(t, Tensor)})
+        for name, data in halves.items()
+    }
+    if any(len(found) != 1 or not found[0] for found in counts.values()) or len({*map(tuple, counts.values())}) > 1:
+        came = ", ".join(f"{name}: {' and '.join(map(str, found)) or 'no tensor'}" for name, found in counts.items())
+        raise ValueError(
+            f"{' and '.join(halves)}: every tensor needs the same number of tasks as its first axis, came {came}"
+        )

@@ -1,0 +1,341 @@
+"""Sinusoid notebook: DRS, FOMAML and MAML on finite noisy tasks, and on fresh noiseless ones (claims T10 to T12).
+
+Finite: M noisy tasks are given once and trained on for many steps. Fresh: every step draws new noiseless tasks. Methods
+share initial weights, tasks, examples and their order. Each seed has validation tasks of its own, on which the learning
+rate and the test rate of every method are chosen, and test tasks, which choose nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from replication import evidence
+from replication.metalearning.sinusoid import GRADIENT_CALLS, METHODS, RANGE, MetaPopulation, Method, Sinusoids
+from replication.training import data_order, resolve_device, track, use_deterministic
+
+Row = dict[str, Any]
+Float = npt.NDArray[np.float64]
+Pair = tuple[Tensor, Tensor]
+
+SAMPLES, CALLS = "equal samples", "equal gradient calls"
+MAIN, FRESH = "main", "fresh"
+COMPARED: tuple[Method, ...] = ("DRS", "MAML")
+"""Methods that are trained outside the main condition too."""
+Width = Annotated[float, Field(ge=0, le=1)]
+
+
+class Config(BaseModel):
+    """What the sinusoid notebook runs; every field is a parameter of the notebook."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeds: int = Field(16, ge=2, description="replicates: initial weights, tasks, examples and their order")
+    first_seed: int = Field(8, ge=0, description="the first of them")
+    other_seeds: int = Field(8, ge=2, description="how many of them the further conditions and fresh tasks take")
+    tasks: list[PositiveInt] = Field([5, 10, 20, 80], min_length=2, description="numbers of training tasks M")
+    shots: PositiveInt = Field(5, description="examples of an inner step, N; a training task has 2N")
+    noise: NonNegativeFloat = Field(1.0, description="standard deviation of the noise on the values adapted to")
+    width: Width = Field(1.0, description="width of the task family where M is finite; 1 is the family of Finn et al.")
+    other_shots: list[PositiveInt] = Field([], description="N of further conditions, which differ in this alone")
+    other_noise: list[NonNegativeFloat] = Field([0.3], description="noise of further conditions")
+    other_widths: list[Width] = Field([0.5], description="widths of further conditions")
+    steps: list[PositiveInt] = Field([300, 600], min_length=2, description="checkpoints; the last is the budget")
+    fresh_widths: list[Width] = Field([0.05, 0.25, 1.0], min_length=1, description="widths of fresh noiseless tasks")
+    fresh_steps: list[PositiveInt] = Field([150, 300, 600], min_length=1, description="checkpoints on fresh tasks")
+    meta_batch: PositiveInt = Field(5, description="tasks of a step")
+    hidden: PositiveInt = Field(40, description="units of each of the two hidden layers")
+    learning_rates: list[PositiveFloat] = Field([0.004, 0.012], min_length=1, description="tried rates of Adam")
+    inner_rate: PositiveFloat = Field(0.01, description="rate of the inner step in training")
+    test_rates: list[NonNegativeFloat] = Field(
+        [0.0, 0.003, 0.01, 0.03, 0.1], min_length=1, description="tried rates of the step at test"
+    )
+    validation_tasks: PositiveInt = Field(50, description="tasks of a seed on which rates are chosen")
+    test_tasks: PositiveInt = Field(100, description="tasks of a seed on which the chosen are judged")
+    resamples: int = Field(2000, ge=2, description="bootstrap resamples of the seeds, for the crossing")
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("tasks", "steps", "fresh_steps"):
+            values = getattr(self, name)
+            if sorted(set(values)) != values:
+                raise ValueError(f"{name}: must increase, came {values}")
+        if self.other_seeds > self.seeds:
+            raise ValueError(f"other_seeds: {self.other_seeds} are more than the {self.seeds} seeds")
+        if self.meta_batch > self.tasks[0]:
+            raise ValueError(f"meta_batch: {self.meta_batch} is more than the fewest tasks, {self.tasks[0]}")
+        for method in METHODS:
+            if _steps(self, CALLS, method) not in self.steps:
+                raise ValueError(
+                    f"steps: {method} takes {_steps(self, CALLS, method):g} steps at equal gradient calls, which is no "
+                    f"checkpoint of {self.steps}"
+                )
+        return self
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """The main condition and those that differ from it in one thing."""
+        made = [Condition(MAIN, self.shots, self.noise, self.width)]
+        made += [Condition(f"N = {shots}", shots, self.noise, self.width) for shots in self.other_shots]
+        made += [Condition(f"noise {noise:g}", self.shots, noise, self.width) for noise in self.other_noise]
+        made += [Condition(f"width {width:g}", self.shots, self.noise, width) for width in self.other_widths]
+        return made
+
+
+class Condition(NamedTuple):
+    """A setting with a finite number of noisy tasks."""
+
+    name: str
+    shots: int
+    noise: float
+    width: float
+
+
+def _steps(config: Config, budget: str, method: Method) -> float:
+    """Steps that a budget buys: the last checkpoint, less where a step takes more gradient calls."""
+    share = min(GRADIENT_CALLS.values()) / GRADIENT_CALLS[method] if budget == CALLS else 1.0
+    return config.steps[-1] * share
+
+
+class Judged(NamedTuple):
+    """New tasks: examples to adapt on, and clean values on a grid."""
+
+    support: Pair
+    query: Pair
+
+
+class Arena(NamedTuple):
+    """Conditions that are trained side by side, and how they are fed and judged."""
+
+    seeds: range
+    batch: Callable[[int], Pair]
+    """Step to examples, shapes (conditions, seeds, T, 2N, 1)."""
+    validation: list[list[Judged]]
+    test: list[list[Judged]]
+    """By condition and seed."""
+
+
+class Chosen(NamedTuple):
+    """What a method reaches at a checkpoint in one condition, by seed."""
+
+    condition: int
+    method: Method
+    steps: int
+    seed: int
+    learning_rate: float
+    test_rate: float
+    before: float
+    after: float
+    """Mean squared errors on the test tasks, before and after the step."""
+
+
+def run(config: Config) -> pd.DataFrame:
+    """Train and judge every condition.
+
+    Returns
+    -------
+    DataFrame
+        Tidy records. ``condition`` is "main", "fresh" or what differs from main. ``log_mse`` (natural logarithm of the
+        mean squared error on test tasks after one step), ``log_mse_before`` (before it), ``learning_rate`` and
+        ``test_rate`` (chosen), by ``method``, ``seed``, ``steps`` and ``tasks`` or ``width``; ``final`` (log_mse) and
+        ``log_ratio`` (of DRS's error to MAML's) by ``budget``; ``crossing_draw`` and ``crossing_shift_draw`` by
+        ``draw``.
+    """
+    use_deterministic()
+    rows = [*fresh(config)]
+    for condition in track(config.conditions, "conditions"):
+        rows += [*finite(config, condition)]
+    return evidence.tidy(rows)
+
+
+def finite(config: Config, condition: Condition) -> Iterator[Row]:
+    """M noisy tasks of 2N examples: in the main condition every M and method, else the ends of M, DRS and MAML."""
+    main = condition.name == MAIN
+    tasks = config.tasks if main else [config.tasks[0], config.tasks[-1]]
+    seeds = _seeds(config, config.seeds if main else config.other_seeds)
+    examples = [
+        Sinusoids.draw(seed, "train", (tasks[-1],), condition.width).sample(
+            seed, "train", 2 * condition.shots, condition.noise
+        )
+        for seed in seeds
+    ]
+    # the first M of the same tasks, for every M
+    orders = torch.stack([data_order(seeds, m, config.meta_batch, config.steps[-1]) for m in tasks], 1)
+    x, y = (torch.stack(part) for part in zip(*examples, strict=True))
+    which = torch.arange(len(seeds))[:, None]
+    validation, test = (
+        [[_judged(config, seed, stream, condition) for seed in seeds]] * len(tasks) for stream in ("validation", "test")
+    )
+    arena = Arena(seeds, lambda step: (x[which, orders[step]], y[which, orders[step]]), validation, test)
+    cell = {"condition": condition.name}
+    logs: dict[tuple[str, str], Float] = {}
+    for method in METHODS if main else COMPARED:
+        found = train(config, method, arena, config.steps)
+        for one in found:
+            yield from _rows(one, **cell, tasks=tasks[one.condition])
+        for budget in (SAMPLES, CALLS):
+            last = [np.log(one.after) for one in found if one.steps == _steps(config, budget, method)]
+            logs[budget, method] = np.array(last).reshape(len(tasks), len(seeds))
+            yield from _table("final", logs[budget, method], tasks, seeds, **cell, method=method, budget=budget)
+    ratios = {budget: logs[budget, "DRS"] - logs[budget, "MAML"] for budget in (SAMPLES, CALLS)}
+    for budget, ratio in ratios.items():
+        yield from _table("log_ratio", ratio, tasks, seeds, **cell, budget=budget)
+    if main:
+        # the same resamples under both budgets
+        resampled = np.random.default_rng(0).integers(len(seeds), size=(config.resamples, len(seeds)))
+        draws = {budget: crossing(tasks, ratio[:, resampled].mean(2)) for budget, ratio in ratios.items()}
+        for budget, values in draws.items():
+            yield from _draws("crossing_draw", values, **cell, budget=budget)
+        yield from _draws("crossing_shift_draw", np.log(draws[CALLS] / draws[SAMPLES]), **cell)
+
+
+def _seeds(config: Config, count: int) -> range:
+    return range(config.first_seed, config.first_seed + count)
+
+
+def _table(quantity: str, values: Float, tasks: Sequence[int], seeds: range, **cell: Any) -> Iterator[Row]:
+    for (i, j), value in np.ndenumerate(values):
+        yield {"quantity": quantity, **cell, "tasks": tasks[i], "seed": seeds[j], "value": float(value)}
+
+
+def _draws(quantity: str, values: Float, **cell: Any) -> Iterator[Row]:
+    for draw, value in enumerate(values.tolist()):
+        yield {"quantity": quantity, **cell, "draw": draw, "value": value}
+
+
+def crossing(tasks: Sequence[int], ratio: Float) -> Float:
+    """Number of tasks from which on MAML is ahead, interpolated in ln M.
+
+    Parameters
+    ----------
+    tasks : sequence of int, length K
+        The numbers of tasks M, increasing.
+    ratio : array, shape (K, …)
+        Logarithm of DRS's error over MAML's; MAML is ahead where it is positive.
+
+    Returns
+    -------
+    array, shape (…)
+        Where the ratio last turns positive; the least M if it is positive everywhere, and the largest if it ends
+        without being so.
+
+    Examples
+    --------
+    >>> crossing([1, 100, 10000], np.array([[-1.0, 1.0, -1.0], [-1.0, 2.0, 1.0], [1.0, 3.0, -2.0]])).round(1).tolist()
+    [1000.0, 1.0, 10000.0]
+    """
+    ratio = np.asarray(ratio, dtype=np.float64)
+    flat = ratio.reshape(len(tasks), -1)
+    logs = np.log(tasks)
+    found = np.empty(flat.shape[1])
+    for j, column in enumerate(flat.T):
+        behind = np.flatnonzero(column <= 0)
+        if not behind.size or behind[-1] == len(tasks) - 1:
+            found[j] = logs[behind[-1] if behind.size else 0]
+            continue
+        i = behind[-1]
+        found[j] = np.interp(0.0, column[i : i + 2], logs[i : i + 2])
+    return np.exp(found.reshape(ratio.shape[1:]))
+
+
+def fresh(config: Config) -> Iterator[Row]:
+    """New noiseless tasks at every step, for every width."""
+    seeds = _seeds(config, config.other_seeds)
+    shape = (config.fresh_steps[-1], config.meta_batch)
+    conditions = [Condition(FRESH, config.shots, 0.0, width) for width in config.fresh_widths]
+    pools = [
+        [Sinusoids.draw(seed, FRESH, shape, one.width).sample(seed, FRESH, 2 * one.shots, one.noise) for seed in seeds]
+        for one in conditions
+    ]
+    x, y = (torch.stack([torch.stack([pool[k] for pool in row]) for row in pools]) for k in (0, 1))
+    validation, test = (
+        [[_judged(config, seed, stream, one) for seed in seeds] for one in conditions]
+        for stream in ("validation", "test")
+    )
+    arena = Arena(seeds, lambda step: (x[:, :, step], y[:, :, step]), validation, test)
+    logs: dict[tuple[str, float, int, int], float] = {}
+    for method in COMPARED:
+        for one in train(config, method, arena, config.fresh_steps):
+            width = config.fresh_widths[one.condition]
+            yield from _rows(one, condition=FRESH, width=width)
+            logs[method, width, one.steps, one.seed] = float(np.log(one.after))
+    for width, steps, seed in itertools.product(config.fresh_widths, config.fresh_steps, seeds):
+        value = logs["DRS", width, steps, seed] - logs["MAML", width, steps, seed]
+        at = {"condition": FRESH, "width": width, "steps": steps, "budget": SAMPLES, "seed": seed}
+        yield {"quantity": "log_ratio", **at, "value": value}
+
+
+def train(config: Config, method: Method, arena: Arena, checkpoints: Sequence[int]) -> list[Chosen]:
+    """Train one method in all conditions with all learning rates, and choose on the validation tasks.
+
+    Learning rate and test rate are chosen together, for each condition, seed and checkpoint. Result by checkpoint, then
+    condition, then seed.
+    """
+    device = resolve_device(config.device)
+    conditions, rates = len(arena.test), config.learning_rates
+    replicas = list(itertools.product(range(conditions), range(len(rates)), arena.seeds))
+    lr = torch.tensor([rates[j] for _, j, _ in replicas])
+    population = MetaPopulation(
+        method,
+        [1, config.hidden, config.hidden, 1],
+        [seed for *_, seed in replicas],
+        lr,
+        config.inner_rate,
+        device=device,
+    )
+
+    def spread(values: Tensor) -> Tensor:
+        """From (conditions, seeds, …) to (replicas, …)."""
+        shape = (conditions, len(rates), len(arena.seeds), *values.shape[2:])
+        return values[:, None].expand(shape).flatten(0, 2).to(device)
+
+    chosen: list[Chosen] = []
+    for step in track(range(checkpoints[-1]), f"{method} steps"):
+        x, y = arena.batch(step)
+        population.step(spread(x), spread(y))
+        if step + 1 in checkpoints:
+            chosen += _choose(config, population, arena, step + 1)
+    return chosen
+
+
+def _choose(config: Config, population: MetaPopulation, arena: Arena, steps: int) -> Iterator[Chosen]:
+    rates, device = config.learning_rates, resolve_device(config.device)
+    for condition, (i, seed) in itertools.product(range(len(arena.test)), enumerate(arena.seeds)):
+        held = _to(arena.validation[condition][i], device)
+        replicas = [(condition * len(rates) + j) * len(arena.seeds) + i for j in range(len(rates))]
+        tried = torch.stack([population.errors(r, *held, config.test_rates) for r in replicas])
+        # a diverged run must never be chosen
+        j, k = divmod(int(tried.nan_to_num(nan=torch.inf).argmin()), len(config.test_rates))
+        rate = config.test_rates[k]
+        before, after = population.errors(replicas[j], *_to(arena.test[condition][i], device), [0.0, rate]).tolist()
+        yield Chosen(condition, population.method, steps, seed, rates[j], rate, before, after)
+
+
+def _judged(config: Config, seed: int, stream: str, condition: Condition) -> Judged:
+    """A seed's validation or test tasks; the values of the grid are clean."""
+    count = config.validation_tasks if stream == "validation" else config.test_tasks
+    tasks = Sinusoids.draw(seed, stream, (count,), condition.width)
+    grid = torch.linspace(-RANGE, RANGE, 20)[:, None].expand(count, -1, 1)
+    return Judged(tasks.sample(seed, stream, condition.shots, condition.noise), (grid, tasks(grid)))
+
+
+def _to(judged: Judged, device: torch.device) -> tuple[Pair, Pair]:
+    (a, b), (c, d) = judged
+    return (a.to(device), b.to(device)), (c.to(device), d.to(device))
+
+
+def _rows(one: Chosen, **cell: Any) -> Iterator[Row]:
+    at = {**cell, "method": one.method, "steps": one.steps, "seed": one.seed}
+    yield {"quantity": "log_mse", **at, "value": float(np.log(one.after))}
+    yield {"quantity": "log_mse_before", **at, "value": float(np.log(one.before))}
+    yield {"quantity": "learning_rate", **at, "value": one.learning_rate}
+    yield {"quantity": "test_rate", **at, "value": one.test_rate}

@@ -1,0 +1,181 @@
+"""The images experiment, small: right data, every record there, paired, and colour images through the same path."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+
+from replication.adcm import figures_images
+from replication.adcm.experiments import images
+from replication.adcm.loss import WEIGHTS
+from replication.evidence import evaluate, load_claims
+
+PROFILES = Path(__file__).parents[2] / "notebooks" / "profiles"
+TINY = {
+    "widths": [4, 4], "images": 64, "pretraining_images": 64, "batch_size": 8, "seeds": 2,
+    "learning_rates": [1e-3, 2e-3], "segmentations": 2, "nodes": 3, "segment_batch": 8, "samples": 100,
+    "feature_width": 2, "feature_steps": 5, "shown": 2, "timings": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def records():
+    return images.run(images.Config(**TINY))
+
+
+def of(records, quantity, **levels):
+    rows = records[records["quantity"] == quantity]
+    for column, level in levels.items():
+        rows = rows[rows[column] == level]
+    return rows
+
+
+def test_every_method_is_scored_at_every_share_and_seed(records):
+    for quantity in ("frechet", "log_frechet", "energy"):
+        rows = of(records, quantity)
+        rows = rows[rows["method"].isin(images.METHODS)]
+        counted = rows.groupby(["method", "sampling_steps", "share"]).size()
+        assert (counted == 2).all()
+        assert {key[1:] for key in counted.index} == {(1, 0.25), (1, 0.5), (1, 1.0), (2, 1.0)}
+        assert set(counted.index.get_level_values("method")) == set(images.METHODS)
+    np.testing.assert_allclose(
+        np.exp(of(records, "log_frechet")["value"].to_numpy()), of(records, "frechet")["value"].to_numpy()
+    )
+    assert set(of(records, "memorised_share")["method"]) == {*images.METHODS, "held-out"}
+    assert of(records, "memorised_share", method="held-out")["value"].item() == pytest.approx(0.01, abs=0.005)
+
+
+def test_the_chosen_rate_is_the_best_of_the_tuning_seed(records):
+    scores, chosen = of(records, "tuning_score"), of(records, "chosen_rate").set_index("method")["value"]
+    for method in images.METHODS:
+        own = scores[scores["method"] == method].set_index("lr")["value"]
+        assert sorted(own.index) == TINY["learning_rates"]
+        assert chosen[method] == own.idxmin()
+
+
+def test_quarter_against_full_is_adcm_early_minus_ecm_late(records):
+    for seed in range(2):
+        rows = of(records, "log_frechet", seed=seed, sampling_steps=1).set_index(["method", "share"])["value"]
+        found = of(records, "quarter_against_full", seed=seed)["value"].item()
+        assert found == pytest.approx(rows["adcm", 0.25] - rows["ecm", 1.0])
+
+
+def test_the_overhead_is_the_formula_of_its_parts(records):
+    segments = of(records, "segments")["value"].mean()
+    for repeat in range(2):
+        cost = of(records, "cost", seed=repeat).set_index("part")["value"]
+        expected = 100 * segments * cost["jvp"] / (25_000 * cost["training step"])
+        assert of(records, "overhead_percent", seed=repeat)["value"].item() == pytest.approx(expected)
+
+
+def test_the_curves_are_the_rules(records):
+    """Δt/t of the fixed rules at the end: kappa for the log grid, n(t)/256 for ECM's q = 256."""
+    curve = of(records, "relative_step", method="log-grid", share=1.0)
+    assert len(curve) == 48
+    inside = curve[curve["t"] > 0.01]["value"]
+    np.testing.assert_allclose(inside, 0.01 / 1.01, rtol=1e-6)
+    curve = of(records, "relative_step", method="ecm-256", share=1.0)
+    np.testing.assert_allclose(curve["value"], (1 + 8 / (1 + np.exp(curve["t"]))) / 256, rtol=1e-6)
+    late = of(records, "relative_step", method="ecm", share=1.0)["value"]
+    assert late.max() < of(records, "relative_step", method="ecm", share=0.25)["value"].min()
+
+
+def test_the_records_decide_every_smoke_claim_and_every_figure_is_drawn(records):
+    claims = load_claims("adcm").of("22_adcm_images")
+    decided = [verdict for verdict in evaluate(records, claims, "smoke") if verdict.verdict != "not attempted"]
+    assert len(decided) == sum(claim.scale == "smoke" for claim in claims) == 8
+    assert all(verdict.verdict == "inconclusive" for verdict in decided)  # two seeds are too few
+    for draw in ("samples", "quality", "differences", "steps", "closeness", "tuning"):
+        figure = getattr(figures_images, draw)(records)
+        assert all(axis.has_data() for axis in figure.axes)
+        figures_images.plt.close(figure)
+    assert [row[0] for row in figures_images.scores(records).rows][1:-1] == [
+        figures_images.NAMES[m] for m in images.METHODS
+    ]
+    assert len(figures_images.grids(records).rows) == 4  # two methods, two segmentations
+    assert len(figures_images.costs(records).rows) == 5
+
+
+def test_draws_are_common_to_the_methods_of_a_seed_and_shares_continue_one_run():
+    config = images.Config(**TINY)
+    study = images.Study(config, images.load(config))
+    trials = [images.Trial(method, 1e-3, seed) for seed in (0, 1) for method in ("ecm-256", "log-grid")]
+    first = [t.parameters["stem.weight"].clone() for _, _, t in study.train(trials, 64, [1.0])]
+    again = [t.parameters["stem.weight"].clone() for _, _, t in study.train(trials, 64, [0.25, 0.5, 1.0])]
+    torch.testing.assert_close(first[-1], again[-1], rtol=0, atol=0)
+    alone = [t.parameters["stem.weight"].clone() for _, _, t in study.train(trials[2:3], 64, [1.0])]
+    torch.testing.assert_close(first[-1][2], alone[-1][0], rtol=1e-3, atol=1e-5)
+    drawn = study.draw(lambda x, t: x, [0, 1, 0])
+    torch.testing.assert_close(drawn[0], drawn[2], rtol=0, atol=0)
+    assert not torch.allclose(drawn[0], drawn[1])
+    assert float(drawn.std()) == pytest.approx(config.t_max, rel=0.05)
+
+
+def test_a_diverged_run_scores_infinity():
+    config = images.Config(**TINY)
+    study = images.Study(config, images.load(config))
+    broken = torch.full((100, 1, 8, 8), math.nan)
+    assert study.frechet(broken) == study.energy(broken) == math.inf
+
+
+def test_digits_are_scaled_and_split_without_overlap():
+    found = images.load(images.Config())
+    assert (len(found.train[0]), len(found.held_out[0])) == (1297, 500)
+    assert float(found.train[0].mean()) == pytest.approx(0, abs=1e-5)
+    assert float(found.train[0].std()) == pytest.approx(0.5, abs=1e-3)
+    both = torch.cat([found.train[0], found.held_out[0]]).flatten(1)
+    assert len(torch.unique(both, dim=0)) == len(both)
+    pixels = found.pixels(found.train[0])
+    assert 0 <= float(pixels.min()) < float(pixels.max()) <= 1
+    torch.testing.assert_close((pixels * 16).round() / 16, pixels, atol=1e-5, rtol=0)
+
+
+def test_colour_images_go_the_same_way_with_the_standard_network():
+    """The standard profile's U-Net, narrow, and its schedule on a few random images of CIFAR-10's shape."""
+    text = (PROFILES / "standard" / "22_adcm_images.yaml").read_text(encoding="utf-8")
+    standard = {name: value for name, value in yaml.safe_load(text).items() if name != "profile"}
+    images.Config(**standard)
+    small = {
+        "widths": [4 for _ in standard["widths"]], "images": 16, "pretraining_images": 8, "batch_size": 4, "seeds": 2,
+        "shares": [0.25, 1.0], "learning_rates": [1e-4], "segmentations": 1, "nodes": 2, "segment_batch": 4,
+        "samples": 10, "feature_width": 2, "feature_steps": 2, "shown": 1, "timings": 1, "device": "cpu",
+    }  # fmt: skip
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.random((160, 3, 32, 32), dtype=np.float32), rng.integers(0, 10, 160)
+    config = images.Config(**(standard | small))
+    records = images.run(config, images.prepare(pixels, labels, 60, "noise", "", "cpu"))
+    assert of(records, "frechet", share=1.0)["value"].gt(0).all()
+    assert len(of(records, "pixel", method="adcm")) == 3 * 32 * 32
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"shares": [0.5, 1.0]}, "shares"),
+        ({"shares": [0.25, 0.5]}, "shares"),
+        ({"images": 100}, "images"),
+        ({"lam": 0.0}, "lam"),
+        ({"widths": []}, "widths"),
+        ({"dataset": "mnist"}, "dataset"),
+        ({"sedes": 3}, "sedes"),
+    ],
+)
+def test_bad_parameters_are_refused_by_name(changes, named):
+    with pytest.raises(ValidationError, match=named):
+        images.Config(**changes)
+
+
+def test_an_unknown_method_is_refused():
+    config = images.Config(**TINY)
+    study = object.__new__(images.Study)
+    study.config = config
+    with pytest.raises(ValueError, match=r"^method: .*came 'sct'"):
+        study.rule("sct", 10)
+    assert set(images.METHODS) == set(figures_images.METHODS)
+    assert "per_sample" in WEIGHTS
