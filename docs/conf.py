@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
+from typing import Any
 
 import click
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util.logging import getLogger
 
 from replication import __version__
 from replication.cli import cli
 
 HERE = Path(__file__).parent
+logger = getLogger(__name__)
 SOURCE_LINK = re.compile(r"\]\(\.\./(replication/[\w/]+)\.py(?:#\w+)?\)")
 
 project = "Replications"
@@ -22,18 +29,23 @@ extensions = [
     "myst_nb",
     "sphinx.ext.apidoc",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
 exclude_patterns = ["_build", "generated/api/modules.rst"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+# formulas that browsers show by themselves: the site needs no network
+html_math_renderer = "mathml"
 html_title = "Replications on a training budget"
 
 # a page shows what the committed notebook holds: nothing is executed here
 nb_execution_mode = "off"
 # the same table is stored as text too, but a page shows its HTML
 nb_mime_priority_overrides = [("html", "text/html", 0)]
+# the scoreboard is Markdown with tables and links to pages
+nb_render_markdown_format = "myst"
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 
@@ -94,6 +106,52 @@ def write_commands() -> None:
         parts.append(f"## replicate {name}\n\n```text\n{command.get_help(inner)}\n```")
     (HERE / "generated").mkdir(exist_ok=True)
     write(HERE / "generated" / "commands.md", "\n\n".join(parts) + "\n")
+
+
+def leave_out_modules_without_source(app: Any) -> list[Any]:
+    """Take modules that have no source page (such as builtins) off viewcode's list, which would link to none."""
+    known = getattr(app.env, "_viewcode_modules", {})
+    for name in [name for name, entry in known.items() if not entry]:
+        del known[name]
+    return []
+
+
+def keep_names_together(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Keep `low, high` the names of two attributes: Sphinx would take all but the last for a type."""
+    for index, line in enumerate(lines):
+        if found := re.match(r":ivar ([\w, ]+):", line):
+            lines[index] = line.replace(found[1], found[1].replace(" ", "\N{NO-BREAK SPACE}"), 1)
+
+
+def mathml(node: nodes.Element, *, block: bool) -> str:
+    """A formula as MathML; one that docutils cannot read stays as it is, with a warning."""
+    text = node.astext()
+    # what it does not know: another word for an ellipsis, and sizes of brackets
+    known = re.sub(r"\\[Bb]igg?[lrm]?(?![A-Za-z])", "", text.replace(r"\dots", r"\ldots"))
+    try:
+        return str(tex2mathml(known, as_block=block))
+    except MathError as error:
+        logger.warning("a formula cannot be shown: %s", error, location=node)
+        return f"<code>{html.escape(text)}</code>"
+
+
+def inline_math(translator: Any, node: nodes.math) -> None:
+    """Write a formula within the text."""
+    translator.body.append(mathml(node, block=False))
+    raise nodes.SkipNode
+
+
+def display_math(translator: Any, node: nodes.math_block) -> None:
+    """Write a formula on a line of its own."""
+    translator.body.append(f'<div class="math">{mathml(node, block=True)}</div>\n')
+    raise nodes.SkipNode
+
+
+def setup(app: Any) -> None:
+    """Connect what is ours: before viewcode makes its pages, and after napoleon has read the docstrings."""
+    app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
+    app.connect("html-collect-pages", leave_out_modules_without_source, priority=100)
+    app.connect("autodoc-process-docstring", keep_names_together, priority=900)
 
 
 copy_notebooks()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import yaml
@@ -18,9 +20,9 @@ from rich.table import Column, Table
 
 from replication import __version__
 from replication.runs import batch as batches
-from replication.runs import profiles, publish, report, verify
-from replication.runs.display import Display
-from replication.runs.engines import engine
+from replication.runs import collect, diff, profiles, publish, report, verify
+from replication.runs.display import Display, JsonLines, Watcher
+from replication.runs.engines import Engine, ProcessEngine, SerialEngine
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.notebook import Options, Outcome, sentence
 from replication.runs.profiles import Project
@@ -72,6 +74,7 @@ def cli() -> None:
     A grid of runs:     replicate batch grid.yaml --workers 2
     After a Ctrl-C:     replicate resume
     What came out:      replicate report
+    What changed:       replicate diff HEAD~1 HEAD
     Use a method:       replicate select corpus/ --ratio 0.015 --out selected.jsonl
 
     A run that is already there is not computed again: its folder under runs/ is named by a hash of the notebook,
@@ -93,6 +96,15 @@ _workers = click.option(
     show_default=True,
     help="Runs at a time, each in its own process.",
 )
+_engine = click.option(
+    "--engine",
+    type=click.Choice(["serial", "processes", "dask"]),
+    help="Where runs execute  [default: serial; dask on this machine with several workers]",
+)
+_scheduler = click.option(
+    "--scheduler", metavar="ADDRESS", help="Take the workers of this dask cluster, e.g. tcp://10.0.0.1:8786."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for machines.")
 _publish = click.option(
     "--publish", "publishing", is_flag=True, help="Then replace results/, the notebooks' pages and the README's table."
 )
@@ -133,9 +145,9 @@ def run(
     overrides = _mapping(mapping) | {key: profiles.from_text(declared.get(key), text) for key, text in pairs}
     if publishing and overrides:
         raise RefusedError("--publish is for a profile as it stands; leave out -p and -y.")
-    _run_all(
-        batches.Batch(store, [Spec(name, profile, overrides)]), 1, Options(force, timeout), publishing, resumable=False
-    )
+    boards = publish.scoreboards(store.project) if publishing else []
+    made = batches.Batch(store, [Spec(name, profile, overrides), *boards])
+    _run_all(made, _where(1, None, None), Options(force, timeout), publishing, resumable=False)
 
 
 def _mapping(text: str | None) -> dict[str, Any]:
@@ -152,17 +164,31 @@ def _mapping(text: str | None) -> dict[str, Any]:
 @click.argument("grid", required=False, type=click.Path(path_type=Path))
 @click.option("--profile", help="Parameter set: smoke, standard or paper  [default: the grid's, else smoke]")
 @_workers
+@_engine
+@_scheduler
+@click.option("--resources", metavar="NAME=AMOUNT,…", help="What a worker must offer for each run, e.g. GPU=1.")
 @_force
 @_timeout
 @_publish
+@_json
 def batch(
-    grid: Path | None, profile: str | None, workers: int, force: bool, timeout: float | None, publishing: bool
+    grid: Path | None,
+    profile: str | None,
+    workers: int,
+    engine: str | None,
+    scheduler: str | None,
+    resources: str | None,
+    force: bool,
+    timeout: float | None,
+    publishing: bool,
+    as_json: bool,
 ) -> None:
     """Run many: those of a GRID file, or every notebook that has the profile.
 
     \b
     replicate batch --profile smoke --workers 2
     replicate batch grid.yaml --workers 8 --timeout 3600
+    replicate batch grid.yaml --scheduler tcp://10.0.0.1:8786 --resources GPU=1
 
     \b
     A grid file:
@@ -172,45 +198,111 @@ def batch(
           parameters: {models: [mlp]}      # the same in each
           grid: {label_noise: [0.0, 0.2]}  # every combination
           zip: {phi_sgd: [1.0, 5.0], phi_adamw: [0.5, 1.0]} # side by side
+          groups: {short: {budgets: [0.25, 0.5]}, long: {budgets: [0.5, 1.0]}}
+          resources: {GPU: 1}              # of a worker
 
     Everything is checked before anything starts. A notebook that fails never stops the rest; it is kept as
     notebook.failed.ipynb, listed at the end, and the exit status is 1.
+
+    Several workers are a dask cluster on this machine, with a dashboard; with --scheduler they are those of a cluster
+    that is there already and sees this project's folder (see REPRODUCING.md). The results are the same to the byte.
     """
     store = RunStore(Project.find())
     asked = batches.Grid.load(grid, profile) if grid else batches.Grid(profile=profile or "smoke")
-    made = batches.Batch(store, asked.specs(store.project))
+    specs = asked.specs(store.project)
+    if resources:
+        wanted = _resources(resources)
+        specs = [replace(spec, resources={**wanted, **spec.resources}) for spec in specs]
+    made = batches.Batch(store, [*specs, *publish.scoreboards(store.project)] if publishing else specs)
     if publishing and any(spec.overrides for spec in made.specs):
         raise RefusedError("--publish is for profiles as they stand; this grid sets parameters.")
-    _run_all(made, workers, Options(force, timeout), publishing)
+    _run_all(made, _where(workers, engine, scheduler), Options(force, timeout), publishing, as_json=as_json)
+
+
+def _resources(text: str) -> dict[str, float]:
+    found = {}
+    for part in text.split(","):
+        name, sign, amount = part.partition("=")
+        try:
+            found[name.strip()] = float(amount if sign else "1")
+        except ValueError:
+            raise RefusedError(f"--resources must be such as GPU=1 or GPU=1,MEMORY=8, got {text!r}.") from None
+    return found
+
+
+def _where(workers: int, engine: str | None, scheduler: str | None) -> _Where:
+    if scheduler is not None and engine not in {None, "dask"}:
+        raise RefusedError(f"--scheduler is for the dask engine, not for {engine!r}; leave out --engine.")
+    if engine == "serial" and workers > 1:
+        raise RefusedError(f"the serial engine has one worker, got --workers {workers}; take processes or dask.")
+    if scheduler is not None:
+        engine = "dask"
+    return _Where(engine or ("serial" if workers == 1 else "dask"), workers, scheduler)
+
+
+class _Where(NamedTuple):
+    """Where runs execute."""
+
+    engine: str
+    workers: int
+    scheduler: str | None
+
+    def start(self, say: Callable[[str], None]) -> Engine:
+        if self.engine == "serial":
+            return SerialEngine()
+        if self.engine == "processes":
+            return ProcessEngine(self.workers)
+        from replication.runs.cluster import DaskEngine
+
+        return DaskEngine(self.workers, self.scheduler, say=say)
 
 
 @cli.command()
 @click.argument("name", metavar="[BATCH]", required=False)
 @_workers
+@_engine
+@_scheduler
 @_timeout
-def resume(name: str | None, workers: int, timeout: float | None) -> None:
+@_json
+def resume(
+    name: str | None, workers: int, engine: str | None, scheduler: str | None, timeout: float | None, as_json: bool
+) -> None:
     """Finish the newest batch, or the one named BATCH: what is finished is kept, the rest is run.
 
     \b
     replicate resume --workers 2
     replicate resume 3f2a9c1e
     """
-    _run_all(
-        batches.Batch.remembered(RunStore(Project.find()), name), workers, Options(timeout=timeout), publishing=False
-    )
+    made = batches.Batch.remembered(RunStore(Project.find()), name)
+    _run_all(made, _where(workers, engine, scheduler), Options(timeout=timeout), publishing=False, as_json=as_json)
 
 
-def _run_all(made: batches.Batch, workers: int, options: Options, publishing: bool, resumable: bool = True) -> None:
+def _run_all(
+    made: batches.Batch,
+    where: _Where,
+    options: Options,
+    publishing: bool,
+    *,
+    resumable: bool = True,
+    as_json: bool = False,
+) -> None:
     store = made.store
     store.prepare()
     outcomes: list[Outcome] = []
-    console = Console()
-    display = Display(made.runs, console)
+    published: list[Path] = []
+    lines = JsonLines(click.echo) if as_json else None
+    watcher: Watcher = lines or Display(made.runs, Console())
+    engine = where.start(watcher.note)
+    if where.scheduler is not None:
+        options = replace(options, elsewhere=True)
     try:
-        with display, closing(made.execute(engine(workers), options, display.event, remember=resumable)) as stream:
+        with watcher, closing(made.execute(engine, options, watcher.event, remember=resumable)) as stream:
             for outcome in stream:
                 outcomes.append(outcome)
-                display.outcome(outcome)
+                watcher.outcome(outcome)
+                if publishing and outcome.ok:
+                    # at once: a notebook that shows the published results is executed after the others
+                    published += publish.publish(store, outcome.run)
     except KeyboardInterrupt:
         done = sum(outcome.ok for outcome in outcomes)
         again = f"`replicate resume {made.name}` does the rest" if resumable else "the same command starts it again"
@@ -218,26 +310,22 @@ def _run_all(made: batches.Batch, workers: int, options: Options, publishing: bo
         sys.exit(_INTERRUPTED)
     good = [outcome.run for outcome in outcomes if outcome.ok]
     bad = [outcome for outcome in outcomes if not outcome.ok]
+    said = functools.partial(click.echo, err=as_json)
     if publishing:
-        _publish_all(store, good)
+        for path in [*published, *([publish.refresh_readme(store.project)] if good else [])]:
+            said(f"published {_shown(path)}")
     elif len(made.runs) == 1 and good:
-        click.echo(f"Results are in {_shown(store.folder(good[0]))}")
+        said(f"Results are in {_shown(store.folder(good[0]))}")
     if len(outcomes) > 1:
-        click.echo(f"{len(good)} of {len(outcomes)} runs are finished (batch {made.name}).")
+        said(f"{len(good)} of {len(outcomes)} runs are finished (batch {made.name}).")
     for outcome in bad:
         log = store.folder(outcome.run) / "log.txt"
         more = f" (see {_shown(log)})" if log.is_file() else ""
         click.echo(f"{outcome.status}: {outcome.run.name}: {outcome.message}{more}", err=True)
+    if lines is not None:
+        lines.finished(made.name, str(store.root), outcomes)
     if bad:
         sys.exit(1)
-
-
-def _publish_all(store: RunStore, runs: Sequence[Run]) -> None:
-    written = [path for run in runs for path in publish.publish(store, run)]
-    if runs:
-        written.append(publish.refresh_readme(store.project))
-    for path in written:
-        click.echo(f"published {_shown(path)}")
 
 
 def _shown(path: Path) -> str:
@@ -248,34 +336,71 @@ def _shown(path: Path) -> str:
 
 @cli.command("report")
 @click.argument("name", metavar="[BATCH]", required=False)
-@click.option("--profile", help="Of all finished runs of this profile, instead of a batch.")
+@click.option(
+    "--profile",
+    "wanted",
+    multiple=True,
+    help="Of the finished runs of this profile, instead of a batch; repeat to compare profiles.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Where to write, without suffix  [default: runs/reports/…]"
 )
 @click.option("--readme", is_flag=True, help="Only write the README's table of verdicts, from results/.")
-def report_(name: str | None, profile: str | None, out: Path | None, readme: bool) -> None:
-    """Write one page about the newest batch, a named BATCH, or a profile: as HTML and as Markdown.
+def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme: bool) -> None:
+    """Write one page about the newest batch, a named BATCH, or profiles: as HTML and as Markdown.
 
     \b
     replicate report
-    replicate report --profile standard --out ~/standard
+    replicate report --profile smoke --profile standard --out ~/both
     replicate report --readme
+
+    The page shows the verdict of each claim at each setting, estimates against the numeric parameters that vary,
+    failures with their tracebacks, and what the runs depend on. The HTML file needs no other and no network.
     """
     store = RunStore(Project.find())
     if readme:
         click.echo(f"wrote {_shown(publish.refresh_readme(store.project))}")
         return
-    if name and profile:
+    if name and wanted:
         raise RefusedError("give a batch or --profile, not both.")
-    if profile:
-        runs = [run for run in store.runs() if run.profile == profile and store.results(run) is not None]
-        title = f"Finished runs at the {profile} profile"
+    if wanted:
+        runs = report.newest(store, wanted)
+        title = f"Finished runs at {' and '.join(wanted)}"
     else:
         name, runs = batches.Batch.executed(store, name)
         title = f"Batch {name}"
-    stem = out.expanduser().absolute() if out else store.root / "reports" / (profile or f"batch-{name}")
+    stem = out.expanduser().absolute() if out else store.root / "reports" / ("-".join(wanted) or f"batch-{name}")
     for path in report.write(store, title, runs, stem):
         click.echo(f"wrote {_shown(path)}")
+
+
+@cli.command("diff")
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="[B]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the difference as JSON.")
+def diff_(before: str, after: str | None, as_json: bool) -> None:
+    """Say which claims, numbers and figures changed from A to B.
+
+    \b
+    replicate diff HEAD~1 HEAD                      commits
+    replicate diff HEAD                             a commit, and the files as they are now
+    replicate diff 4be1c07d 91d0aa35                runs, by the start of their ids
+    replicate diff 3f2a9c1e HEAD                    a batch and a commit
+    replicate diff results/smoke ~/theirs/smoke     folders or single files of results
+
+    Numbers count as changed beyond their claim's tolerance; those of claims that are volatile by nature (timings)
+    never do, nor do figures of cells tagged nbval-ignore-output. Parameters, versions, machine and sources that differ
+    are listed too, but only what came out decides the exit status: 0 the same, 1 different, 2 trouble.
+    """
+    store = RunStore(Project.find())
+    found = diff.compare(diff.side(store, before), diff.side(store, after) if after else diff.here(store))
+    if as_json:
+        click.echo(json.dumps({"same": found.same} | asdict(found)))
+    else:
+        for line in found.lines():
+            click.echo(line)
+    if not found.same:
+        sys.exit(1)
 
 
 @cli.command("verify")
@@ -294,6 +419,42 @@ def verify_() -> None:
     click.echo(f"{files} published results checked: {len(found) or 'no'} disagreement{'' if len(found) == 1 else 's'}.")
     if found:
         sys.exit(1)
+
+
+@cli.command()
+@click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")
+@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Only what was not written to since.")
+@click.option(
+    "--keep-last", type=click.IntRange(min=0), default=0, metavar="N", help="Spare the newest N of each notebook."
+)
+@click.option("--in-batches", is_flag=True, help="Also runs of the newest state of a batch that can be resumed.")
+def gc(yes: bool, older_than: float | None, keep_last: int, in_batches: bool) -> None:
+    """Remove runs that nobody can use any more; lists them, and removes with --yes only.
+
+    \b
+    replicate gc
+    replicate gc --older-than 30 --yes
+
+    \b
+    What goes:   failed, and unfinished that nobody works on;
+                 stale: verdicts of older claims, which today's sources cannot bring up to date;
+                 superseded: there is a newer finished run of the same notebook, profile and parameters.
+    What stays:  runs that results/ were published from; runs that are being computed; runs of a batch as it was last
+                 started, unless --in-batches; every finished run that is the newest of its parameters.
+    """
+    store = RunStore(Project.find())
+    found = list(collect.removable(store, older_than=older_than, keep_last=keep_last, in_batches=in_batches))
+    gone = 0
+    for one in found:
+        if yes and not collect.remove(store, one):
+            click.echo(f"kept     {one.name}: somebody works on it or has finished it")
+            continue
+        gone += one.size
+        click.echo(
+            f"{'removed ' if yes else 'would go'} {one.name}: {one.reason}, {one.age}, {collect.in_words(one.size)}"
+        )
+    what = "were freed" if yes else "would be freed; --yes removes them" if found else "to free"
+    click.echo(f"{len(found)} runs, {collect.in_words(gone)} {what}.")
 
 
 @cli.command("list")
@@ -420,22 +581,24 @@ def _show_run(store: RunStore, found: Run, console: Console) -> None:
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes; the output is the same."
 )
+@_scheduler
 @click.option("--force", is_flag=True, help="Replace a finished output of other inputs or parameters.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def select(corpus: Path | None, out: Path, as_json: bool, **settings: Any) -> None:
+def select(corpus: Path | None, out: Path, as_json: bool, scheduler: str | None, **settings: Any) -> None:
     """Select the documents of a CORPUS that are least correlated (DiSF), with memory bounded by a batch.
 
     \b
     replicate select corpus/ --ratio 0.015 --features minilm --out selected.jsonl
     replicate select crawl.jsonl.zst --ratio 0.015 --out selected.jsonl.zst --workers 8
     replicate select --features embeddings.npy --ratio 0.015 --out picks.jsonl
+    replicate select crawl/ --ratio 0.015 --out selected.jsonl.zst --scheduler tcp://10.0.0.1:8786
 
     CORPUS is a file or a folder of .jsonl, .json (an object a line), .parquet, .txt or .md; all but .parquet may be
     compressed as .gz or .zst. Features that you have already can do without it; then rows are selected.
 
     After a Ctrl-C or a crash the same command goes on where it was; when all is done, it says so and does nothing.
     The output is a function of the inputs and the parameters, whatever the number of workers. OUT.manifest.json tells
-    what it was made of.
+    what it was made of. With --scheduler the workers are those of a dask cluster that sees the same files.
     """
     from replication.evidence import pin_numerics
 
@@ -444,7 +607,14 @@ def select(corpus: Path | None, out: Path, as_json: bool, **settings: Any) -> No
     from replication.disf.corpus import select_corpus
     from replication.disf.corpus.progress import Stages
 
-    with Stages(Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with contextlib.ExitStack() as stack:
+        if scheduler is not None:
+            from replication.runs.cluster import connect
+
+            client = stack.enter_context(connect(1, scheduler, say=console.print))
+            settings["workers"] = client.get_executor(pure=False)
+        progress = stack.enter_context(Stages(console))
         done = select_corpus(corpus, out, progress=progress, **settings)
     counts = done.counts
     if as_json:

@@ -31,7 +31,7 @@ def replicate(toy: Toy, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-unt
     return call
 
 
-COMMANDS = ["run", "batch", "resume", "report", "verify", "list", "show", "select"]
+COMMANDS = ["run", "batch", "resume", "report", "diff", "verify", "gc", "list", "show", "select"]
 
 
 def test_help_lists_commands_in_the_order_of_need_and_teaches(replicate) -> None:
@@ -157,7 +157,7 @@ def test_grid_in_the_help_works(tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(grid)
     project = Project.find()
     specs = Grid.load(tmp_path / "grid.yaml").specs(project)
-    assert len([RunStore(project).plan(spec) for spec in specs]) == 4
+    assert len([RunStore(project).plan(spec) for spec in specs]) == 8
 
 
 def test_module_is_the_command(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from replication.runs import profiles
+from replication.runs.batch import Grid
+from replication.runs.store import RunStore
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,12 +34,12 @@ def test_commands_come_first_and_exist() -> None:
             assert f"\n{target}:" in makefile
 
 
-def test_example_grid_is_made_of_real_parameters() -> None:
-    grid = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)[0])
-    project = profiles.Project.find()
-    (run,) = grid["runs"]
-    for values in (run["parameters"], *({k: v[0] for k, v in run[part].items()} for part in ("grid", "zip"))):
-        profiles.resolve(project, run["notebook"], grid["profile"], values)
+def test_example_grid_is_made_of_real_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)[0])
+    store = RunStore(profiles.Project.find())
+    specs = Grid.load(path).specs(store.project)
+    assert len({store.plan(spec).run_id for spec in specs}) == len(specs) == 24
 
 
 def test_links_within_the_repository_resolve() -> None:

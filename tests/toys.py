@@ -147,17 +147,22 @@ class Toy:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "replication", *arguments]
 
-    def replicate(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def replicate(self, *arguments: str, timeout: float = 300.0, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the command line in a process of its own, in a folder that has nothing to do with the project."""
         return subprocess.run(
-            self.command(*arguments), env=self.environment(**more), cwd="/", capture_output=True, text=True, timeout=200
+            self.command(*arguments),
+            env=self.environment(**more),
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
         """Start the command line and go on."""
         return subprocess.Popen(
             self.command(*arguments),
-            env=self.environment(),
+            env=self.environment(**more),
             cwd="/",
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -167,10 +172,10 @@ class Toy:
         )
 
     def wait_for(self, happened: Callable[[], object]) -> None:
-        """Wait until something is so; give up after a minute."""
-        end = time.monotonic() + 60
+        """Wait until something is so; give up after two minutes."""
+        end = time.monotonic() + 120
         while not happened():
-            assert time.monotonic() < end, "it did not happen within a minute"
+            assert time.monotonic() < end, "it did not happen within two minutes"
             time.sleep(0.05)
 
     def processes(self) -> list[int]:

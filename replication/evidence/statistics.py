@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+
+# not `from scipy import stats`: SciPy imports it when it is first used, and who only reads verdicts never does (2 s)
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 Array = NDArray[np.float64]
 
@@ -92,8 +93,8 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     error = 0.0 if x[0] == x[-1] else float(x.std(ddof=1)) / n**0.5
     if error == 0:
         return Interval(mean, mean, mean, n, None if n == 1 else float(mean == 0))
-    reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, n - 1)) * error
+    p = 2 * float(scipy.stats.t.sf(abs(mean) / error, n - 1))
     return Interval(mean, mean - reach, mean + reach, n, p)
 
 
@@ -163,7 +164,7 @@ def bootstrap_interval(
     estimate = float(statistic(x, axis=-1))
     if x[0] == x[-1]:
         return Interval(estimate, estimate, estimate, len(x))
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (x,), statistic, n_resamples=resamples, confidence_level=level, method="BCa", rng=rng
     ).confidence_interval
     return Interval(estimate, float(found.low), float(found.high), len(x))
@@ -227,6 +228,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
+    from statsmodels.stats.multitest import multipletests  # it imports scipy.stats
+
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
 
 
@@ -266,8 +269,8 @@ def slope(x: ArrayLike, y: ArrayLike, method: Literal["linear", "loglog", "spear
     if np.ptp(b) == 0:
         return 0.0
     if method == "spearman":
-        return float(stats.spearmanr(a, b).statistic)
-    return float(stats.linregress(a, b).slope)
+        return float(scipy.stats.spearmanr(a, b).statistic)
+    return float(scipy.stats.linregress(a, b).slope)
 
 
 def _arm(name: str, arm: Mapping[Any, float] | pd.Series[float]) -> dict[Any, float]:

@@ -159,7 +159,15 @@ def verdict_table(verdicts: Iterable[Verdict], claims: Iterable[Claim] | PaperCl
         claim = by_id[verdict.claim_id]
         n = str(verdict.n) if verdict.n else _NONE
         rows.append(
-            (claim.id, _short(claim), paper_says(claim), ours(verdict, claim), n, verdict.reason, verdict.verdict)
+            (
+                claim.id,
+                shortened(claim.statement),
+                paper_says(claim),
+                ours(verdict, claim),
+                n,
+                verdict.reason,
+                verdict.verdict,
+            )
         )
     columns = ("claim", "statement", "paper", "ours [95 % interval]", "n", "decision", "verdict")
     return Table(columns, tuple(rows), {"verdicts": [verdict.to_dict() for verdict in listed]}, strong="verdict")
@@ -233,7 +241,7 @@ def verdict_markdown(results: Iterable[Mapping[str, Any]], notebooks: str = "not
                     continue
                 told.add((result["notebook"], verdict.claim_id))
             claim = claims[verdict.claim_id]
-            cells = (link, f"{claim.id}: {_short(claim)}", paper_says(claim), ours(verdict, claim))
+            cells = (link, f"{claim.id}: {shortened(claim.statement)}", paper_says(claim), ours(verdict, claim))
             rows.append((*cells, str(verdict.n) if verdict.n else _NONE, result["profile"], verdict.verdict))
     columns = ("notebook", "claim", "paper", "ours [95 % interval]", "n", "profile", "verdict")
     return Table(columns, tuple(rows), strong="verdict").to_markdown()
@@ -315,8 +323,9 @@ def _source(claim: Claim) -> str:
     return said if claim.source.verified else f"{said} (not verified)"
 
 
-def _short(claim: Claim) -> str:
-    return textwrap.shorten(claim.statement, 110, placeholder=" …")
+def shortened(statement: str) -> str:
+    """A statement cut at a word to what a table has room for."""
+    return textwrap.shorten(statement, 110, placeholder=" …")
 
 
 def _escape(cell: str) -> str:

@@ -4,11 +4,19 @@
 `profiles`            the project's notebooks, their parameters and profiles; a misspelt name is refused
 `store`               run ids (a hash of everything a result depends on) and the folders of finished runs
 `notebook`            one papermill execution in its own process
-`engines`             where several runs execute: one after another, or side by side
+`engines`, `cluster`  where several runs execute: one after another, side by side, or on a dask cluster
 `batch`               many runs from a grid file; remembered, so that they can be resumed
 `publish`             executed notebooks, reference results and the README's table put in their places
-`report`, `verify`    what came out, on one page; and whether what is published still holds
+`report`, `page`      what came out, on one page
+`diff`, `verify`      what changed between two runs or commits; whether what is published still holds
+`collect`             which runs nobody can use any more, and their removal
 ====================  =================================================================================
 
 The runner knows nothing of any paper: it finds notebooks, claims and sources by name.
 """
+
+import sys
+
+# jsonschema, which nbformat imports, builds a grammar of internationalised addresses if it finds this package: every
+# process would wait for two seconds, for what no notebook uses
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]

@@ -9,12 +9,17 @@ A grid file::
         parameters: {models: [mlp]}                       # the same in each run of the entry
         grid: {label_noise: [0.0, 0.2], mlp_seeds: 5..6}  # every combination: 4
         zip: {phi_sgd: [1.0, 5.0], phi_adamw: [0.5, 1.0]} # side by side: 2; with the grid: 8 runs
+        groups:                                           # parameter sets with names: 2; with the others: 16 runs
+          short: {budgets: [0.25, 0.5], mlp_steps: 120}
+          long: {budgets: [0.5, 1.0], mlp_steps: 480}
+        resources: {GPU: 1}                               # what a cluster's worker must offer for each of them
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -22,12 +27,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from replication.runs.engines import Engine
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_json, read_yaml, write_json
-from replication.runs.notebook import Listener, Options, Outcome, execute
+from replication.runs.notebook import Listener, Options, Outcome, execute, sentence
 from replication.runs.profiles import Project, canonical, expand_range, nearest
 from replication.runs.store import Run, RunStore, Spec
 
@@ -42,6 +55,8 @@ class Sweep(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     zip: dict[str, list[Any]] = Field(default_factory=dict)
+    groups: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    resources: dict[str, PositiveFloat] = Field(default_factory=dict)
 
     @field_validator("grid", "zip", mode="before")
     @classmethod
@@ -56,14 +71,21 @@ class Sweep(BaseModel):
         lengths = {name: len(values) for name, values in self.zip.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"lists in `zip` must be equally long, got {lengths}")
-        names = [*self.parameters, *self.grid, *self.zip]
+        sets = {name: set(group) for name, group in self.groups.items()}
+        grouped = set().union(*sets.values())
+        for name, group in sets.items():
+            if missing := sorted(grouped - group):
+                raise ValueError(f"group {name!r} does not set {', '.join(missing)}; every group sets the same names")
+        names = [*self.parameters, *self.grid, *self.zip, *grouped]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"{name!r} is set twice; a parameter stands in one of parameters, grid and zip")
+                raise ValueError(
+                    f"{name!r} is set twice; a parameter stands in one of parameters, grid, zip and groups"
+                )
         return self
 
     def overrides(self) -> Iterator[dict[str, Any]]:
-        """Each run's parameters: every combination of `grid`, each with every row of `zip`.
+        """Each run's parameters: every combination of `grid`, each with every row of `zip` and every one of `groups`.
 
         Examples
         --------
@@ -76,13 +98,14 @@ class Sweep(BaseModel):
         {'a': 0, 'b': 2, 'c': 4, 'd': 6}
         """
         rows = list(zip(*self.zip.values(), strict=True)) or [()]
-        for combination in itertools.product(*self.grid.values()):
-            for row in rows:
-                yield (
-                    self.parameters
-                    | dict(zip(self.grid, combination, strict=True))
-                    | dict(zip(self.zip, row, strict=True))
-                )
+        groups = list(self.groups.values()) or [{}]
+        for *combination, row, group in itertools.product(*self.grid.values(), rows, groups):
+            yield (
+                self.parameters
+                | dict(zip(self.grid, combination, strict=True))
+                | dict(zip(self.zip, row, strict=True))
+                | group
+            )
 
 
 class Grid(BaseModel):
@@ -135,7 +158,9 @@ class Grid(BaseModel):
                 )
         specs = [Spec(name, self.profile, {}) for name in named]
         for sweep in self.runs:
-            specs += [Spec(sweep.notebook, sweep.profile or self.profile, o) for o in sweep.overrides()]
+            specs += [
+                Spec(sweep.notebook, sweep.profile or self.profile, o, sweep.resources) for o in sweep.overrides()
+            ]
         return specs
 
 
@@ -205,7 +230,9 @@ class Batch:
 
     def remember(self) -> None:
         """Write the batch down, so that `replicate resume` finds it, and as the newest."""
-        specs = [asdict(spec) | {"overrides": dict(spec.overrides)} for spec in self.specs]
+        specs = [
+            asdict(spec) | {"overrides": dict(spec.overrides), "resources": dict(spec.resources)} for spec in self.specs
+        ]
         runs = [asdict(run) for run in self.runs]
         write_json(self.store.root / "batches" / f"{self.name}.json", {"specs": specs, "runs": runs})
 
@@ -221,8 +248,25 @@ class Batch:
         """
         if remember:
             self.remember()
-        work = partial(execute, project=self.store.project, options=options, listener=listener)
+        start = time.monotonic()
+        shared = self.store.shared.finished() if self.store.shared else set()
+        waiting = []
+        for run in self.runs:
+            if run.name in shared:
+                self.store.pull(run)
+            # what is there needs no engine: a finished batch of hundreds is a matter of seconds
+            if not options.force and (results := self.store.current(run)) is not None:
+                yield Outcome(run, "reused", time.monotonic() - start, sentence(results))
+            else:
+                waiting.append(run)
+            start = time.monotonic()
+        work = partial(execute, project=self.store.project, options=options)
         # those that read the others' results wait for them
-        for runs in ([r for r in self.runs if r.paper], [r for r in self.runs if not r.paper]):
-            with closing(engine.outcomes(work, runs)) as outcomes:
-                yield from outcomes
+        for runs in ([r for r in waiting if r.paper], [r for r in waiting if not r.paper]):
+            if not runs:
+                continue
+            with closing(engine.outcomes(work, runs, listener)) as outcomes:
+                for outcome in outcomes:
+                    if outcome.ok:
+                        self.store.pull(outcome.run)
+                    yield outcome

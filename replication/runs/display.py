@@ -1,10 +1,12 @@
-"""What a person sees while runs execute: bars with an ETA on a terminal, plain lines elsewhere."""
+"""What one sees while runs execute: bars with an ETA on a terminal, plain lines elsewhere, JSON lines for machines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -24,8 +26,34 @@ from replication.runs.store import Run
 _STYLES = {"computed": "green", "re-evaluated": "green", "reused": "cyan", "interrupted": "yellow"}
 
 
+class Watcher(Protocol):
+    """Shows runs as they execute; a context manager. Its methods are called from several threads."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End, in whatever way it came to that."""
+        ...
+
+    def event(self, run: Run, event: Mapping[str, Any]) -> None:
+        """Show what a run's process says (see `notebook.Listener`)."""
+        ...
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Show how a run ended."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Show what concerns no run."""
+        ...
+
+
 class Display:
-    """Shows runs as they execute; a context manager.
+    """Bars with an ETA on a terminal, plain lines elsewhere.
 
     Parameters
     ----------
@@ -38,7 +66,7 @@ class Display:
     def __init__(self, runs: Sequence[Run], console: Console) -> None:
         self._console = console
         self._total = len(runs)
-        self._done = 0
+        self._ended: Counter[str] = Counter()
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -52,7 +80,7 @@ class Display:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._whole = self._progress.add_task("all runs", total=self._total, unit="runs", visible=self._total > 1)
+        self._whole = self._progress.add_task("all runs", total=self._total, unit="", visible=self._total > 1)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -62,14 +90,21 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        if self._total > 1 and self._ended["reused"]:
+            reused = self._ended["reused"]
+            some = f"{reused} runs were finished before and are reused."
+            self._line("1 run was finished before and is reused." if reused == 1 else some)
 
     def event(self, run: Run, event: Mapping[str, Any]) -> None:
         """Show what a run's process says; called from several threads."""
         if run.name not in self._bars:
             self._bars[run.name] = self._progress.add_task(run.name, total=None, unit="cells", cells="")
+            self._count()
+        if "started" in event:
+            # a worker may die, and another does the run again: each says where
             if not self._console.is_terminal:
-                self._line(f"{run.name}: started, profile {run.profile}")
-        if event.get("waiting"):
+                self._line(f"{run.name}: started on {event['started']}, profile {run.profile}")
+        elif event.get("waiting"):
             self._line(f"{run.name}: another process computes it; waiting")
         elif "cell" in event:
             bar, cells = self._bars[run.name], f"cell {event['cell']}/{event['cells']}"
@@ -83,15 +118,82 @@ class Display:
 
     def outcome(self, outcome: Outcome) -> None:
         """Show how a run ended."""
-        self._done += 1
+        self._ended[outcome.status if outcome.ok else "failed"] += 1
         if (bar := self._bars.pop(outcome.run.name, None)) is not None:
             self._progress.remove_task(bar)
-        self._progress.update(self._whole, completed=self._done)
-        count = f"[{self._done}/{self._total}] " if self._total > 1 else ""
+        self._count()
+        if self._total > 1 and outcome.status == "reused":
+            return
+        count = f"[{self._ended.total()}/{self._total}] " if self._total > 1 else ""
         line = Text(f"{count}{outcome.run.name} ")
         line.append(outcome.status, style=_STYLES.get(outcome.status, "bold red"))
         line.append(f" ({outcome.seconds:.1f} s): {outcome.message}")
         self._line(line)
 
+    def note(self, text: str) -> None:
+        """Show what concerns no run."""
+        self._line(text)
+
+    def _count(self) -> None:
+        done = self._ended["computed"] + self._ended["re-evaluated"]
+        said = {
+            "running": len(self._bars),
+            "done": done,
+            "failed": self._ended["failed"],
+            "cached": self._ended["reused"],
+        }
+        text = ", ".join(f"{number} {word}" for word, number in said.items() if number)
+        # what is reused takes no time and says nothing of the time that the others take
+        left = self._total - self._ended["reused"]
+        ended = self._ended.total() - self._ended["reused"]
+        self._progress.update(self._whole, completed=ended, total=left, unit=text)
+
     def _line(self, text: str | Text) -> None:
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+class JsonLines:
+    """One JSON object a line, for machines: ``{"event": …}`` with ``run`` where it concerns one.
+
+    Parameters
+    ----------
+    write
+        Called with each line.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def event(self, run: Run, event: Mapping[str, Any]) -> None:
+        """Write what a run's process says."""
+        self._say("progress", run=run.name, **event)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Write how a run ended."""
+        self._say(
+            "outcome",
+            run=outcome.run.name,
+            status=outcome.status,
+            seconds=round(outcome.seconds, 3),
+            message=outcome.message,
+            parameters=outcome.run.parameters,
+        )
+
+    def note(self, text: str) -> None:
+        """Write what concerns no run."""
+        self._say("note", text=text)
+
+    def finished(self, batch: str, folder: str, outcomes: Sequence[Outcome]) -> None:
+        """Write the last line: how many runs ended in which way."""
+        self._say("finished", batch=batch, store=folder, **Counter(outcome.status for outcome in outcomes))
+
+    def _say(self, event: str, **more: Any) -> None:
+        self._write(json.dumps({"event": event, **more}, ensure_ascii=False))

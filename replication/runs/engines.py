@@ -1,8 +1,4 @@
-"""Where several runs execute. Every engine yields the same outcomes; only the order and the time differ.
-
-A further engine (a cluster, say) is one more class with `outcomes`: each run is executed by `notebook.execute`, whose
-arguments can be pickled, on a machine that sees the project and its store.
-"""
+"""Where several runs execute. Every engine yields the same outcomes; only the order and the time differ."""
 
 from __future__ import annotations
 
@@ -12,14 +8,17 @@ from typing import Protocol
 
 from replication.runs import notebook
 from replication.runs.errors import RefusedError
-from replication.runs.notebook import Outcome
+from replication.runs.notebook import Listener, Outcome
 from replication.runs.store import Run
+
+#: `notebook.execute` with its project and options: called as `execute(run, listener=listener)`.
+Execute = Callable[..., Outcome]
 
 
 class Engine(Protocol):
     """Executes runs; closing the iterator early, or an interrupt, stops all that have begun and starts no more."""
 
-    def outcomes(self, execute: Callable[[Run], Outcome], runs: Sequence[Run]) -> Generator[Outcome]:
+    def outcomes(self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None) -> Generator[Outcome]:
         """Yield each run's outcome as soon as it is there; a run that fails is an outcome, not an exception."""
         ...
 
@@ -27,13 +26,14 @@ class Engine(Protocol):
 class SerialEngine:
     """One run after another, in the order asked."""
 
-    def outcomes(self, execute: Callable[[Run], Outcome], runs: Sequence[Run]) -> Generator[Outcome]:
+    def outcomes(self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None) -> Generator[Outcome]:
         """Yield each run's outcome, in order."""
-        yield from map(execute, runs)
+        for run in runs:
+            yield execute(run, listener=listener)
 
 
 class ProcessEngine:
-    """Several runs side by side.
+    """Several runs side by side on this machine.
 
     Each run already is a process of its own, so a worker is a thread that waits for one run after another.
 
@@ -48,10 +48,10 @@ class ProcessEngine:
             raise RefusedError(f"workers must be at least 1, got {workers}.")
         self.workers = workers
 
-    def outcomes(self, execute: Callable[[Run], Outcome], runs: Sequence[Run]) -> Generator[Outcome]:
+    def outcomes(self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None) -> Generator[Outcome]:
         """Yield each run's outcome as soon as it is there."""
         with ThreadPoolExecutor(self.workers) as pool:
-            futures = [pool.submit(execute, run) for run in runs]
+            futures = [pool.submit(execute, run, listener=listener) for run in runs]
             try:
                 for future in as_completed(futures):
                     yield future.result()
@@ -60,8 +60,3 @@ class ProcessEngine:
                 with notebook.stopping():
                     pool.shutdown(wait=True)
                 raise
-
-
-def engine(workers: int) -> Engine:
-    """The engine for this many runs at a time."""
-    return SerialEngine() if workers == 1 else ProcessEngine(workers)

@@ -14,20 +14,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from replication.runs import profiles
+from replication.runs.errors import ReplicationError
 from replication.runs.files import read_json, write_text
 from replication.runs.profiles import Project
+from replication.runs.remote import local_folder
 from replication.runs.store import GENERATED_TAGS, Run, RunStore
 
 SUMMARY_TAG = "verdict-summary"
@@ -80,38 +83,41 @@ class Options:
         Compute even if results or records are there.
     timeout
         Seconds after which a run is stopped; None for never.
+    elsewhere
+        The run was planned on another machine: refuse it where sources, packages or data differ from those there.
     """
 
     force: bool = False
     timeout: float | None = None
+    elsewhere: bool = False
 
 
-#: Called with events of a run while it executes: `{"cell": 3, "cells": 12}`, `{"done": 120, "total": 400, "what":
-#: "training"}` or `{"waiting": True}`.
+#: Called with events of a run while it executes: first `{"started": "the machine's name"}`, then `{"cell": 3, "cells":
+#: 12}`, `{"done": 120, "total": 400, "what": "training"}` or `{"waiting": True}`.
 Listener = Callable[[Run, Mapping[str, Any]], None]
 
 
 class _Children:
-    """The live children of this process, so that all can be stopped at once."""
+    """The live children of this process, so that some or all can be stopped at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._live: set[subprocess.Popen[str]] = set()
+        self._live: dict[subprocess.Popen[str], str] = {}
         self._stopping = False
 
-    def start(self, command: list[str], **options: Any) -> subprocess.Popen[str] | None:
+    def start(self, name: str, command: list[str], **options: Any) -> subprocess.Popen[str] | None:
         with self._lock:
             if self._stopping:
                 return None
             child: subprocess.Popen[str] = subprocess.Popen(command, **options)
-            self._live.add(child)
+            self._live[child] = name
             return child
 
     def forget(self, child: subprocess.Popen[str]) -> None:
         with self._lock:
-            self._live.discard(child)
+            self._live.pop(child, None)
 
-    def stop(self) -> None:
+    def stop_all(self) -> None:
         with self._lock:
             self._stopping = True
             children = list(self._live)
@@ -124,6 +130,12 @@ class _Children:
         with self._lock:
             self._stopping = False
 
+    def cut(self, names: Collection[str]) -> None:
+        with self._lock:
+            children = [child for child, name in self._live.items() if name in names]
+        for child in children:
+            _close(child)
+
 
 _children = _Children()
 
@@ -131,11 +143,16 @@ _children = _Children()
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
     """Stop every run of this process, and start none until the end of the block."""
-    _children.stop()
+    _children.stop_all()
     try:
         yield
     finally:
         _children.resume()
+
+
+def stop(names: Collection[str]) -> None:
+    """Stop those runs of this process that have one of these names (`Run.name`), without waiting for their end."""
+    _children.cut(names)
 
 
 def execute(run: Run, project: Project, options: Options, listener: Listener | None = None) -> Outcome:
@@ -154,16 +171,38 @@ def execute(run: Run, project: Project, options: Options, listener: Listener | N
         Also for a run that failed; nothing is raised for that.
     """
     start = time.monotonic()
+    if project.shared:
+        # the caller's copy of the shared store may be on another machine
+        project = replace(project, store=local_folder(project.shared))
     store = RunStore(project)
-    if not options.force and (results := store.current(run)) is not None:
-        return Outcome(run, "reused", time.monotonic() - start, sentence(results))
+    if options.elsewhere and (differing := store.differences(run)):
+        what = f"{platform.node()} differs from where the run was planned in {' and '.join(differing)}"
+        return Outcome(run, "failed", 0.0, f"{what}; make them equal")
+    try:
+        if not options.force:
+            store.pull(run)
+            if (results := store.current(run)) is not None:
+                return Outcome(run, "reused", time.monotonic() - start, sentence(results))
+        if listener is not None:
+            listener(run, {"started": platform.node()})
+        status, message = _in_a_process(run, project, options, listener)
+        if status != "interrupted":
+            store.push(run)
+    except ReplicationError as error:
+        status, message = "failed", str(error)
+    return Outcome(run, status, time.monotonic() - start, message)
+
+
+def _in_a_process(run: Run, project: Project, options: Options, listener: Listener | None) -> tuple[str, str]:
+    """Execute a run in its own process; its status and message."""
     request = {
         "run": asdict(run),
-        "project": {name: str(path) for name, path in asdict(project).items()},
+        "project": {name: str(getattr(project, name)) for name in ("root", "package", "store")},
         "options": asdict(options),
     }
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         child = _children.start(
+            run.name,
             [sys.executable, "-m", "replication.runs.notebook"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -174,7 +213,7 @@ def execute(run: Run, project: Project, options: Options, listener: Listener | N
             start_new_session=True,
         )
         if child is None:
-            return Outcome(run, "interrupted", 0.0, "not started")
+            return "interrupted", "not started"
         outcome: dict[str, Any] = {}
         try:
             assert child.stdin is not None
@@ -192,14 +231,13 @@ def execute(run: Run, project: Project, options: Options, listener: Listener | N
         finally:
             _cut(child)
             _children.forget(child)
-        seconds = time.monotonic() - start
         if outcome:
-            return Outcome(run, outcome["status"], seconds, outcome["message"])
+            return outcome["status"], outcome["message"]
         if child.returncode == _INTERRUPTED:
-            return Outcome(run, "interrupted", seconds, "stopped before its end")
+            return "interrupted", "stopped before its end"
         errors.seek(0)
         last = errors.read().strip().splitlines()[-1:] or ["it said nothing"]
-        return Outcome(run, "failed", seconds, f"its process ended with status {child.returncode}: {last[0]}")
+        return "failed", f"its process ended with status {child.returncode}: {last[0]}"
 
 
 def _close(child: subprocess.Popen[str]) -> None:
@@ -260,7 +298,8 @@ def main() -> int:
     """Execute the run that standard input asks for; events and the outcome go to standard output."""
     request = json.loads(sys.stdin.readline())
     run = Run(**request["run"])
-    project = Project(**{name: Path(path) for name, path in request["project"].items()})
+    root, package, folder = (Path(request["project"][name]) for name in ("root", "package", "store"))
+    project = Project(root, package, folder)
     options = Options(**request["options"])
     # kernels inherit standard output and error: keep the pipe to the caller out of their reach
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")

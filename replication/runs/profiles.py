@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 import replication
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_yaml
+from replication.runs.remote import local_folder
 
 _RANGE = re.compile(r"^(-?\d+)\.\.(-?\d+)$")
 _TYPES: dict[str, Any] = {
@@ -120,15 +121,21 @@ class Project:
         The folder of the package `replication` whose sources the notebooks run.
     store
         The folder of the runs.
+    shared
+        Address of a store that other machines share, such as ``s3://bucket/runs``; empty for none. Then `store` is this
+        machine's copy.
     """
 
     root: Path
     package: Path
     store: Path
+    shared: str = ""
 
     @classmethod
     def find(cls) -> Project:
         """The project of the installed package, or of `$REPLICATION_HOME`; runs go to `$REPLICATION_RUNS` or `runs/`.
+
+        `$REPLICATION_RUNS` may be a folder or an address that fsspec opens (`s3://…`).
 
         The current folder plays no part, so every command does the same wherever it is given.
 
@@ -143,6 +150,8 @@ class Project:
         for root in candidates:
             if (root / "notebooks").is_dir() and (root / "pyproject.toml").is_file():
                 store = os.environ.get("REPLICATION_RUNS")
+                if store and "://" in store:
+                    return cls(root, package, local_folder(store), store)
                 return cls(root, package, Path(store).expanduser().absolute() if store else root / "runs")
         asked = f"REPLICATION_HOME is {home}, which is not" if home else f"{package.parent} is not in"
         raise RefusedError(

@@ -11,7 +11,7 @@ from replication.runs import profiles
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json, write_rows, write_text
 from replication.runs.profiles import Project
-from replication.runs.store import Run, RunStore
+from replication.runs.store import Run, RunStore, Spec
 
 BEGIN, END = "<!-- verdicts:begin -->", "<!-- verdicts:end -->"
 
@@ -52,6 +52,17 @@ def publish(store: RunStore, run: Run) -> list[Path]:
         shutil.copyfile(folder / "notebook.ipynb", temporary)
         temporary.replace(written[-1])
     return written
+
+
+def scoreboards(project: Project) -> list[Spec]:
+    """The notebooks that show the published results of all others, to be executed and published after them."""
+    found = []
+    for stem in project.notebooks():
+        node = read_json(project.notebook_file(stem))
+        if isinstance(node, dict) and node["metadata"].get("replication", {}).get("scoreboard"):
+            # they show every profile; the name of one is but a formality
+            found.append(Spec(stem, project.profiles(stem)[0], {}))
+    return found
 
 
 def committed(project: Project) -> Iterator[tuple[Path, dict[str, Any]]]:

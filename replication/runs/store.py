@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,30 @@ from replication.runs import profiles
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json, write_json, write_text
 from replication.runs.profiles import Project, canonical
+from replication.runs.remote import Remote
 
 #: Cells with these tags are written by the runner or papermill: they are results, not source.
 GENERATED_TAGS = frozenset({"verdict-summary", "injected-parameters", "papermill-error-cell-tag"})
 #: The package's parts that every paper's results depend on, beside the paper's own room.
 SHARED_ROOMS = ("training", "data", "compat.py")
+# what two equal executions tell differently; kept in provenance.json only
+_STAMPS = frozenset({"started", "wall_seconds"})
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What somebody asks for: a notebook at a profile, with some parameters of their own."""
+    """What somebody asks for: a notebook at a profile, with some parameters of their own.
+
+    Attributes
+    ----------
+    resources
+        What the machine that executes it must offer, in a cluster's own words, such as ``{"GPU": 1}``.
+    """
 
     notebook: str
     profile: str
     overrides: Mapping[str, Any]
+    resources: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,8 @@ class Run:
     ingredients
         What `run_id` is the hash of: digests of the notebook's source and of the rooms, distributions' versions,
         data checksums, device class.
+    resources
+        What the machine that executes it must offer; no part of `run_id`.
     """
 
     notebook: str
@@ -62,6 +74,7 @@ class Run:
     paper: str
     run_id: str
     ingredients: dict[str, Any]
+    resources: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -146,7 +159,9 @@ class RunStore:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.root = project.store
+        self.shared = Remote(project.shared) if project.shared else None
         self._data: dict[str, str] = {}
+        self._notebooks: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def prepare(self) -> None:
         """Make sure that runs can be kept, before any time is spent on one.
@@ -177,28 +192,43 @@ class RunStore:
         """
         notebook = self.project.notebook(spec.notebook)
         values = profiles.resolve(self.project, notebook, spec.profile, spec.overrides)
-        node = read_json(self.project.notebook_file(notebook))
-        if not isinstance(node, dict) or "cells" not in node:
-            raise RefusedError(f"notebooks/{notebook}.ipynb is not a notebook of format 4.")
-        about = node["metadata"].get("replication", {})
-        paper = about.get("paper", "")
-        if paper and not (self.project.package / paper).is_dir():
-            raise RefusedError(
-                f"notebooks/{notebook}.ipynb names the paper {paper!r}, but there is no folder replication/{paper}."
-            )
-        files = room_files(self.project.package, paper) if paper else []
-        ingredients: dict[str, Any] = {
-            "source": source_digest(node),
-            "rooms": {
-                file.relative_to(self.project.package).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-                for file in files
-            },
-            "distributions": versions(imported_modules(files)),
-            "data": {name: self._checksum(name) for name in about.get("data", [])},
-            "device": device_class(),
-        }
+        paper, common = self._common(notebook)
+        # a worker with a GPU computes on it, whatever the machine has on which the run is planned
+        device = "cuda" if spec.resources.get("GPU") else device_class()
+        ingredients = {**common, "device": device}
         digest = hashlib.sha256(canonical([notebook, values, ingredients]).encode()).hexdigest()
-        return Run(notebook, spec.profile, values, paper, digest[:16], ingredients)
+        return Run(notebook, spec.profile, values, paper, digest[:16], ingredients, dict(spec.resources))
+
+    def differences(self, run: Run) -> list[str]:
+        """In which things this machine differs from the one on which a run was planned, in words."""
+        _, here = self._common(run.notebook)
+        words = {"source": "notebook", "rooms": "sources", "distributions": "versions", "data": "data"}
+        return [words[name] for name, value in here.items() if run.ingredients[name] != value]
+
+    def _common(self, notebook: str) -> tuple[str, dict[str, Any]]:
+        """The paper of a notebook, and what all of its runs depend on; read once, since a batch may hold hundreds."""
+        if notebook not in self._notebooks:
+            node = read_json(self.project.notebook_file(notebook))
+            if not isinstance(node, dict) or "cells" not in node:
+                raise RefusedError(f"notebooks/{notebook}.ipynb is not a notebook of format 4.")
+            about = node["metadata"].get("replication", {})
+            paper = about.get("paper", "")
+            if paper and not (self.project.package / paper).is_dir():
+                raise RefusedError(
+                    f"notebooks/{notebook}.ipynb names the paper {paper!r}, but there is no folder replication/{paper}."
+                )
+            files = room_files(self.project.package, paper) if paper else []
+            common = {
+                "source": source_digest(node),
+                "rooms": {
+                    file.relative_to(self.project.package).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+                    for file in files
+                },
+                "distributions": versions(imported_modules(files)),
+                "data": {name: self._checksum(name) for name in about.get("data", [])},
+            }
+            self._notebooks[notebook] = paper, common
+        return self._notebooks[notebook]
 
     def _checksum(self, name: str) -> str:
         if name not in self._data:
@@ -219,6 +249,16 @@ class RunStore:
         folder = self.root / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{run.notebook}-{run.run_id}.lock")
+
+    def pull(self, run: Run) -> None:
+        """Take a finished run from the shared store, if there is one and it has it."""
+        if self.shared is not None:
+            self.shared.pull(self.folder(run), run.name)
+
+    def push(self, run: Run) -> None:
+        """Give what is there of a run to the shared store, if there is one."""
+        if self.shared is not None:
+            self.shared.push(self.folder(run), run.name)
 
     def results(self, run: Run) -> dict[str, Any] | None:
         """A run's results, or None if it is not finished."""
@@ -248,7 +288,7 @@ class RunStore:
         for path in sorted(self.root.glob("[!.]*/*/provenance.json"), key=lambda p: p.stat().st_mtime):
             found = read_json(path)
             with contextlib.suppress(TypeError, KeyError):
-                yield Run(**{name: found[name] for name in Run.__dataclass_fields__})
+                yield Run(**{name: found[name] for name in Run.__dataclass_fields__ if name in found})
 
     def find(self, run_id: str) -> Run:
         """The run whose id starts with `run_id` (or `notebook/run_id`).
@@ -285,7 +325,11 @@ class RunStore:
         """Move what a successful execution left in `work/` to its place, `results.json` last."""
         folder = self.folder(run)
         work = folder / "work"
-        write_json(folder / "provenance.json", asdict(run) | {"environment": results.get("provenance", {})})
+        environment = results.get("provenance", {})
+        write_json(folder / "provenance.json", asdict(run) | {"environment": environment})
+        # results are a function of the run id: equal to the byte, whenever, wherever and by whichever engine
+        lasting = {name: value for name, value in environment.items() if name not in _STAMPS}
+        results = {**results, "provenance": lasting} if "provenance" in results else results
         for name in ("records.json", "notebook.ipynb"):
             if (work / name).exists():
                 (work / name).replace(folder / name)

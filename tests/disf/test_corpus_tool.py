@@ -772,6 +772,19 @@ def test_batches_cover_all_rows_in_order(sizes: list[int], size: int) -> None:
     assert [sum(p.stop - p.start for p in pieces) for pieces in found[:-1]] == [size] * (len(found) - 1)
 
 
+@pytest.mark.slow
+def test_workers_of_a_cluster_write_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    from replication.runs.cluster import connect
+
+    alone = select_corpus(corpus, tmp_path / "alone.jsonl", ratio=0.1, batch_size=128)
+    with connect(2, None) as client:
+        executor = client.get_executor(pure=False)
+        done = select_corpus(corpus, tmp_path / "cluster.jsonl", ratio=0.1, batch_size=128, workers=executor)
+        assert executor.submit(int).result() == 0  # still ours
+    assert done.output.read_bytes() == alone.output.read_bytes()
+    assert done.counts == alone.counts
+
+
 def test_workers_take_few_calls_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
 

@@ -35,7 +35,7 @@ def problems(path: Path) -> list[str]:
         *_execution(code),
         *(line for cell in code for line in _outputs(cell)),
         *_tags(node, code),
-        *_parameters(path, code),
+        *_parameters(path, code, decides=bool(node["metadata"].get("replication", {}).get("paper"))),
     ]
 
 
@@ -91,7 +91,8 @@ def _tags(node: Mapping[str, Any], code: list[Mapping[str, Any]]) -> Iterator[st
             yield "must have one markdown cell tagged verdict-summary"
 
 
-def _parameters(path: Path, code: list[Mapping[str, Any]]) -> Iterator[str]:
+def _parameters(path: Path, code: list[Mapping[str, Any]], *, decides: bool) -> Iterator[str]:
+    # a notebook that decides no claims shows those of every profile, so it knows none
     cells = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
     if len(cells) != 1:
         yield f"has {len(cells)} cells tagged parameters, not 1"
@@ -110,7 +111,7 @@ def _parameters(path: Path, code: list[Mapping[str, Any]]) -> Iterator[str]:
     for parameter in declared.values():
         if not parameter.help:
             yield f"parameter {parameter.name!r} has no comment that says what it is"
-    if "profile" not in declared:
+    if decides and "profile" not in declared:
         yield "must have the parameter `profile`"
     yield from _profiles(path, declared)
 
@@ -122,7 +123,7 @@ def _profiles(path: Path, declared: Mapping[str, Parameter]) -> Iterator[str]:
             yield f"has no profile {profile!r}"
             continue
         values = read_yaml(file) or {}
-        if values.get("profile") != profile:
+        if "profile" in declared and values.get("profile") != profile:
             yield f"profile {profile!r} must say `profile: {profile}`, for plain papermill"
         for name, value in values.items():
             if name not in declared:

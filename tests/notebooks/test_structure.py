@@ -112,3 +112,12 @@ def test_each_problem_of_a_profile_is_found(good: Path, toy: Toy, profile: str, 
     else:
         toy.profile(profile, "toy", text)
     assert message in "\n".join(problems(good))
+
+
+def test_a_notebook_that_decides_no_claims_needs_no_profile_of_its_own(good: Path, toy: Toy) -> None:
+    edit(good, source('profile: str = "smoke"  # which set of parameters', ""))
+    for profile in ("smoke", "standard"):
+        toy.profile(profile, "toy", "seeds: 3\n")
+    assert problems(good) == ["must have the parameter `profile`"]
+    edit(good, lambda node: node["metadata"]["replication"].clear())
+    assert problems(good) == []

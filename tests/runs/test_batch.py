@@ -33,6 +33,9 @@ def test_grid_is_a_product_and_zip_goes_side_by_side(toy: Toy) -> None:
         ("runs: [{notebook: toy, grid: {seeds: []}}]", "'seeds' has no values"),
         ("runs: [{notebook: toy, grid: {seeds: [1]}, parameters: {seeds: 2}}]", "'seeds' is set twice"),
         ("runs: [{notebook: toy, grid: {seeds: 3}}]", r"runs\.0\.grid\.seeds"),
+        ("runs: [{notebook: toy, groups: {a: {seeds: 1}, b: {peak: 1.0}}}]", "group 'a' does not set peak"),
+        ("runs: [{notebook: toy, parameters: {seeds: 1}, groups: {a: {seeds: 1}}}]", "'seeds' is set twice"),
+        ("runs: [{notebook: toy, resources: {GPU: 0}}]", r"resources\.GPU"),
         ("- a list", "must have the keys"),
         ("runs: [", "is not YAML"),
     ],
@@ -40,6 +43,24 @@ def test_grid_is_a_product_and_zip_goes_side_by_side(toy: Toy) -> None:
 def test_wrong_grid_file_is_refused_saying_where(toy: Toy, text: str, message: str) -> None:
     with pytest.raises(RefusedError, match=message):
         load(toy.root, text)
+
+
+def test_groups_are_named_sets_and_resources_go_with_the_runs(toy: Toy) -> None:
+    groups = "groups: {small: {budgets: [1], label: s}, large: {budgets: [9], label: l}}"
+    text = f"runs: [{{notebook: toy, grid: {{seeds: 1..3}}, {groups}, resources: {{GPU: 1}}}}]"
+    specs = load(toy.root, text).specs(toy.project)
+    assert [(s.overrides["seeds"], s.overrides["label"], s.overrides["budgets"]) for s in specs] == [
+        (seeds, label, budgets) for seeds in (1, 2, 3) for label, budgets in (("s", [1]), ("l", [9]))
+    ]
+    plain = [Spec(s.notebook, s.profile, s.overrides) for s in specs]
+    runs, others = ([toy.store.plan(s) for s in some] for some in (specs, plain))
+    assert {run.ingredients["device"] for run in runs} == {"cuda"}
+    assert all(run.resources == {"GPU": 1.0} for run in runs)
+    if {run.ingredients["device"] for run in others} == {"cpu"}:
+        assert all(a.run_id != b.run_id for a, b in zip(runs, others, strict=True))
+    batch = Batch(toy.store, specs)
+    batch.remember()
+    assert [run.resources for run in Batch.remembered(toy.store).runs] == [{"GPU": 1.0}] * 6
 
 
 def test_grid_without_entries_is_every_notebook_of_the_profile(toy: Toy) -> None:

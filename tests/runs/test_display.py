@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import io
+import json
 
 from rich.console import Console
 
-from replication.runs.display import Display
+from replication.runs.display import Display, JsonLines
 from replication.runs.notebook import Outcome
 from replication.runs.store import Run
 
+OTHER = Run("toy", "smoke", {}, "toy", "f" * 16, {})
 RUN = Run("toy", "smoke", {}, "toy", "0123456789abcdef", {})
 
 
 def show(*, terminal: bool) -> str:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=160)
-    with Display([RUN, RUN], console) as display:
+    with Display([RUN, RUN, OTHER], console) as display:
+        display.outcome(Outcome(OTHER, "reused", 0.0, "1 reproduced."))
+        display.event(RUN, {"started": "there"})
         display.event(RUN, {"cell": 4, "cells": 12})
         display.event(RUN, {"done": 120, "total": 400, "what": "training"})
         display._progress.refresh()
@@ -25,9 +29,10 @@ def show(*, terminal: bool) -> str:
 
 def test_lines_without_a_terminal() -> None:
     assert show(terminal=False).splitlines() == [
-        "toy/0123456789abcdef: started, profile smoke",
+        "toy/0123456789abcdef: started on there, profile smoke",
         "toy/0123456789abcdef: another process computes it; waiting",
-        "[1/2] toy/0123456789abcdef computed (1.2 s): 1 reproduced [of 1].",
+        "[2/3] toy/0123456789abcdef computed (1.2 s): 1 reproduced [of 1].",
+        "1 run was finished before and is reused.",
     ]
 
 
@@ -36,4 +41,27 @@ def test_bars_with_cells_steps_and_eta_on_a_terminal() -> None:
     assert "120/400" in text
     assert "training (cell 4/12)" in text
     assert "ETA" in text
+    # of three runs one is there already: two to do, which the ETA is about
     assert "0/2" in text
+    assert "1 running, 1 cached" in text
+
+
+def test_json_lines_for_machines() -> None:
+    lines: list[str] = []
+    outcome = Outcome(RUN, "computed", 1.25, "1 reproduced.")
+    with JsonLines(lines.append) as watcher:
+        watcher.event(RUN, {"started": "there"})
+        watcher.outcome(outcome)
+        watcher.finished("0a1b", "/store", [outcome, outcome])
+    assert [json.loads(line) for line in lines] == [
+        {"event": "progress", "run": RUN.name, "started": "there"},
+        {
+            "event": "outcome",
+            "run": RUN.name,
+            "status": "computed",
+            "seconds": 1.25,
+            "message": "1 reproduced.",
+            "parameters": {},
+        },
+        {"event": "finished", "batch": "0a1b", "store": "/store", "computed": 2},
+    ]

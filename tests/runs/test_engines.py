@@ -1,21 +1,25 @@
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from replication.runs.engines import Engine, ProcessEngine, SerialEngine, engine
+from replication.runs.cluster import DaskEngine, gpus
+from replication.runs.engines import Engine, ProcessEngine, SerialEngine
 from replication.runs.errors import RefusedError
-from replication.runs.notebook import Outcome
+from replication.runs.notebook import Listener, Outcome
 from replication.runs.store import Run
 
 RUNS = [Run("toy", "smoke", {"seeds": n}, "toy", f"{n:016x}", {}) for n in range(6)]
 ENGINES = [SerialEngine(), ProcessEngine(1), ProcessEngine(3)]
 
 
-def succeed(run: Run) -> Outcome:
+def succeed(run: Run, listener: Listener | None = None) -> Outcome:
+    if listener is not None:
+        listener(run, {"started": "here"})
     status = "failed" if run.parameters["seeds"] == 2 else "computed"
     return Outcome(run, status, 0.0, str(run.parameters["seeds"] ** 2))
 
@@ -29,7 +33,7 @@ def test_every_engine_gives_the_same_outcomes_and_a_failure_stops_none(which: En
 def test_workers_run_side_by_side_but_no_more_than_asked() -> None:
     barrier, lock, busy, most = threading.Barrier(2, timeout=20), threading.Lock(), 0, 0
 
-    def meet(run: Run) -> Outcome:
+    def meet(run: Run, listener: Listener | None = None) -> Outcome:
         nonlocal busy, most
         with lock:
             busy += 1
@@ -48,7 +52,7 @@ def test_interrupt_starts_no_more(which: Engine) -> None:
     started: list[Any] = []
     gate = threading.Event()
 
-    def slow(run: Run) -> Outcome:
+    def slow(run: Run, listener: Listener | None = None) -> Outcome:
         started.append(run)
         if len(started) > 1:
             gate.wait(20)
@@ -65,8 +69,49 @@ def test_interrupt_starts_no_more(which: Engine) -> None:
     assert len(started) < len(RUNS)
 
 
-def test_number_of_workers_picks_the_engine() -> None:
-    assert isinstance(engine(1), SerialEngine)
-    assert isinstance(engine(2), ProcessEngine)
-    with pytest.raises(RefusedError, match="at least 1, got 0"):
-        ProcessEngine(0)
+def test_engines_refuse_to_have_no_worker() -> None:
+    for kind in (ProcessEngine, DaskEngine):
+        with pytest.raises(RefusedError, match="at least 1, got 0"):
+            kind(0)
+
+
+def succeed_or_raise(run: Run, listener: Listener | None = None) -> Outcome:
+    if run.parameters["seeds"] == 4:
+        raise ZeroDivisionError("a defect of ours")
+    return succeed(run, listener)
+
+
+def test_dask_gives_the_same_outcomes_and_passes_events_on() -> None:
+    said: list[str] = []
+    heard: dict[str, Any] = {}
+    engine = DaskEngine(2, say=said.append)
+    found = {o.run.run_id: o for o in engine.outcomes(succeed_or_raise, RUNS, lambda r, e: heard.update({r.name: e}))}
+    assert len(found) == len(RUNS)
+    for run in RUNS:
+        if run.parameters["seeds"] == 4:
+            assert found[run.run_id].status == "failed"
+            assert "ZeroDivisionError" in found[run.run_id].message
+        else:
+            assert found[run.run_id] == succeed(run)
+    assert set(heard) == {run.name for run in RUNS if run.parameters["seeds"] != 4}
+    assert said[0].startswith("dashboard: http://127.0.0.1:")
+
+
+def test_run_that_no_worker_can_take_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus() == []
+    hungry = Run("toy", "smoke", {"seeds": 1}, "toy", "0" * 16, {}, {"GPU": 1.0})
+    with pytest.raises(RefusedError, match="asks for GPU=1, and no worker offers it: this machine has 0 GPUs"):
+        list(DaskEngine(1).outcomes(succeed, [hungry]))
+
+
+def test_a_gpu_goes_to_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    hungry = [Run("toy", "smoke", {"seeds": n}, "toy", f"{n:016x}", {}, {"GPU": 1.0}) for n in range(3)]
+    found = list(DaskEngine(2).outcomes(which_gpu, hungry))
+    assert {outcome.message for outcome in found} == {"7"}
+    assert len({outcome.status for outcome in found}) == 1  # all by the one worker that has it
+
+
+def which_gpu(run: Run, listener: Listener | None = None) -> Outcome:
+    return Outcome(run, str(os.getpid()), 0.0, os.environ["CUDA_VISIBLE_DEVICES"])

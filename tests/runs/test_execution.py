@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 
-from toys import FINISH, Toy, toy_cells
+from toys import FINISH, RUN, Toy, toy_cells
 
 from replication.runs import notebook
+from replication.runs.notebook import Options, execute
+from replication.runs.store import Spec
 
 
 def test_life_of_a_run(toy: Toy) -> None:
@@ -134,3 +136,14 @@ def test_normalised_twice_is_normalised_once(toy: Toy) -> None:
     assert node.cells[2].metadata["tags"] == ["parameters"]
     notebook.normalise(node)
     assert json.dumps(node) == once
+
+
+def test_run_planned_elsewhere_is_refused_where_something_differs(toy: Toy) -> None:
+    run = toy.store.plan(Spec("toy", "smoke", {}))
+    assert toy.store.differences(run) == []
+    (toy.package / "toy" / "experiment.py").write_text("x = 1\n")
+    toy.add("toy", toy_cells(run=f"{RUN}\nprint('more')"), paper="toy")
+    outcome = execute(run, toy.project, Options(elsewhere=True))
+    assert outcome.status == "failed"
+    assert "differs from where the run was planned in notebook and sources and versions" in outcome.message
+    assert toy.computed() == []

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from nbformat.v4 import new_output
-from toys import Toy, toy_cells
+from toys import Toy, build, toy_cells
 
 from replication import evidence
-from replication.runs import notebook, publish, report, verify
+from replication.evidence.scoreboard import Board
+from replication.runs import notebook, publish, verify
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.store import Run, Spec
 
@@ -168,27 +169,93 @@ def test_damaged_results_are_told_so(published: Toy) -> None:
         found(published)
 
 
-def test_report_shows_verdicts_failures_and_relative_links(toy: Toy, claims: Path) -> None:
-    good = finish(toy)
-    bad = toy.store.plan(Spec("toy", "smoke", {"label": "<b>", "fail": True}))
-    toy.store.open_work(bad, force=False)
-    traceback = "\n".join([*(f"line {n}" for n in range(40)), f"in {toy.root}/notebooks", "ValueError: a < b"])
-    toy.store.fail(bad, {"message": "cell 4 raised", "status": "failed", "cell": 4, "traceback": traceback})
-    page, text = report.write(toy.store, "A <title>", [good, bad], toy.project.store / "reports" / "x")
-    html, markdown = page.read_text(), text.read_text()
-    for shown in (html, markdown):
-        assert "2 runs: 1 finished, 1 failed." in shown
-        assert f"../toy/{good.run_id}/notebook.ipynb" in shown
-        assert "line 39" in shown
-        assert "line 20" not in shown
-        assert str(toy.root) not in shown
-    assert "<strong>reproduced</strong>" in html
-    assert "ValueError: a &lt; b" in html
-    assert "<b>" not in html
-    assert "**reproduced**" in markdown
-    assert (page.parent / f"../toy/{good.run_id}/notebook.ipynb").is_file()
-
-
 def test_board_needs_no_results(published: Toy) -> None:
     published.add("board", toy_cells())
     assert found(published) == []
+
+
+@pytest.fixture
+def board(published: Toy) -> Toy:
+    """The published project, with a scoreboard that shows it."""
+    cells = toy_cells(parameters="papers: list[str] = []  # which to show")
+    published.add("00_board", cells, scoreboard=True)
+    return published
+
+
+def show_board(toy: Toy) -> None:
+    results = [results for _, results in publish.committed(toy.project)]
+    data, metadata = Board.of(results)._repr_mimebundle_()
+    output = {"output_type": "display_data", "data": data, "metadata": metadata}
+    edit(toy.project.notebook_file("00_board"), lambda node: node["cells"][4].update(outputs=[output]))
+
+
+def test_scoreboard_that_shows_something_else_is_found(board: Toy) -> None:
+    line = "notebooks/00_board.ipynb: its board is not the one of results/; `replicate run 00_board --publish` "
+    assert found(board) == [f"{line}makes it anew."]
+    show_board(board)
+    assert found(board) == []
+    publish.publish(board.store, finish(board, "standard"))
+    publish.refresh_readme(board.project)
+    assert found(board) == [f"{line}makes it anew."]
+
+
+def test_page_of_no_profile_is_published_at_any(board: Toy) -> None:
+    board.profile("standard", "00_board", "")
+    run = board.store.plan(Spec("00_board", "standard", {}))
+    work = board.store.open_work(run, force=False)
+    (work / "notebook.ipynb").write_bytes(board.project.notebook_file("00_board").read_bytes())
+    board.store.finish(run, {"verdicts": []})
+    assert publish.publish(board.store, run) == [board.project.notebook_file("00_board")]
+
+
+def test_results_that_nothing_stands_behind_are_found(published: Toy) -> None:
+    path = published.root / "results" / "smoke" / "toy.json"
+    edit(path, lambda results: results["parameters"].update(seeds=7))
+    assert found(published) == ["results/smoke/toy.json: seeds was 7, but profile smoke says 3."]
+    edit(path, lambda results: results.update(profile="paper"))
+    lines = found(published)
+    assert "results/smoke/toy.json holds results of toy at profile paper." in lines
+    assert any("has no profile 'paper'" in line for line in lines)
+    edit(path, lambda results: results.update(notebook="gone", profile="smoke"))
+    assert "results/smoke/toy.json: there is no notebook 'gone'; remove the file." in found(published)
+
+
+def test_verdict_whose_claim_is_gone_is_found_everywhere(published: Toy, claims: Path) -> None:
+    claims.write_text(claims.read_text().replace("id: double", "id: triple"))
+    text = "\n".join(found(published))
+    assert "results/smoke/toy.json: claim double is missing by today's claims." in text
+    assert "results/smoke/toy.json: claim triple is missing." in text
+    assert "has no claim today" in text
+
+
+def test_changes_of_a_volatile_claims_numbers_are_none(published: Toy, claims: Path) -> None:
+    before = {"claim_id": "double", "verdict": "reproduced", "estimate": 1.5, "low": 1.5, "high": 1.5, "n": 3}
+    after = before | {"estimate": 2.5, "n": 4}
+    assert [(one.what, one.before, one.after) for one in verify.changes([before], [after], "toy")] == [
+        ("estimate", 1.5, 2.5),
+        ("n", 3, 4),
+    ]
+    claims.write_text(claims.read_text() + "    volatile: true\n")
+    assert list(verify.changes([before], [after], "toy")) == []
+
+
+def test_publishing_shows_itself_on_the_scoreboard_at_once(tmp_path: Path) -> None:
+    """Whichever way a result is published, the scoreboard is executed after it."""
+    toy = build(tmp_path, real_evidence=True)
+    show = (
+        "from replication.evidence import scoreboard\nfrom replication.runs import publish\n"
+        "from replication.runs.profiles import Project\n"
+        "scoreboard.Board.of([found for _, found in publish.committed(Project.find())])"
+    )
+    cells = toy_cells("papers: list[str] = []  # which to show", show, "")
+    toy.add("00_board", cells, scoreboard=True)
+    toy.profile("standard", "00_board", "")
+    for command in (["run", "toy"], ["batch", "--profile", "standard"]):
+        done = toy.replicate(*command, "--publish")
+        assert done.returncode == 0, done.stderr
+        assert "published" in done.stdout
+        text = toy.project.notebook_file("00_board").read_text()
+        assert '"text/markdown"' in text
+    # the second time both profiles are on it
+    assert "| smoke | 1 |" in text
+    assert "| standard | 1 |" in text

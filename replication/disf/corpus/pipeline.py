@@ -22,6 +22,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -144,7 +145,7 @@ def select_corpus(
     write: Literal["records", "ids"] = "records",
     on_error: Literal["stop", "skip"] = "stop",
     work: str | Path | None = None,
-    workers: int = 1,
+    workers: int | Executor = 1,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Selected:
@@ -185,8 +186,9 @@ def select_corpus(
     work : path, optional
         Folder for what the stages leave; by default ``<out>.work``. Several outputs may share one. It can be deleted
         when it is no longer needed.
-    workers : int
-        Processes.
+    workers : int or Executor
+        Processes; or an executor of :mod:`concurrent.futures` whose processes see the same files at the same paths,
+        such as ``client.get_executor(pure=False)`` of a dask cluster.
     force : bool
         Replace a finished output that was made of other inputs or by other parameters.
     progress : callable, optional
@@ -233,11 +235,11 @@ def select_corpus(
         on_error=on_error,
     )
     settings.check()
-    if workers < 1:
-        raise CorpusError(f"workers: must be at least 1, came {workers!r}")
-    out = Path(out).expanduser()
-    work = Path(work).expanduser() if work is not None else out.with_name(f"{out.name}.work")
-    roots = [Path(root).expanduser() for root in (corpus, features if ready else None) if root is not None]
+    pool = Workers(workers)
+    # a cluster's workers have working folders of their own
+    out = Path(out).expanduser().absolute()
+    work = Path(work).expanduser().absolute() if work is not None else out.with_name(f"{out.name}.work")
+    roots = [Path(root).expanduser().absolute() for root in (corpus, features if ready else None) if root is not None]
     if not roots:
         raise CorpusError(f"corpus: needed for the features {features!r}; only ready-made features do without")
     for root in roots:
@@ -255,7 +257,7 @@ def select_corpus(
             probe.touch()
         (folder / ".probe").unlink()
     try:
-        with FileLock(work / ".lock", timeout=0), Workers(workers) as pool:
+        with FileLock(work / ".lock", timeout=0), pool:
             run = _Run(settings, roots[0] if corpus else None, roots[-1] if ready else None, out, work, pool, progress)
             return run.execute(force=force)
     except Timeout as error:

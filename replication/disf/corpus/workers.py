@@ -8,8 +8,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -28,13 +27,22 @@ class Workers:
 
     Parameters
     ----------
-    count : int
-        How many processes.
+    workers : int or Executor
+        How many processes; or an executor whose processes see the same files at the same paths, which is not closed.
+
+    Raises
+    ------
+    CorpusError
+        For fewer than one process.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._pool: ProcessPoolExecutor | None = None
+    def __init__(self, workers: int | Executor) -> None:
+        if isinstance(workers, int) and workers < 1:
+            raise CorpusError(f"workers: must be at least 1, came {workers!r}")
+        # calls that are under way or wait at a time; a cluster may have many workers, and calls are small
+        self._ahead = 2 * workers if isinstance(workers, int) else 256
+        self._count = workers if isinstance(workers, int) else 0
+        self._pool: Executor | None = None if isinstance(workers, int) else workers
         self._processes: set[BaseProcess] = set()
         self._exits = ExitStack()
 
@@ -46,7 +54,7 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exits.close()
-        if self._pool is not None:
+        if self._pool is not None and self._count:
             self._pool.shutdown(wait=kind is None, cancel_futures=True)
             if kind is not None:  # what they would finish is not awaited: a call may take minutes
                 for process in self._processes:
@@ -58,7 +66,7 @@ class Workers:
         Raises
         ------
         CorpusError
-            If a process was killed.
+            If a process was killed, or a cluster went away.
         """
         if self._count == 1:
             for call in calls:
@@ -72,17 +80,23 @@ class Workers:
         waiting: deque[Future[Result]] = deque()
         try:
             for call in calls:
-                waiting.append(self._pool.submit(call))
-                if len(waiting) >= 2 * self._count:
+                waiting.append(self._pool.submit(_in_one_thread, call))
+                if len(waiting) >= self._ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        except BrokenProcessPool as error:
+        except (BrokenExecutor, CancelledError) as error:
             raise CorpusError(
                 "A worker process ended early, perhaps for want of memory. Nothing finished is lost: the same command "
                 "goes on, with fewer workers if memory is short. (A script of your own must call this under "
                 "`if __name__ == '__main__':`.)"
             ) from error
+
+
+def _in_one_thread(call: Callable[[], Result]) -> Result:
+    # a process of our own has been told when it began; a cluster's has not
+    with one_thread():
+        return call()
 
 
 @contextmanager

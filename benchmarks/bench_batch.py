@@ -1,0 +1,76 @@
+"""A batch of 24 equal CPU-bound runs: two workers against one after another; the overhead of a run; 200 finished runs.
+
+Peer: the same batch by the serial engine. Each run computes for the same CPU time, in a process of its own as every run
+does; what a run takes beyond that is overhead, shown by its parts.
+
+    python benchmarks/bench_batch.py [CPU seconds of a run, 8]
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from toys import Toy, build, toy_cells  # a project with the real runner and a toy paper
+
+BUSY = """\
+import json, os, pathlib, time
+folder = pathlib.Path(os.environ["REPLICATION_RUN_DIR"])
+run_id = os.environ["REPLICATION_RUN_ID"]
+end = time.process_time() + peak
+while time.process_time() < end:
+    sum(range(1000))
+value = seeds * 0.5\
+"""
+
+
+def seconds(toy: Toy, store: str, *arguments: str) -> float:
+    begin = time.perf_counter()
+    done = toy.replicate("batch", *arguments, REPLICATION_RUNS=str(toy.root / store), timeout=3600)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return time.perf_counter() - begin
+
+
+def python(code: str, toy: Toy) -> float:
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], env=toy.environment(), check=True)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    work = float(sys.argv[1]) if len(sys.argv) > 1 else 8.0
+    with tempfile.TemporaryDirectory() as folder:
+        toy = build(Path(folder))
+        toy.add("toy", toy_cells(run=BUSY), paper="toy")
+        grid = toy.root / "grid.yaml"
+        grid.write_text(f"runs: [{{notebook: toy, parameters: {{peak: {work}}}, grid: {{seeds: 1..24}}}}]")
+        serial = seconds(toy, "serial", str(grid), "--engine", "serial")
+        print(f"24 runs of {work:g} CPU seconds, one after another: {serial:.1f} s")
+        for engine in ("processes", "dask"):
+            both = seconds(toy, engine, str(grid), "--engine", engine, "--workers", "2")
+            print(f"  2 workers, {engine}: {both:.1f} s, {both / serial:.2f} of the serial time")
+        print(f"overhead of a run: {serial / 24 - work:.2f} s, of which alone on this machine")
+        bare = python("", toy)
+        for what, code in (
+            ("the run's process: papermill", "import replication.runs.notebook, papermill"),
+            ("the kernel's process: ipykernel", "import ipykernel.kernelapp, IPython"),
+            ("and in a real notebook: evidence", "import replication.evidence, scipy.stats"),
+            ("torch", "import torch"),
+        ):
+            print(f"  {what}: {python(code, toy) - bare:.2f} s beyond Python's own {bare:.2f} s")
+        grid.write_text("runs: [{notebook: toy, parameters: {peak: 0.0}, grid: {seeds: 1..200}}]")
+        first = seconds(toy, "many", str(grid), "--workers", "2")
+        again = seconds(toy, "many", str(grid), "--workers", "2")
+        print(
+            f"200 runs without work: {first:.1f} s; once more, all finished: {again:.1f} s, {again / first:.4f} of it"
+        )
+
+
+if __name__ == "__main__":
+    main()

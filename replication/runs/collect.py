@@ -1,0 +1,192 @@
+"""Garbage collection of the run store: which runs nobody can use any more, and their removal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from replication.runs import publish
+from replication.runs.errors import RefusedError
+from replication.runs.files import read_json
+from replication.runs.profiles import canonical
+from replication.runs.store import Run, RunStore
+
+_RUN_ID = re.compile(r"[0-9a-f]{16}")
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Removable:
+    """A run that may go.
+
+    Attributes
+    ----------
+    name
+        `notebook/run id`.
+    reason
+        ``failed``, ``unfinished``, ``damaged``, ``stale`` or ``superseded``.
+    days
+        Since anything in its folder was written.
+    size
+        In bytes.
+    """
+
+    name: str
+    reason: str
+    days: float
+    size: int
+
+    @property
+    def age(self) -> str:
+        """How old it is, in words."""
+        return f"{self.days:.0f} days old" if self.days >= 2 else f"{self.days * 24:.0f} hours old"
+
+
+def removable(
+    store: RunStore, *, older_than: float | None = None, keep_last: int = 0, in_batches: bool = False
+) -> Iterator[Removable]:
+    """The runs that may go, by notebook, the oldest first; nothing is removed.
+
+    A run whose id stands in published results, whose lock somebody holds, or (unless `in_batches`) that belongs to the
+    newest state of a remembered batch is never among them.
+
+    Parameters
+    ----------
+    older_than
+        Days since the last write; younger ones stay.
+    keep_last
+        So many of each notebook's removable runs stay, the newest.
+    """
+    # damaged published results are an error here too: what they came from would not be known
+    spared = {(results["notebook"], results.get("run_id")) for _, results in publish.committed(store.project)}
+    if not in_batches:
+        spared |= _of_batches(store)
+    runs = {run.name: run for run in store.runs()}
+    newest: dict[str, str] = {}
+    for run in runs.values():
+        if store.results(run) is not None:
+            newest[_asked(run)] = run.name
+    now = time.time()
+    for notebook in sorted(path for path in store.root.glob("[!.]*/") if path.is_dir()):
+        found = []
+        for folder in notebook.iterdir():
+            name = f"{notebook.name}/{folder.name}"
+            if not _RUN_ID.fullmatch(folder.name) or (notebook.name, folder.name) in spared:
+                continue
+            reason = _reason(store, runs[name], newest) if name in runs else "damaged"
+            # its lock says whether somebody works on it; asking costs a file, so it is asked last
+            if reason is None or not _free(store, notebook.name, folder.name):
+                continue
+            written, size = _files(folder)
+            found.append(Removable(name, reason, (now - written) / _DAY, size))
+        found.sort(key=lambda one: -one.days)
+        for one in found[: len(found) - keep_last] if keep_last else found:
+            if older_than is None or one.days > older_than:
+                yield one
+
+
+def remove(store: RunStore, one: Removable) -> bool:
+    """Remove a run, holding its lock; a run that somebody works on, or that was written to since, stays.
+
+    Its folder is renamed first, so that a kill in between leaves no half of a run.
+
+    Returns
+    -------
+    bool
+        Whether it is gone.
+    """
+    # what an earlier removal was killed over
+    for left in store.root.glob(".removed-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    notebook, _, run_id = one.name.partition("/")
+    folder = store.root / notebook / run_id
+    with _held(store, notebook, run_id) as held:
+        if not held or not folder.is_dir() or (time.time() - _files(folder)[0]) / _DAY < one.days - 1 / _DAY:
+            return False
+        aside = folder.rename(store.root / f".removed-{notebook}-{run_id}")
+    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()  # only if it was the notebook's last
+    return True
+
+
+def in_words(size: int) -> str:
+    """A number of bytes as people say it.
+
+    Examples
+    --------
+    >>> in_words(900), in_words(1_234_000)
+    ('900 bytes', '1.2 MB')
+    """
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _reason(store: RunStore, run: Run, newest: dict[str, str]) -> str | None:
+    state = store.state(run)
+    if state in {"failed", "unfinished"}:
+        return state
+    if newest.get(_asked(run)) != run.name:
+        return "superseded"
+    return "stale" if state == "stale" and not _can_be_brought_up_to_date(store, run) else None
+
+
+def _can_be_brought_up_to_date(store: RunStore, run: Run) -> bool:
+    """Do its records still belong to today's sources, so that they give today's verdicts?"""
+    try:
+        return not store.differences(run)
+    except (RefusedError, KeyError, OSError):
+        return False
+
+
+def _asked(run: Run) -> str:
+    return canonical([run.notebook, run.profile, run.parameters])
+
+
+def _of_batches(store: RunStore) -> set[tuple[str, str | None]]:
+    found: set[tuple[str, str | None]] = set()
+    for path in (store.root / "batches").glob("*.json"):
+        batch = read_json(path)
+        runs: Iterable[dict[str, str]] = batch.get("runs", []) if isinstance(batch, dict) else []
+        found |= {(run["notebook"], run["run_id"]) for run in runs}
+    return found
+
+
+@contextlib.contextmanager
+def _held(store: RunStore, notebook: str, run_id: str) -> Iterator[bool]:
+    """Hold a run's lock if nobody does; says whether."""
+    lock = store.lock(Run(notebook, "", {}, "", run_id, {}))
+    try:
+        lock.acquire(timeout=0)
+    except TimeoutError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _free(store: RunStore, notebook: str, run_id: str) -> bool:
+    with _held(store, notebook, run_id) as held:
+        return held
+
+
+def _files(folder: Path) -> tuple[float, int]:
+    """When anything in a folder was last written, and how many bytes are in it."""
+    written, size = folder.stat().st_mtime, 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            # a run that ends meanwhile takes its work/ away
+            with contextlib.suppress(FileNotFoundError):
+                about = (Path(place) / name).lstat()
+                written, size = max(written, about.st_mtime), size + about.st_size
+    return written, size

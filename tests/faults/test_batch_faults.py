@@ -1,0 +1,288 @@
+"""Batches whose processes, workers, scheduler or store are taken away: what is finished stays, the rest completes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from toys import Toy, build, toy_cells
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(sys.platform == "win32", reason="signals and locks as on POSIX"),
+]
+
+
+def grid(toy: Toy, text: str) -> str:
+    path = toy.root / "grid.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def finished(toy: Toy, store: Path | None = None) -> dict[str, bytes]:
+    """The results of each finished run, to the byte; half a file would not be JSON."""
+    files = {path.parent.name: path.read_bytes() for path in (store or toy.project.store).glob("*/*/results.json")}
+    assert all(json.loads(content)["verdicts"] for content in files.values())
+    return files
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, dict[str, bytes]]:
+    """A project, and the results of its batch of 24 runs when nothing happens to it."""
+    toy = build(tmp_path_factory.mktemp("faults"))
+    done = toy.replicate("batch", grid(toy, GRID), "--workers", "2", "--engine", "processes")
+    assert done.returncode == 0, done.stderr
+    return toy, finished(toy)
+
+
+GRID = "runs: [{notebook: toy, grid: {seeds: 1..12, peak: [0.5, 1.0]}}]"
+
+
+def test_twenty_kills_at_random_instants_change_nothing(undisturbed: tuple[Toy, dict[str, bytes]]) -> None:
+    toy, expected = undisturbed
+    store = toy.root / "killed"
+    instants = random.Random(0)
+    before: dict[str, bytes] = {}
+    for number in range(20):
+        engine = ("processes", "dask")[number % 2]
+        batch = toy.start("batch", grid(toy, GRID), "--workers", "2", "--engine", engine, REPLICATION_RUNS=str(store))
+        if number % 4:  # else while it is still checking, or starts its workers
+            toy.wait_for(toy.processes)
+        time.sleep(instants.uniform(0.0, 4.0))
+        batch.kill()
+        batch.communicate()
+        now = finished(toy, store)
+        assert now.items() >= before.items()
+        before = now
+    toy.wait_for(lambda: not toy.processes())
+    resumed = toy.replicate("resume", "--workers", "2", REPLICATION_RUNS=str(store))
+    assert resumed.returncode == 0, resumed.stderr
+    assert finished(toy, store) == expected
+    assert len(expected) == 24
+    assert not list(store.glob("*/*/work"))
+
+
+@pytest.mark.parametrize("engine", [["--engine", "serial"], ["--engine", "dask", "--workers", "2"]], ids=lambda e: e[1])
+def test_engines_give_the_same_results_to_the_byte(
+    undisturbed: tuple[Toy, dict[str, bytes]], engine: list[str]
+) -> None:
+    toy, expected = undisturbed
+    store = toy.root / engine[1]
+    few = grid(toy, "runs: [{notebook: toy, grid: {seeds: 1..2, peak: [0.5, 1.0]}}]")
+    done = toy.replicate("batch", few, *engine, REPLICATION_RUNS=str(store))
+    assert done.returncode == 0, done.stderr
+    found = finished(toy, store)
+    assert len(found) == 4
+    assert found.items() <= expected.items()
+
+
+def test_worker_that_is_killed_has_its_run_done_by_another(toy: Toy) -> None:
+    toy.gate.write_text("")
+    runs = "runs: [{notebook: toy, parameters: {label: slow}, grid: {seeds: 1..3}}]"
+    batch = toy.start("batch", grid(toy, runs), "--workers", "2")
+    toy.wait_for(lambda: len(toy.computed()) == 2)
+    (run, *_) = toy.processes()
+    # the kernel's process, the run's own, and the worker that waits for it
+    worker = next(p for p in psutil.Process(run).parents() if "multiprocessing" in " ".join(p.cmdline()))
+    worker.kill()
+    toy.wait_for(lambda: len(toy.computed()) == 3)
+    toy.gate.unlink()
+    text, errors = batch.communicate(timeout=200)
+    assert batch.returncode == 0, errors
+    assert "3 of 3 runs are finished" in text
+    assert sorted(toy.values().values()) == [0.5, 1.0, 1.5]
+    toy.wait_for(lambda: not toy.processes())
+
+
+MISBEHAVE = """\
+import json, os, pathlib, resource, signal, sys, time
+folder = pathlib.Path(os.environ["REPLICATION_RUN_DIR"])
+if label == "hang":
+    time.sleep(1000)
+if label == "memory":
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    block = bytearray(1 << 34)
+if label == "starved":  # as the kernel's memory killer does it
+    os.kill(os.getpid(), signal.SIGKILL)
+if label == "garbage":
+    (folder / "results.json").write_text('{"schema": 1, "verd')
+    (folder / "records.json").write_bytes(b"\\xff\\x00")
+    (folder / "progress.json").write_text("[1, 2")
+    os.write(1, b"\\x00\\xff not json\\n")
+    print("\\x1b[2J\\x07" * 100)
+value = seeds * peak
+if fail:
+    raise ValueError("asked to fail")\
+"""
+
+
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+def test_notebooks_that_misbehave_stop_none_of_the_others(tmp_path: Path, engine: str) -> None:
+    toy = build(tmp_path)
+    toy.add("toy", toy_cells(run=MISBEHAVE, finish=FINISH_UNLESS_GARBAGE), paper="toy")
+    labels = (
+        "zip: {label: [hang, memory, starved, garbage, good, raise], fail: [false, false, false, false, false, true]}"
+    )
+    asked = grid(toy, f"runs: [{{notebook: toy, {labels}}}]")
+    done = toy.replicate("batch", asked, "--workers", "2", "--engine", engine, "--timeout", "30")
+    assert done.returncode == 1
+    assert "1 of 6 runs are finished" in done.stdout
+    for words in (
+        "timed out: toy/",
+        "stopped after 30 s",
+        "raised MemoryError",
+        "the kernel died",
+        "the notebook ended without results.json",
+        "raised ValueError: asked to fail",
+    ):
+        assert words in done.stderr, done.stderr
+    assert list(toy.values().values()) == [1.5]
+    assert len(list(toy.project.store.glob("toy/*/notebook.failed.ipynb"))) == 5
+    toy.wait_for(lambda: not toy.processes())
+
+
+FINISH_UNLESS_GARBAGE = """\
+from replication import evidence
+if label != "garbage":
+    verdict = dict(claim_id="double", verdict="reproduced", estimate=value, low=value, high=value, n=seeds,
+                   reason="", comparisons=[])
+    results = dict(schema=1, notebook="toy", paper="toy", profile=profile, run_id=os.environ["REPLICATION_RUN_ID"],
+        parameters=dict(profile=profile, seeds=seeds, peak=peak, budgets=budgets, label=label, fail=fail),
+        verdicts=[verdict], records={}, provenance={}, evidence_key=evidence.evidence_key("toy"))
+    (folder / "results.json").write_text(json.dumps(results))\
+"""
+
+
+def test_store_that_goes_away_loses_nothing_and_comes_back(toy: Toy) -> None:
+    toy.gate.write_text("")
+    runs = "runs: [{notebook: toy, zip: {label: [plain, slow, plain], seeds: 1..3}}]"
+    batch = toy.start("batch", grid(toy, runs), "--engine", "processes")
+    toy.wait_for(lambda: len(toy.computed()) == 2)
+    before = finished(toy)
+    assert len(before) == 1
+    store, aside = toy.project.store, toy.root / "aside"
+    store.rename(aside)
+    store.write_text("no folder any more")
+    toy.gate.unlink()
+    _, errors = batch.communicate(timeout=200)
+    assert batch.returncode == 1
+    assert "cannot write" in errors
+    assert "Traceback" not in errors
+    store.unlink()
+    aside.rename(store)
+    assert finished(toy).items() >= before.items()
+    resumed = toy.replicate("resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert sorted(toy.values().values()) == [0.5, 1.0, 1.5]
+
+
+@contextlib.contextmanager
+def cluster(toy: Toy, port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A scheduler and a worker, as a person starts them."""
+    address = f"tcp://127.0.0.1:{port}"
+    commands = [
+        ["dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+        [
+            "dask",
+            "worker",
+            address,
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+            "--death-timeout",
+            "60",
+            "--resources",
+            "GPU=1",
+        ],
+    ]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env=toy.environment(),
+            cwd=toy.root,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]
+    try:
+        yield processes
+    finally:
+        for process in reversed(processes):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.kill()
+            process.kill()
+            process.wait()
+
+
+def test_scheduler_that_goes_away_is_waited_for(toy: Toy) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    toy.gate.write_text("")
+    runs = "runs: [{notebook: toy, zip: {label: [plain, slow, plain], seeds: 1..3}}]"
+    with cluster(toy, port):
+        batch = toy.start(
+            "batch", grid(toy, runs), "--scheduler", f"tcp://127.0.0.1:{port}", "--resources", "GPU=1", "--json"
+        )
+        toy.wait_for(lambda: len(toy.computed()) == 2)
+        before = finished(toy)
+        assert len(before) == 1
+    toy.wait_for(lambda: not toy.processes())
+    with cluster(toy, port):
+        toy.wait_for(lambda: len(toy.computed()) == 3)
+        toy.gate.unlink()
+        text, errors = batch.communicate(timeout=200)
+    assert batch.returncode == 0, errors
+    events = [json.loads(line) for line in text.splitlines()]
+    assert any("went away" in event.get("text", "") for event in events)
+    assert events[-1]["event"] == "finished"
+    # what ended, or came as far as its records, while its scheduler went away is asked for again, and is there already
+    assert sum(events[-1].get(how, 0) for how in ("computed", "re-evaluated", "reused")) == 3
+    assert finished(toy).items() >= before.items()
+    assert sorted(toy.values().values()) == [0.5, 1.0, 1.5]
+    # a run that needs a GPU is planned for one, whatever this machine has
+    provenance = [json.loads(path.read_text()) for path in toy.project.store.glob("toy/*/provenance.json")]
+    assert {each["ingredients"]["device"] for each in provenance} == {"cuda"}
+
+
+def test_scheduler_that_never_was_is_an_error_for_people(toy: Toy) -> None:
+    from replication.runs.cluster import connect
+    from replication.runs.errors import ReplicationError
+
+    with (
+        pytest.raises(ReplicationError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9"),
+        connect(1, "tcp://127.0.0.1:9", answer=1.0),
+    ):
+        pass
+
+
+def test_interrupt_stops_what_a_cluster_elsewhere_has_begun(toy: Toy) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    toy.gate.write_text("")
+    runs = "runs: [{notebook: toy, parameters: {label: slow}, grid: {seeds: 1..3}}]"
+    with cluster(toy, port):
+        batch = toy.start("batch", grid(toy, runs), "--scheduler", f"tcp://127.0.0.1:{port}")
+        toy.wait_for(toy.computed)
+        batch.send_signal(signal.SIGINT)
+        _, errors = batch.communicate(timeout=100)
+        assert batch.returncode == 130
+        assert "0 of 3 runs are finished and kept; `replicate resume " in errors
+        toy.wait_for(lambda: not toy.processes())
+        assert len(toy.computed()) == 1
