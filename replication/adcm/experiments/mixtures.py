@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +28,9 @@ from replication.training import resolve_device, stream_seed, use_deterministic
 
 PAPER_M = 25_000
 """Steps between two segmentations in the paper."""
+
+TURNS, TIMED = 4, 4
+"""How often the costs of an estimate and of a training step are measured in turn, and calls in each."""
 
 SQUARED = 1e3
 """A constant so far above every distance that pseudo-Huber is the squared distance, up to a factor."""
@@ -373,8 +376,8 @@ def overhead(config: Config, trainer: ConsistencyTrainer, trials: Sequence[Trial
     """Measure what the adaptive grid costs in percent of training (claim A4), on the population as it is trained.
 
     The paper makes one estimate on one mini-batch a segment: N c_jvp against m c_train. Both costs are CPU times of the
-    whole population at the batch size of training, measured in turn so that a drift of the machine hits both; N is the
-    mean length of the last adaptive grids.
+    whole population at the batch size of training, each the least of several measured in turn, since what else the
+    machine does comes in bursts; N is the mean length of the last adaptive grids.
     """
     replicas = [i for i, one in enumerate(trials) if one.method == "adcm"]
     segments = float(np.mean([len(trainer.grid(i)) for i in replicas]))
@@ -384,28 +387,22 @@ def overhead(config: Config, trainer: ConsistencyTrainer, trials: Sequence[Trial
     x0, z = torch.randn(2, len(trainer), config.batch_size, 2, generator=generator).to(next(iter(trainer.ema.values())))
     t = torch.full(x0.shape[:2], 0.5 * trainer.schedule.t_max, device=x0.device)
 
-    def seconds(work: Callable[[], object], times: int) -> float:
+    def estimate() -> float:
         begin = time.process_time()
-        for _ in range(times):
-            work()
-        return (time.process_time() - begin) / times
+        for _ in range(TIMED):
+            step_rate(model, x0, z, t, trainer.schedule)
+        return (time.process_time() - begin) / TIMED
+
+    def train() -> float:
+        before = trainer.seconds["training"]
+        trainer.fit((trainer.step + TIMED) * config.batch_size)
+        return (trainer.seconds["training"] - before) / TIMED
 
     rows: list[dict[str, Any]] = []
     for repeat in range(config.repeats):
-        jvp = seconds(lambda: step_rate(model, x0, z, t, trainer.schedule), 10)
-        before, done = trainer.seconds["training"], trainer.step
-        trainer.fit((done + 10) * config.batch_size)
-        step = (trainer.seconds["training"] - before) / (trainer.step - done)
+        jvp, step = (min(costs) for costs in zip(*((estimate(), train()) for _ in range(TURNS)), strict=True))
         costs = {"jvp": jvp / len(trainer), "step": step / len(trainer), "ratio": jvp / step}
-        rows += [
-            {
-                "quantity": "cost",
-                "part": part,
-                "seed": repeat,
-                "value": value / (1 if part == "ratio" else len(trainer)),
-            }
-            for part, value in costs.items()
-        ]
+        rows += [{"quantity": "cost", "part": part, "seed": repeat, "value": value} for part, value in costs.items()]
         rows.append({"quantity": "overhead_paper", "seed": repeat, "value": 100 * segments * jvp / (PAPER_M * step)})
         rows.append({"quantity": "overhead_paper_way", "seed": repeat, "value": 100 * segments * jvp / (m * step)})
     own = [one for one in trainer.segmentations if one.replica in replicas and one.step < config.steps]
