@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from replication.adcm.experiments import discretization as experiment
 from replication.adcm.gaussian import Exact, Gaussian
 from replication.adcm.schedules import VE, FlowMatching, Schedule
+from replication.evidence import rows_of
 
 COLOURS = sns.color_palette("colorblind")
 GREY = "0.35"
@@ -102,7 +103,7 @@ def shares(records: pd.DataFrame) -> Figure:
     """
     figure, (both, naive) = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True, layout="constrained")
     _curves(both, records, "share", "tau", "VE")
-    rows = _of(records, "share", schedule="FM")
+    rows = rows_of(records, "share", schedule="FM")
     for method in ("adaptive, exact map", "adaptive, denoiser"):
         at = rows[rows["method"] == method]
         both.plot(at["tau"][::6], at["value"][::6], "o", color=METHODS[method][0], mfc="white", ms=5)
@@ -112,7 +113,7 @@ def shares(records: pd.DataFrame) -> Figure:
         at = rows[rows["method"] == f"{method}, naive in t"]
         colour, _, width = METHODS[method]
         naive.plot(at["tau"], at["value"], color=colour, lw=width)
-        at = _of(records, "share", schedule="VE", method=method)
+        at = rows_of(records, "share", schedule="VE", method=method)
         naive.plot(at["tau"], at["value"], color=colour, lw=width, ls="--", alpha=0.5)
     naive.plot([], [], color=GREY, lw=1.4, label="flow matching, rule taken naively in t")
     naive.plot([], [], color=GREY, lw=1.4, ls="--", label="rewritten in τ (as on VE)")
@@ -136,7 +137,7 @@ def adaptivity(records: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharey=True, layout="constrained")
     for axis, name in zip(axes, NAMES, strict=True):
         for (of, label), colour in zip(MODELS.items(), (COLOURS[0], COLOURS[3]), strict=True):
-            rows = _of(records, "relative_rate", data="mixture", schedule=name, model=of)
+            rows = rows_of(records, "relative_rate", data="mixture", schedule=name, model=of)
             for seed, at in rows.groupby("seed"):
                 axis.plot(at["tau"], at["value"], color=colour, lw=1.1, alpha=0.7, label=label if seed == 0 else None)
         axis.axhline(1, color="black", lw=1, ls=":", label="a logarithmic grid")
@@ -162,12 +163,12 @@ def consistency(records: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     for axis, name in zip(axes, ("gaussian", "mixture"), strict=False):
         for quantity, (label, colour, style) in parts.items():
-            mean = _of(records, quantity, data=name).groupby("tau")["value"].mean()
+            mean = rows_of(records, quantity, data=name).groupby("tau")["value"].mean()
             axis.plot(mean.index, mean, style, marker="o", ms=4, color=colour, lw=1.8, label=label)
         axis.set(title=f"global, {name} data", xscale="log", yscale="log", xlabel=RATIO)
     axes[0].set(ylabel="squared distance")
     for of, colour in zip(MODELS, (COLOURS[0], COLOURS[3]), strict=True):
-        mean = _of(records, "local", data="mixture", model=of).groupby("tau")["value"].mean()
+        mean = rows_of(records, "local", data="mixture", model=of).groupby("tau")["value"].mean()
         axes[2].plot(mean.index, mean, marker="o", ms=4, color=colour, lw=1.8, label=f"local, {MODELS[of]}")
     axes[2].set(title="local, one step of the log grid, mixture", xscale="log", yscale="log", xlabel=RATIO)
     handles = [part for axis in (axes[0], axes[2]) for part in axis.get_legend_handles_labels()[0]]
@@ -218,14 +219,7 @@ def noise(records: pd.DataFrame) -> Figure:
 
 
 def _curves(axis: Axes, records: pd.DataFrame, quantity: str, x: str, schedule: str) -> None:
-    rows = _of(records, quantity, schedule=schedule)
+    rows = rows_of(records, quantity, schedule=schedule)
     for method, (colour, style, width) in METHODS.items():
         at = rows[rows["method"] == method]
         axis.plot(at[x], at["value"], style, color=colour, lw=width, label=method)
-
-
-def _of(records: pd.DataFrame, quantity: str, **levels: str) -> pd.DataFrame:
-    rows = records[records["quantity"] == quantity]
-    for column, level in levels.items():
-        rows = rows[rows[column] == level]
-    return rows

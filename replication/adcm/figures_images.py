@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 
-from replication.evidence import Table
+from replication.evidence import Table, rows_of
 
 NAMES = {
     "adcm": "ADCM, weight per sample",
@@ -44,7 +44,7 @@ def samples(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``images.run``.
     """
-    pixels = _of(records, "pixel")
+    pixels = rows_of(records, "pixel")
     rows = ["training images", "denoiser", *METHODS]
     figure, axes = plt.subplots(len(rows), 1, figsize=(8, 0.66 * len(rows)), layout="constrained")
     for axis, method in zip(axes, rows, strict=True):
@@ -70,7 +70,7 @@ def quality(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``images.run``.
     """
-    rows = _of(records, "log_frechet")
+    rows = rows_of(records, "log_frechet")
     rows = rows[rows["sampling_steps"] == 1]
     figure, axis = plt.subplots(figsize=(8.5, 4.4), layout="constrained")
     for shift, method in zip(np.linspace(-0.03, 0.03, len(METHODS)), METHODS, strict=True):
@@ -110,7 +110,7 @@ def differences(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``images.run``.
     """
-    rows = _of(records, "log_frechet")
+    rows = rows_of(records, "log_frechet")
     others = [method for method in METHODS if method != "adcm"]
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.9), layout="constrained", sharey=True, sharex=True)
     for axis, steps in zip(axes, (1, 2), strict=True):
@@ -146,7 +146,7 @@ def steps(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``images.run``.
     """
-    rows = _of(records, "relative_step")
+    rows = rows_of(records, "relative_step")
     shares = sorted(rows["share"].unique())
     figure, axes = plt.subplots(
         1, len(shares), figsize=(9.5, 3.8), layout="constrained", sharex=True, sharey=True, squeeze=False
@@ -172,7 +172,7 @@ def closeness(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``images.run``.
     """
-    rows = _of(records, "nearest_distance")
+    rows = rows_of(records, "nearest_distance")
     figure, axis = plt.subplots(figsize=(8.5, 3.8), layout="constrained")
     for method in METHODS:
         curve = rows[rows["method"] == method].groupby("quantile")["value"].mean()
@@ -198,7 +198,7 @@ def tuning(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``images.run``.
     """
-    rows, chosen = _of(records, "tuning_score"), _of(records, "chosen_rate").set_index("method")["value"]
+    rows, chosen = rows_of(records, "tuning_score"), rows_of(records, "chosen_rate").set_index("method")["value"]
     figure, axis = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
     for method in METHODS:
         curve = rows[rows["method"] == method].set_index("lr")["value"].sort_index()
@@ -250,7 +250,7 @@ def grids(records: pd.DataFrame) -> Table:
     records : DataFrame
         Tidy records of ``images.run``.
     """
-    segments, acted = _of(records, "segments"), _of(records, "safeguard")
+    segments, acted = rows_of(records, "segments"), rows_of(records, "safeguard")
     lines = []
     for (method, step), part in segments.groupby(["method", "step"]):
         counts = (
@@ -273,9 +273,9 @@ def costs(records: pd.DataFrame) -> Table:
     records : DataFrame
         Tidy records of ``images.run``.
     """
-    parts = _of(records, "cost").groupby("part", sort=False)["value"].median()
-    share = _of(records, "overhead_percent")["value"].median()
-    segments = _of(records, "segments")["value"].mean()
+    parts = rows_of(records, "cost").groupby("part", sort=False)["value"].median()
+    share = rows_of(records, "overhead_percent")["value"].median()
+    segments = rows_of(records, "segments")["value"].mean()
     lines = [(f"{part}, milliseconds", f"{value:.1f}") for part, value in parts.items()]
     lines += [
         ("mean length of a grid", f"{segments:.0f}"),
@@ -289,7 +289,3 @@ def _half(rows: pd.DataFrame, by: str) -> pd.Series:
     groups = rows.groupby(by)["value"]
     half: pd.Series = groups.sem() * stats.t.ppf(0.975, groups.size() - 1)
     return half
-
-
-def _of(records: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    return records[records["quantity"] == quantity]

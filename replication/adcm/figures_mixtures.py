@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from replication.evidence import mean_interval
+from replication.evidence import mean_interval, rows_of
 
 NAMES = {
     "adcm": "ADCM, w(t)",
@@ -40,13 +40,6 @@ _MARKERS = dict(zip(MAIN, "osv^D", strict=True))
 DISTANCE = "distance to the exact map (RMSE)"
 
 
-def _of(records: pd.DataFrame, quantity: str, **levels: object) -> pd.DataFrame:
-    rows = records[records["quantity"] == quantity]
-    for column, level in levels.items():
-        rows = rows[rows[column] == level]
-    return rows
-
-
 def _interval(values: pd.Series[float]) -> tuple[float, float]:
     """Mean of the seeds and half its 95 % t interval."""
     found = mean_interval(values.to_numpy(dtype=float))
@@ -69,7 +62,7 @@ def _legend_below(figure: Figure, axis: Axes) -> None:
 
 def efficiency(records: pd.DataFrame) -> Figure:
     """Draw the distance to the exact map on VE against images and against CPU time, with 95 % intervals over seeds."""
-    rows, times = (_of(records, quantity, schedule="VE") for quantity in ("log_rmse", "cpu_seconds"))
+    rows, times = (rows_of(records, quantity, schedule="VE") for quantity in ("log_rmse", "cpu_seconds"))
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
     shares = sorted(rows["budget"].unique().tolist())
     for method in MAIN:
@@ -103,7 +96,7 @@ def efficiency(records: pd.DataFrame) -> Figure:
 
 def against(records: pd.DataFrame) -> Figure:
     """Draw every method on VE against ADCM with w(t) at the full budget: paired differences in percent."""
-    rows = _of(records, "log_rmse", schedule="VE", budget=1.0)
+    rows = rows_of(records, "log_rmse", schedule="VE", budget=1.0)
     wide = rows.pivot_table(index="seed", columns="method", values="value")
     present = [str(name) for name in wide]
     others = [name for name in NAMES if name in present and name != "adcm"]
@@ -140,7 +133,7 @@ def attribution(records: pd.DataFrame) -> Figure:
         "log grid": ("log", "log-step"),
         "ECM, q = 256": ("ecm256-w", "ecm256"),
     }
-    rows = _of(records, "log_rmse", schedule="VE", budget=1.0)
+    rows = rows_of(records, "log_rmse", schedule="VE", budget=1.0)
     figure, axis = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
     palette = sns.color_palette("colorblind")
     for shift, weight, colour, marker in ((-0.08, "w(t)", palette[0], "o"), (0.08, "1/Δt", palette[1], "s")):
@@ -179,7 +172,9 @@ def transfer(records: pd.DataFrame) -> Figure:
     ):
         for i, method in enumerate(methods):
             source = method.removesuffix("-naive") if schedule == "VE" else method
-            centre, half = _interval(_of(records, "log_rmse", schedule=schedule, budget=1.0, method=source)["value"])
+            centre, half = _interval(
+                rows_of(records, "log_rmse", schedule=schedule, budget=1.0, method=source)["value"]
+            )
             low, middle, high = np.exp([centre - half, centre, centre + half])
             axis.errorbar(
                 i + shift,
@@ -203,7 +198,7 @@ def transfer(records: pd.DataFrame) -> Figure:
 
 def trade_off(records: pd.DataFrame) -> Figure:
     """Draw early and final distance to the exact map against lambda, with 95 % intervals over seeds."""
-    rows = _of(records, "log_rmse", schedule="VE")
+    rows = rows_of(records, "log_rmse", schedule="VE")
     own = rows[rows["method"].str.startswith("adcm-lambda-")]
     lam = own["method"].str.removeprefix("adcm-lambda-").astype(float)
     base = rows[rows["method"] == "adcm"]
@@ -240,7 +235,7 @@ def segments(records: pd.DataFrame) -> Figure:
     rows = records[records["method"] == "adcm"]
     palette = sns.color_palette("colorblind")
     for schedule, label, colour, marker in (("VE", "VE", palette[0], "o"), ("FM", "flow matching", palette[1], "s")):
-        for one, (_, of_seed) in enumerate(_of(rows, "segments", schedule=schedule).groupby("seed")):
+        for one, (_, of_seed) in enumerate(rows_of(rows, "segments", schedule=schedule).groupby("seed")):
             lengths.plot(
                 of_seed["step"],
                 of_seed["value"],
@@ -253,7 +248,7 @@ def segments(records: pd.DataFrame) -> Figure:
     lengths.set(xlabel="training step of the segmentation", ylabel="segments N", ylim=(0, None))
     lengths.legend(frameon=False, loc="lower left")
     lengths.grid(alpha=0.3)
-    counts = _of(rows, "safeguard").pivot_table(index="safeguard", columns="schedule", values="value")
+    counts = rows_of(rows, "safeguard").pivot_table(index="safeguard", columns="schedule", values="value")
     order = ["nonpositive", "nonfinite", "floored", "capped", "remainder"]
     for shift, schedule, colour in ((-0.18, "VE", palette[0]), (0.18, "FM", palette[1])):
         guards.barh(np.arange(len(order)) + shift, counts.reindex(order)[schedule], 0.34, color=colour)
@@ -276,7 +271,7 @@ def overhead(records: pd.DataFrame) -> Figure:
     }
     figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
     for i, quantity in enumerate(labels):
-        value = float(_of(records, quantity)["value"].mean())
+        value = float(rows_of(records, quantity)["value"].mean())
         axis.plot(value, i, "o", ms=7, color=sns.color_palette("colorblind")[0])
         axis.annotate(
             f"{value:.2g} %" if value < 100 else f"{value:.0f} %",
@@ -300,7 +295,7 @@ def samples(records: pd.DataFrame) -> Figure:
     """Draw one-step samples from the same noise: the exact map's, and those of three methods joined to them."""
     titles = {"exact": "exact map", "adcm": "ADCM, w(t)", "ecm2": "ECM, q = 2", "adcm-sample": "ADCM, per sample"}
     points = {
-        method: np.stack([_of(records, f"sample_{axis}", method=method)["value"].to_numpy() for axis in "xy"], -1)
+        method: np.stack([rows_of(records, f"sample_{axis}", method=method)["value"].to_numpy() for axis in "xy"], -1)
         for method in titles
     }
     figure, axes = plt.subplots(1, 4, figsize=(11, 3.2), sharex=True, sharey=True, layout="constrained")
@@ -317,7 +312,7 @@ def samples(records: pd.DataFrame) -> Figure:
 
 def tuning(records: pd.DataFrame, methods: Sequence[str] = (*MAIN, "ict-naive", "ecm2-naive")) -> Figure:
     """Draw the tuning score against the learning rate on both schedules; dots mark the chosen rates."""
-    rows = _of(records, "tuning_rmse")
+    rows = rows_of(records, "tuning_rmse")
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharey=True, layout="constrained")
     palette = dict(zip(methods, sns.color_palette("colorblind", len(methods)), strict=True))
     for axis, (schedule, title) in zip(axes, {"VE": "VE", "FM": "flow matching"}.items(), strict=True):

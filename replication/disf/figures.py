@@ -13,7 +13,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from scipy import stats
 
-from replication.evidence import mean_interval
+from replication.evidence import mean_interval, rows_of
 
 NAMES = {
     "full": "full pool",
@@ -55,17 +55,6 @@ COLOURS = {
 TARGETED = ("dsir", "top cosine", "classifier")
 
 
-def _rows(records: pd.DataFrame, quantity: str, **where: object) -> pd.DataFrame:
-    rows = records[records["quantity"] == quantity]
-    for column, level in where.items():
-        rows = rows[rows[column] == level]
-    if rows.empty:
-        raise ValueError(
-            f"records: no rows of {quantity!r} with {where}; give the records of the notebook's experiment"
-        )
-    return rows
-
-
 def _means(rows: pd.DataFrame, by: str) -> tuple[pd.Series[float], pd.Series[float]]:
     """Mean of each group and half of its 95 % t interval, over the seeds (a seed's rows are averaged first)."""
     groups = rows.groupby([by, "seed"])["value"].mean().groupby(by)
@@ -95,7 +84,7 @@ def dominance(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``collapse.run``.
     """
-    rows = _rows(records, "dominance", view="own")
+    rows = rows_of(records, "dominance", view="own")
     sets = _order(rows["measured_on"])
     figure, axes = plt.subplots(
         1, len(sets), figsize=(5.2 * len(sets), 4.4), sharey=True, squeeze=False, layout="constrained"
@@ -134,7 +123,7 @@ def separation(records: pd.DataFrame, *, threshold: float) -> Figure:
     threshold : float
         The standard deviations that the claim asks for.
     """
-    rows = _rows(records, "collapse", metric="dominance", view="own")
+    rows = rows_of(records, "collapse", metric="dominance", view="own")
     sets, methods, targets = _order(rows["measured_on"]), _order(rows["method"]), sorted(rows["target"].unique())
     figure, axes = plt.subplots(
         1, len(sets), figsize=(5.2 * len(sets), 3.4), sharey=True, squeeze=False, layout="constrained"
@@ -170,7 +159,7 @@ def ranks(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``collapse.run``.
     """
-    rows = _rows(records, "effective_rank")
+    rows = rows_of(records, "effective_rank")
     methods, sets = _order(rows["method"]), _order(rows["measured_on"])
     figure, axes = plt.subplots(
         1,
@@ -213,7 +202,7 @@ def spectra(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``collapse.run``.
     """
-    rows = _rows(records, "eigenvalue")
+    rows = rows_of(records, "eigenvalue")
     figure, axis = plt.subplots(figsize=(7.5, 4), layout="constrained")
     for method in _order(rows["method"]):
         part = rows[rows["method"] == method].sort_values("rank")
@@ -235,7 +224,7 @@ def projection(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``collapse.run``.
     """
-    rows = _rows(records, "pca")
+    rows = rows_of(records, "pca")
     methods = _order(rows["method"])
     figure, axes = plt.subplots(
         1, len(methods), figsize=(3.4 * len(methods), 3.6), sharex=True, sharey=True, layout="constrained"
@@ -259,7 +248,7 @@ def orders(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``collapse.run``.
     """
-    rows = _rows(records, "objective")
+    rows = rows_of(records, "objective")
     figure, axis = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
     for order, colour in zip(("greedy", "random"), PALETTE, strict=False):
         mean, half = _means(rows[rows["order"] == order], "size")
@@ -283,7 +272,7 @@ def second_picks(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``collapse.run``.
     """
-    rows = _rows(records, "second_pick_rank")
+    rows = rows_of(records, "second_pick_rank")
     sets = sorted(rows["data"].unique())
     rules = {"authors": "authors' rule", "random": "repair: random", "farthest": "repair: farthest"}
     figure, axes = plt.subplots(1, len(sets), figsize=(5.2 * len(sets), 3.4), sharey=True, layout="constrained")
@@ -320,7 +309,7 @@ def differences(records: pd.DataFrame, quantities: dict[str, str], *, ours: str 
         1, len(quantities), figsize=(4.6 * len(quantities), 3.6), sharey=True, squeeze=False, layout="constrained"
     )
     for axis, (quantity, title) in zip(axes[0], quantities.items(), strict=True):
-        wide = _rows(records, quantity, view="main").pivot_table(index="seed", columns="method", values="value")
+        wide = rows_of(records, quantity, view="main").pivot_table(index="seed", columns="method", values="value")
         others = [method for method in _order(wide.columns) if method != ours]
         for i, method in enumerate(others):
             found = mean_interval((wide[ours] - wide[method]).to_numpy())
@@ -342,8 +331,8 @@ def domains(records: pd.DataFrame) -> Figure:
         Tidy records of ``pretraining.run``.
     """
     figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.2), sharey=True, layout="constrained")
-    share = _rows(records, "domain_share").pivot_table(index="domain", columns="method", values="value")
-    bits = _rows(records, "domain_bits_per_byte").pivot_table(index="domain", columns="method", values="value")
+    share = rows_of(records, "domain_share").pivot_table(index="domain", columns="method", values="value")
+    bits = rows_of(records, "domain_bits_per_byte").pivot_table(index="domain", columns="method", values="value")
     methods = _order(share.columns)
     sns.heatmap(
         100 * share[methods], ax=axes[0], annot=True, fmt=".0f", cmap="cividis", linewidths=0.5, annot_kws={"size": 8},
@@ -374,7 +363,7 @@ def mechanism(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``pretraining.run``.
     """
-    wide = _rows(records, "macro_bits_per_byte", view="main").pivot_table(
+    wide = rows_of(records, "macro_bits_per_byte", view="main").pivot_table(
         index="seed", columns="method", values="value"
     )
     pairs = [("disf", "random", "both"), ("matched", "random", "mix of domains alone")]
@@ -399,8 +388,8 @@ def ratio_sweep(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``pretraining.run``.
     """
-    gap = _rows(records, "gap_to_full")
-    read = _rows(records, "passes", method="disf")
+    gap = rows_of(records, "gap_to_full")
+    read = rows_of(records, "passes", method="disf")
     ratios = sorted(gap["ratio"].unique().tolist())
     passes = [float(read.loc[read["ratio"] == ratio, "value"].mean()) for ratio in ratios]
     found = [mean_interval(gap.loc[gap["ratio"] == ratio, "value"].to_numpy()) for ratio in ratios]
@@ -426,7 +415,7 @@ def batch_sweep(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``pretraining.run``, with batch sizes to compare.
     """
-    mean, half = _means(_rows(records, "macro_bits_per_byte", view="batch size"), "batch_size")
+    mean, half = _means(rows_of(records, "macro_bits_per_byte", view="batch size"), "batch_size")
     sizes = mean.index.to_numpy()
     figure, axis = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
     axis.errorbar(sizes, mean, yerr=half, fmt="o-", color=COLOURS["disf"])
@@ -446,7 +435,7 @@ def tuning(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``pretraining.run``.
     """
-    rows = _rows(records, "tuning_score")
+    rows = rows_of(records, "tuning_score")
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for index, method in enumerate(_order(rows["method"])):
         part = rows[rows["method"] == method].sort_values("peak")
@@ -483,7 +472,7 @@ def cost(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``cost.run``.
     """
-    rows = _rows(records, "seconds")
+    rows = rows_of(records, "seconds")
     figure, axes = plt.subplots(1, len(AXES), figsize=(4.4 * len(AXES), 4.2), sharey=True, layout="constrained")
     for axis, (column, label) in zip(axes, AXES.items(), strict=True):
         part = rows[rows["sweep"] == column]
@@ -513,7 +502,7 @@ def ratios(records: pd.DataFrame, *, threshold: float) -> Figure:
     threshold : float
         The ratio that the claim asks for.
     """
-    rows = _rows(records, "cost_ratio")
+    rows = rows_of(records, "cost_ratio")
     sizes = rows[["rows", "dimension", "picks"]].drop_duplicates().sort_values(["picks", "dimension", "rows"])
     figure, axis = plt.subplots(figsize=(7, 0.45 * len(sizes) + 1.4), layout="constrained")
     for i, size in enumerate(sizes.itertuples(index=False)):
@@ -544,7 +533,7 @@ def memory(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``cost.run``.
     """
-    rows = _rows(records, "peak_memory")
+    rows = rows_of(records, "peak_memory")
     figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
     for _, part in rows.groupby("seed"):
         part = part.sort_values("rows")

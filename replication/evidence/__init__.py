@@ -6,7 +6,7 @@ from replication.evidence.claims import PROFILES, Claim, ClaimError, PaperClaims
 from replication.evidence.comparisons import Comparison
 from replication.evidence.mutation import flips, mutate
 from replication.evidence.provenance import pin_numerics
-from replication.evidence.records import dump_records, load_records, tidy
+from replication.evidence.records import dump_records, load_records, rows_of, tidy
 from replication.evidence.run import Run, evidence_key, start
 from replication.evidence.statistics import (
     Interval,
@@ -61,6 +61,7 @@ __all__ = [
     "pin_numerics",
     "reevaluate",
     "rounded",
+    "rows_of",
     "slope",
     "start",
     "summary_sentence",

@@ -61,6 +61,29 @@ def tidy(rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     return _frame({name: _factor(name, column) if name != "value" else column for name, column in columns.items()})
 
 
+def rows_of(records: pd.DataFrame, quantity: str, **levels: object) -> pd.DataFrame:
+    """The rows of a quantity, where factors have the given levels; there must be some.
+
+    Raises
+    ------
+    ValueError
+        There is no such row.
+
+    Examples
+    --------
+    >>> records = tidy([{"quantity": "loss", "value": 1, "phi": 2.0}, {"quantity": "loss", "value": 3, "phi": 5.0}])
+    >>> rows_of(records, "loss", phi=5.0)["value"].tolist()
+    [3.0]
+    """
+    rows = records[records["quantity"] == quantity]
+    for column, level in levels.items():
+        rows = rows[rows[column] == level]
+    if rows.empty:
+        where = f" with {levels}" if levels else ""
+        raise ValueError(f"records: no rows of {quantity!r}{where}; give the records of the notebook's experiment")
+    return rows
+
+
 def dump_records(records: pd.DataFrame) -> dict[str, Any]:
     """Records as a JSON-able dict, column by column.
 

@@ -15,6 +15,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MultipleLocator
 
+from replication.evidence import rows_of
 from replication.meek.benchmark import score_gap
 from replication.meek.experiments import convergence as experiment
 from replication.meek.gap import C0, FLOP_PER_DOLLAR, Growth, peak_gap, peak_time, training_gap
@@ -43,7 +44,7 @@ def gap(records: pd.DataFrame) -> Figure:
     losses.axhline(float(PAPER.L0), color=GREY, lw=1, ls=":", label="irreducible loss")
     losses.set(xlabel=YEARS, ylabel="training loss (nats per token)", title="both approach the same floor")
     losses.legend(frameon=False)
-    rows = _of(records, "gap")
+    rows = rows_of(records, "gap")
     band = rows[rows["source"] == "law and growth"].pivot_table(index="t", columns="level", values="value")
     gaps.fill_between(
         band.index, band["low"], band["high"], color="0.85", lw=0, label="95 %: law and growth rates uncertain"
@@ -66,7 +67,7 @@ def summary(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``convergence.run``.
     """
-    rows = _of(records, "summary")
+    rows = rows_of(records, "summary")
     panels: dict[str, tuple[Callable[[], Float], str]] = {
         "peak time": (peak_time, "time of the peak (years)"),
         "peak gap": (peak_gap, "gap at the peak (nats)"),
@@ -95,8 +96,8 @@ def refit(records: pd.DataFrame, points: str) -> Figure:
     points : str
         What was fitted, for the title.
     """
-    gamma, scale = _of(records, "gamma")["value"], _of(records, "ln_K")["value"]
-    times = _of(records, "bootstrap_peak_time")["value"]
+    gamma, scale = rows_of(records, "gamma")["value"], rows_of(records, "ln_K")["value"]
+    times = rows_of(records, "bootstrap_peak_time")["value"]
     figure, (ridge, peaks) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     ridge.plot(gamma, np.exp(scale), ".", color=COLOURS[0], ms=3, alpha=0.5, label=f"{len(gamma)} bootstrap draws")
     marks = {
@@ -270,12 +271,3 @@ def _shades(levels: Iterable[float]) -> list[tuple[float, tuple[float, float, fl
     """Levels of an ordered quantity with colours from dark to light that remain readable on white."""
     listed = list(levels)
     return list(zip(listed, sns.color_palette("viridis", len(listed) + 1)[:-1], strict=True))
-
-
-def _of(records: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    rows = records[records["quantity"] == quantity]
-    if rows.empty:
-        raise ValueError(
-            f"records: no rows of {quantity!r}; give the records of replication.meek.experiments.convergence.run"
-        )
-    return rows

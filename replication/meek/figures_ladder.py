@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 
-from replication.evidence import Table
+from replication.evidence import Table, rows_of
 from replication.meek.law import Float
 from replication.meek.sprt import sprt_tokens
 
@@ -31,8 +31,8 @@ def isoflop(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``ladder.run``.
     """
-    losses, sizes = _of(records, "loss"), _of(records, "frontier_size").set_index("budget")["value"]
-    frontier = _of(records, "frontier_loss").groupby("budget")["value"].mean()
+    losses, sizes = rows_of(records, "loss"), rows_of(records, "frontier_size").set_index("budget")["value"]
+    frontier = rows_of(records, "frontier_loss").groupby("budget")["value"].mean()
     figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained")
     budgets = sorted(losses["budget"].unique())
     for budget, colour in zip(budgets, sns.color_palette("viridis", len(budgets)), strict=True):
@@ -64,12 +64,12 @@ def frontier(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``ladder.run``.
     """
-    points = _intervals(_of(records, "frontier_loss"), "budget")
+    points = _intervals(rows_of(records, "frontier_loss"), "budget")
     figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
     _laws(axis, records, "predicted_loss", "compute")
     axis.errorbar(points.x, points.mean, points.half, fmt="o", ms=5, color=MEASURED, label="measured frontier")
     axis.axhline(_entropy(records), color="0.35", lw=1.2, ls=":", label="entropy of the source")
-    _beyond(axis, points.x[-1], _of(records, "predicted_loss")["compute"].max())
+    _beyond(axis, points.x[-1], rows_of(records, "predicted_loss")["compute"].max())
     axis.set(xscale="log", xlabel="training compute, FLOP", ylabel="loss, nats per token")
     axis.margins(x=0.02)
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
@@ -85,7 +85,7 @@ def gap(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``ladder.run``.
     """
-    rows, times = _of(records, "measured_gap"), _of(records, "predicted_peak_time").set_index("law")["value"]
+    rows, times = rows_of(records, "measured_gap"), rows_of(records, "predicted_peak_time").set_index("law")["value"]
     figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
     _laws(axis, records, "predicted_gap", "t")
     for _, line in rows.groupby("seed"):
@@ -100,7 +100,7 @@ def gap(records: pd.DataFrame) -> Figure:
     ):
         axis.axvline(time, color=colour, lw=1.6, ls=":")
     axis.axvspan(times["fit, low"], times["fit, high"], color=FIT, alpha=0.1, lw=0, label="95 % interval of its peak")
-    _beyond(axis, years, _of(records, "predicted_gap")["t"].max())
+    _beyond(axis, years, rows_of(records, "predicted_gap")["t"].max())
     axis.set(xlabel="years from equal compute", ylabel="loss of the meek minus loss of the leader,\nnats per token")
     axis.margins(x=0)
     axis.set_ylim(bottom=0)
@@ -198,7 +198,7 @@ def chosen_peaks(records: pd.DataFrame, peaks: Sequence[float]) -> Table:
     peaks : sequence of float
         What was tried, in units of 0.4/sqrt(N).
     """
-    chosen = _of(records, "chosen_peak")["value"]
+    chosen = rows_of(records, "chosen_peak")["value"]
     rows = tuple((f"{peak:g}", str((chosen == peak).sum())) for peak in peaks)
     return Table(("peak", "times chosen"), rows)
 
@@ -260,7 +260,7 @@ def _half(table: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _laws(axis: Axes, records: pd.DataFrame, quantity: str, x: str) -> None:
-    rows = _of(records, quantity)
+    rows = rows_of(records, quantity)
     low, fit, high, known = (rows[rows["law"] == law] for law in ("fit, low", "fit", "fit, high", "known entropy"))
     axis.plot(fit[x], fit["value"], color=FIT, lw=1.8, label="law fitted to all runs")
     axis.fill_between(low[x], low["value"], high["value"], color=FIT, alpha=0.2, lw=0, label="its 95 % band")
@@ -298,8 +298,4 @@ def _flop(budget: float) -> str:
 
 
 def _entropy(records: pd.DataFrame) -> float:
-    return float(_of(records, "entropy")["value"].item())
-
-
-def _of(records: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    return records[records["quantity"] == quantity]
+    return float(rows_of(records, "entropy")["value"].item())

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from replication.evidence import Table
+from replication.evidence import Table, rows_of
 from replication.metalearning.experiments import linear as experiment
 from replication.metalearning.experiments.linear import ALPHAS, BETA, FEW, SAMPLES, SHOWN, TASKS
 from replication.metalearning.linear import (
@@ -44,7 +44,7 @@ def maps(records: pd.DataFrame, stage: str) -> Figure:
     stage : {"before", "after"}
         Whether risks are taken before or after the step at test.
     """
-    rows = _of(records, "map")
+    rows = rows_of(records, "map")
     rows = rows[rows["table"] == stage]
     figure, axes = plt.subplots(3, 7, figsize=(13, 6.4), sharex=True, sharey=True, layout="constrained")
     for axis, alpha in zip(axes.flat, ALPHAS.tolist(), strict=True):
@@ -72,7 +72,7 @@ def parity(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``linear.run``.
     """
-    rows = _of(records, "map")
+    rows = rows_of(records, "map")
     trials = round(1 / _step(rows["value"].to_numpy()))
     figure, (cells, scores) = plt.subplots(1, 2, figsize=(10.5, 4.2), layout="constrained")
     z = np.linspace(-4.5, 4.5, 200)
@@ -125,7 +125,7 @@ def objectives(records: pd.DataFrame) -> Figure:
     """
     figure, (errors, wins) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     alpha = np.linspace(0.01, 1, 1981)
-    rows = _of(records, "neutral_wins")
+    rows = rows_of(records, "neutral_wins")
     for N, colour in _shades(FEW):
         errors.plot(alpha, modelling_error(alpha, N, BETA), color=colour, lw=1.8, label=f"N = {N}")
         at = rows[rows["N"] == N]
@@ -153,7 +153,7 @@ def errors(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``linear.run``.
     """
-    rows = _of(records, "excess")
+    rows = rows_of(records, "excess")
     rows = rows[rows["statistic"] == "mean"]
     figure, axes = plt.subplots(1, 4, figsize=(13, 3.9), sharex=True, layout="constrained")
     M = np.geomspace(2, 400, 200)
@@ -184,7 +184,7 @@ def crossings(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``linear.run``.
     """
-    wide = pd.concat({name: _of(records, name).set_index(["alpha", "N"])["value"] for name in BRACKET}, axis=1)
+    wide = pd.concat({name: rows_of(records, name).set_index(["alpha", "N"])["value"] for name in BRACKET}, axis=1)
     figure, axis = plt.subplots(figsize=(6.2, 5), layout="constrained")
     ends = np.array([9.0, 500.0])
     axis.fill_between(ends, ends / 1.5, ends * 1.5, color="0.88", lw=0, label="within a factor 1.5")
@@ -211,7 +211,7 @@ def averages(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``linear.run``.
     """
-    rows = _of(records, "excess")
+    rows = rows_of(records, "excess")
     rows = rows[rows["N"] == 1]
     figure, axes = plt.subplots(1, 3, figsize=(11.5, 3.8), sharex=True, sharey=True, layout="constrained")
     for axis, alpha in zip(axes, SHOWN[1:], strict=True):
@@ -234,13 +234,13 @@ def similarity(records: pd.DataFrame) -> Figure:
         Tidy records of ``linear.run``.
     """
     figure, (needed, wins, zero) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    at = _of(records, "similar_crossover")
+    at = rows_of(records, "similar_crossover")
     for alpha, colour in _shades((0.25, 0.5, 1.0)):
         rows = at[(at["alpha"] == alpha) & (at["N"] == 10)]
         needed.plot(rows["spread"], rows["value"], "o-", color=colour, ms=4, label=f"α = {alpha:g}")
         zero.axhline(alpha, color=colour, lw=1.5, ls="--", label=f"α = {alpha:g}")
     needed.set(yscale="log", ylabel="M*, tasks that MAML needs", title="mean risk, N = 10")
-    rows = _of(records, "similar_wins")
+    rows = rows_of(records, "similar_wins")
     for spread, colour in _shades(sorted(rows["spread"].unique())):
         mean = rows[rows["spread"] == spread].groupby("M")["value"].mean()
         wins.plot(mean.index, mean, "o-", color=colour, ms=4, label=f"spread {spread:g}")
@@ -268,7 +268,7 @@ def asymptotics(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``linear.run``.
     """
-    rows = _of(records, "excess")
+    rows = rows_of(records, "excess")
     rows = rows[(rows["statistic"] == "mean") & (rows["method"] == "maml")]
     figure, axes = plt.subplots(1, 4, figsize=(13, 3.6), sharex=True, sharey=True, layout="constrained")
     for axis, alpha in zip(axes, SHOWN, strict=True):
@@ -305,7 +305,7 @@ def smoothness(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``linear.run``.
     """
-    rows = _of(records, "bound_ratio")
+    rows = rows_of(records, "bound_ratio")
     figure, axis = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     for (risks, of_risks), colour in zip(rows.groupby("case", sort=False), COLOURS, strict=False):
         for statistic, style in (("largest", "o-"), ("median", "o:")):
@@ -325,12 +325,3 @@ def _step(values: np.typing.NDArray[np.float64]) -> float:
 def _shades(levels: tuple[float, ...] | list[float]) -> list[tuple[float, tuple[float, float, float]]]:
     """Levels of an ordered quantity with colours from dark to light that remain readable on white."""
     return list(zip(levels, sns.color_palette("viridis", len(levels) + 1)[:-1], strict=True))
-
-
-def _of(records: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    rows = records[records["quantity"] == quantity]
-    if rows.empty:
-        raise ValueError(
-            f"records: no rows of {quantity!r}; give the records of replication.metalearning.experiments.linear.run"
-        )
-    return rows

@@ -8,9 +8,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from replication.evidence import Table, mean_interval
+from replication.evidence import Table, mean_interval, rows_of
 from replication.metalearning.experiments.navigation import METHODS
-from replication.metalearning.figures_sinusoid import LOOKS, intervals, of
+from replication.metalearning.figures_sinusoid import LOOKS, intervals
 
 
 def returns(records: pd.DataFrame) -> Figure:
@@ -21,7 +21,7 @@ def returns(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``navigation.run``.
     """
-    rows = of(records, "return")
+    rows = rows_of(records, "return")
     steps = sorted(rows["steps"].unique())
     figure, axes = plt.subplots(
         1, len(steps), figsize=(1 + 3 * len(steps), 3.8), sharex=True, sharey=True, layout="constrained"
@@ -47,7 +47,7 @@ def budget(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``navigation.run``.
     """
-    rows = of(records, "advantage")
+    rows = rows_of(records, "advantage")
     figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
     for updates, colour, style in ((0, "0.55", "o:"), (1, "0.1", "s-")):
         x, mean, low, high = intervals(rows[rows["updates"] == updates], "steps").T
@@ -72,7 +72,7 @@ def contour(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``navigation.run``.
     """
-    rows = of(records, "advantage")
+    rows = rows_of(records, "advantage")
     mean = rows.pivot_table(index="updates", columns="steps", values="value")
     figure, axis = plt.subplots(figsize=(7.5, 4), layout="constrained")
     most = float(mean.abs().to_numpy().max())

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.evidence import Table, mean_interval, percentile_interval
+from replication.evidence import Table, mean_interval, percentile_interval, rows_of
 from replication.metalearning.experiments.sinusoid import CALLS, FRESH, MAIN, SAMPLES
 
 _PALETTE = sns.color_palette("colorblind")
@@ -25,10 +25,10 @@ def trade_off(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``sinusoid.run``.
     """
-    final = of(records, "final", condition=MAIN)
+    final = rows_of(records, "final", condition=MAIN)
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
     for axis, budget in zip(axes, (SAMPLES, CALLS), strict=True):
-        draws = of(records, "crossing_draw", condition=MAIN, budget=budget)["value"].to_numpy()
+        draws = rows_of(records, "crossing_draw", condition=MAIN, budget=budget)["value"].to_numpy()
         low, middle, high = np.quantile(draws, [0.025, 0.5, 0.975])
         axis.axvspan(low, high, color="0.9", label="crossing of DRS and MAML, 95 %")
         axis.axvline(middle, color="0.5", lw=1, label="its median")
@@ -55,7 +55,7 @@ def seeds(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``sinusoid.run``.
     """
-    ratios = of(records, "log_ratio", condition=MAIN)
+    ratios = rows_of(records, "log_ratio", condition=MAIN)
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
     for axis, budget in zip(axes, (SAMPLES, CALLS), strict=True):
         rows = ratios[ratios["budget"] == budget]
@@ -83,7 +83,7 @@ def conditions(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``sinusoid.run``.
     """
-    ratios = of(records, "log_ratio")
+    ratios = rows_of(records, "log_ratio")
     ratios = ratios[ratios["condition"] != FRESH]
     ends = ratios["tasks"].min(), ratios["tasks"].max()
     names = [MAIN, *(name for name in ratios["condition"].unique() if name != MAIN)][::-1]
@@ -115,7 +115,7 @@ def fresh(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``sinusoid.run``.
     """
-    ratios = of(records, "log_ratio", condition=FRESH)
+    ratios = rows_of(records, "log_ratio", condition=FRESH)
     widths = sorted(ratios["width"].unique())
     figure, axes = plt.subplots(
         1, len(widths), figsize=(1 + 3 * len(widths), 3.6), sharex=True, sharey=True, layout="constrained"
@@ -165,7 +165,7 @@ def located(records: pd.DataFrame) -> Table:
     records : DataFrame
         Tidy records of ``sinusoid.run``.
     """
-    grid = of(records, "final", condition=MAIN)["tasks"]
+    grid = rows_of(records, "final", condition=MAIN)["tasks"]
     least, most = grid.min(), grid.max()
 
     def shown(tasks: float) -> str:
@@ -176,7 +176,7 @@ def located(records: pd.DataFrame) -> Table:
 
     table = []
     for budget in (SAMPLES, CALLS):
-        draws = of(records, "crossing_draw", condition=MAIN, budget=budget)["value"].to_numpy()
+        draws = rows_of(records, "crossing_draw", condition=MAIN, budget=budget)["value"].to_numpy()
         found = percentile_interval(draws)
         table.append((budget, shown(float(np.median(draws))), f"{shown(found.low)} to {shown(found.high)}"))
     return Table(("budget", "crossing, tasks (median)", "95 % interval"), tuple(table))
@@ -184,16 +184,6 @@ def located(records: pd.DataFrame) -> Table:
 
 def _main(records: pd.DataFrame) -> pd.Series[bool]:
     return (records["condition"] == MAIN) & (records["quantity"] == "learning_rate")
-
-
-def of(records: pd.DataFrame, quantity: str, **levels: str) -> pd.DataFrame:
-    """Rows of a quantity at the given levels; there must be some."""
-    rows = records[records["quantity"] == quantity]
-    for column, level in levels.items():
-        rows = rows[rows[column] == level]
-    if rows.empty:
-        raise ValueError(f"records: no rows of {quantity!r}; give the records of this notebook's experiment")
-    return rows
 
 
 def intervals(rows: pd.DataFrame, x: str) -> np.typing.NDArray[np.float64]:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from replication.evidence import rows_of
 from replication.uba import theory
 from replication.uba.baselines import factors
 from replication.uba.experiments.theory import STABILITY
@@ -58,7 +59,7 @@ def min_max(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``theory.run``.
     """
-    rows = _of(records, "excess_log_contraction")
+    rows = rows_of(records, "excess_log_contraction")
     steps = sorted(rows["steps"].unique())
     figure, axes = plt.subplots(
         1, len(steps), figsize=(4.6 * len(steps) + 1, 3.8), sharey=True, squeeze=False, layout="constrained"
@@ -86,7 +87,7 @@ def step_order(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``theory.run``.
     """
-    rows = _of(records, "error")
+    rows = rows_of(records, "error")
     figure, axis = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
     names = {
         "decreasing": "decreasing, as scheduled",
@@ -113,7 +114,7 @@ def last_iterate(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``theory.run``.
     """
-    rows = _of(records, "last_iterate_bound")
+    rows = rows_of(records, "last_iterate_bound")
     budget = rows["budget"].max()
     rows = rows[rows["budget"] == budget]
     figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
@@ -141,12 +142,12 @@ def best_phi(records: pd.DataFrame, problem: str) -> Figure:
         Which problem.
     """
     records = records[records["problem"] == problem]
-    rows, losses = _of(records, "best_phi"), _of(records, "loss_over_cosine")
+    rows, losses = rows_of(records, "best_phi"), rows_of(records, "loss_over_cosine")
     noises = sorted(rows["noise"].unique())
     figure, axes = plt.subplots(
         1, len(noises), figsize=(1.2 + 4.1 * len(noises), 2.8), squeeze=False, layout="constrained"
     )
-    phis = _of(records, "loss_over_cosine")["phi"]
+    phis = rows_of(records, "loss_over_cosine")["phi"]
     norm = LogNorm(float(phis.min()), float(phis.max()))
     for axis, noise in zip(axes[0], noises, strict=True):
         grid = rows[rows["noise"] == noise].pivot_table(index="budget", columns="kappa", values="value")
@@ -186,7 +187,7 @@ def capped(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``theory.run``.
     """
-    rows = _of(records, "best_phi_capped")
+    rows = rows_of(records, "best_phi_capped")
     figure, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
     kappas = sorted(rows["kappa"].unique())
     for kappa, colour, marker in zip(kappas, sns.color_palette("viridis", len(kappas)), "osD^vP*X", strict=False):
@@ -212,7 +213,7 @@ def noise_sweep(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``theory.run``.
     """
-    rows = _of(records, "kappa_rank_correlation")
+    rows = rows_of(records, "kappa_rank_correlation")
     figure, axis = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
     budgets = sorted(rows["budget"].unique())
     for budget, colour, marker in zip(budgets, sns.color_palette("colorblind", len(budgets)), "osD^vP*X", strict=False):
@@ -232,7 +233,7 @@ def stationarity(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``theory.run``.
     """
-    gradients, ratios = _of(records, "min_gradient"), _of(records, "gradient_over_bound")
+    gradients, ratios = rows_of(records, "min_gradient"), rows_of(records, "gradient_over_bound")
     phis = sorted(gradients["phi"].unique())
     colours = sns.color_palette("viridis", len(phis))
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
@@ -269,12 +270,3 @@ def _log_budgets(axis: Axes, budgets: np.typing.NDArray[np.float64]) -> None:
     axis.set(xscale="log", yscale="log", xlabel="budget T, steps")
     axis.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
     axis.minorticks_off()
-
-
-def _of(records: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    rows = records[records["quantity"] == quantity]
-    if rows.empty:
-        raise ValueError(
-            f"records: no rows of {quantity!r}; give the records of replication.uba.experiments.theory.run"
-        )
-    return rows
