@@ -208,9 +208,16 @@ def _through(client: Client, execute: Execute, runs: Sequence[Run], listener: Li
         client.subscribe_topic(call, functools.partial(_hear, listener, names))
     futures: dict[Future, Run] = {
         client.submit(
-            _on_worker, execute, run, call, key=f"{run.name}-{call}", resources=run.resources or None, pure=False
+            _on_worker,
+            execute,
+            run,
+            call,
+            key=f"{run.name}-{call}",
+            resources=run.resources or None,
+            pure=False,
+            priority=-number,  # in the order asked
         ): run
-        for run in runs
+        for number, run in enumerate(runs)
     }
     try:
         for future in as_completed(list(futures)):
