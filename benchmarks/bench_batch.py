@@ -8,11 +8,17 @@ does; what a run takes beyond that is overhead, shown by its parts.
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+
+from replication.runs.batch import Batch, Grid
+from replication.runs.store import RunStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -43,6 +49,19 @@ def python(code: str, toy: Toy) -> float:
     return time.perf_counter() - begin
 
 
+def finish(toy: Toy, store: str) -> None:
+    """Make every run of the grid a finished one, from one that was executed."""
+    seconds(toy, store, "--profile", "smoke")
+    project = replace(toy.project, store=toy.root / store)
+    stored = RunStore(project)
+    (source,) = project.store.glob("toy/*/results.json")
+    results = json.loads(source.read_text())
+    for run in Batch(stored, Grid.load(toy.root / "grid.yaml").specs(project)).runs:
+        folder = stored.folder(run)
+        shutil.copytree(source.parent, folder)
+        (folder / "results.json").write_text(json.dumps(results | {"run_id": run.run_id, "parameters": run.parameters}))
+
+
 def main() -> None:
     work = float(sys.argv[1]) if len(sys.argv) > 1 else 8.0
     with tempfile.TemporaryDirectory() as folder:
@@ -65,11 +84,10 @@ def main() -> None:
         ):
             print(f"  {what}: {python(code, toy) - bare:.2f} s beyond Python's own {bare:.2f} s")
         grid.write_text("runs: [{notebook: toy, parameters: {peak: 0.0}, grid: {seeds: 1..200}}]")
-        first = seconds(toy, "many", str(grid), "--workers", "2")
+        finish(toy, "many")
         again = seconds(toy, "many", str(grid), "--workers", "2")
-        print(
-            f"200 runs without work: {first:.1f} s; once more, all finished: {again:.1f} s, {again / first:.4f} of it"
-        )
+        share = again / (200 * (serial / 24 - work))
+        print(f"a batch of 200 runs that are all finished: {again:.1f} s, {share:.4f} of 200 overheads")
 
 
 if __name__ == "__main__":
