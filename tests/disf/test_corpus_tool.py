@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import inspect
 import io
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -880,13 +882,16 @@ def test_examples_in_the_help_are_understood(monkeypatch: pytest.MonkeyPatch) ->
         return Selected(out, out, {**counts, "selected": 0}, [], reused=False)
 
     monkeypatch.setattr("replication.disf.corpus.select_corpus", stub)
+    cluster = contextlib.nullcontext(SimpleNamespace(get_executor=lambda pure: "executor"))
+    monkeypatch.setattr("replication.runs.cluster.connect", lambda *_, **__: cluster)
     helps = "\n".join([cli.help or "", cli.commands["select"].help or ""])
     examples = re.findall(r"replicate (select .*)", helps)
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         done = CliRunner().invoke(cli, shlex.split(example))
         assert done.exit_code == 0, done.output
     assert {given["features"] for given in asked} == {"tfidf", "minilm", "embeddings.npy"}
+    assert [given["workers"] for given in asked].count("executor") == 1
     defaults = inspect.signature(select_corpus).parameters
     unasked = set(asked[0]) - {"corpus", "out", "ratio", "features", "progress"}
     assert {name: asked[0][name] for name in unasked} == {name: defaults[name].default for name in unasked}

@@ -236,10 +236,9 @@ def select_corpus(
     )
     settings.check()
     pool = Workers(workers)
-    # a cluster's workers have working folders of their own
-    out = Path(out).expanduser().absolute()
-    work = Path(work).expanduser().absolute() if work is not None else out.with_name(f"{out.name}.work")
-    roots = [Path(root).expanduser().absolute() for root in (corpus, features if ready else None) if root is not None]
+    out = Path(out).expanduser()
+    work = Path(work).expanduser() if work is not None else out.with_name(f"{out.name}.work")
+    roots = [Path(root).expanduser() for root in (corpus, features if ready else None) if root is not None]
     if not roots:
         raise CorpusError(f"corpus: needed for the features {features!r}; only ready-made features do without")
     for root in roots:
@@ -251,6 +250,8 @@ def select_corpus(
                 raise CorpusError(f"{path} lies in {root}, of which it would be a part next time; choose another place")
     if readers.kind_of(out.name) != "jsonl":
         raise CorpusError(f"out: {out.name} will hold JSON lines; let its name end in .jsonl, .jsonl.gz or .jsonl.zst")
+    if not isinstance(workers, int):  # a cluster's workers have working folders of their own
+        out, work, roots = out.absolute(), work.absolute(), [root.absolute() for root in roots]
     for folder in (out.parent, work):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / ".probe") as probe:  # before hours of work
