@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from replication.atomic import replacing
 from replication.runs import profiles
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json, write_rows, write_text
@@ -48,9 +49,8 @@ def publish(store: RunStore, run: Run) -> list[Path]:
         write_rows(written[-1], results)
     if not profiles.changed(project, run.notebook, run.parameters):
         written.append(project.notebook_file(run.notebook))
-        temporary = written[-1].with_suffix(".ipynb.tmp")
-        shutil.copyfile(folder / "notebook.ipynb", temporary)
-        temporary.replace(written[-1])
+        with replacing(written[-1]) as temporary:
+            shutil.copyfile(folder / "notebook.ipynb", temporary)
     return written
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import platformdirs
 
+from replication.atomic import replacing
 from replication.runs.errors import RefusedError, ReplicationError
 
 # the order matters: who sees the last sees all
@@ -86,13 +87,11 @@ class Remote:
         try:
             if not self._files.exists(str(self._root / name / "results.json")):
                 return False
-            folder.mkdir(parents=True, exist_ok=True)
             for file in _FINISHED:
                 source = str(self._root / name / file)
                 if self._files.exists(source):
-                    temporary = folder / f".{file}.{uuid.uuid4().hex}.tmp"
-                    self._files.get_file(source, str(temporary))
-                    temporary.replace(folder / file)
+                    with replacing(folder / file) as temporary:
+                        self._files.get_file(source, str(temporary))
         except OSError as error:
             raise ReplicationError(f"cannot read {self.address} ({type(error).__name__}: {error}).") from error
         return True
