@@ -80,7 +80,8 @@ class Workers:
         waiting: deque[Future[Result]] = deque()
         try:
             for call in calls:
-                waiting.append(self._pool.submit(_in_one_thread, call))
+                # our own processes were told when they began; a cluster's are told with every call
+                waiting.append(self._pool.submit(call) if self._count else self._pool.submit(_in_one_thread, call))
                 if len(waiting) >= self._ahead:
                     yield waiting.popleft().result()
             while waiting:
@@ -94,7 +95,6 @@ class Workers:
 
 
 def _in_one_thread(call: Callable[[], Result]) -> Result:
-    # a process of our own has been told when it began; a cluster's has not
     with one_thread():
         return call()
 
