@@ -2,61 +2,48 @@
 
 from __future__ import annotations
 
-from replication.evidence.claims import PROFILES, Claim, ClaimError, PaperClaims, Source, load_claims, parse_claim
-from replication.evidence.comparisons import Comparison
-from replication.evidence.mutation import flips, mutate
+from replication.evidence.claims import PROFILES, Claim, ClaimError, PaperClaims, Test, load_claims, parse_claims
 from replication.evidence.provenance import pin_numerics
 from replication.evidence.records import dump_records, load_records, rows_of, tidy
-from replication.evidence.run import Run, evidence_key, start
-from replication.evidence.statistics import (
-    Interval,
-    Paired,
-    bootstrap_interval,
-    equivalent,
-    holm,
-    mean_interval,
-    paired_difference,
-    percentile_interval,
-    slope,
+from replication.evidence.run import Run, evidence_key, page, start
+from replication.evidence.statistics import Interval, holm, mean_interval, percentile_interval, slope
+from replication.evidence.tables import Table, comparisons_table, rounded, tests_table
+from replication.evidence.verdicts import (
+    ANSWERS,
+    VERDICTS,
+    Outcome,
+    Verdict,
+    decide,
+    evaluate,
+    reevaluate,
+    summary_sentence,
+    verdicts,
 )
-from replication.evidence.tables import (
-    Table,
-    claims_table,
-    comparisons_table,
-    rounded,
-    verdict_markdown,
-    verdict_table,
-)
-from replication.evidence.verdicts import VERDICTS, Verdict, evaluate, reevaluate, summary_sentence
 
 __all__ = [
+    "ANSWERS",
     "PROFILES",
     "VERDICTS",
     "Claim",
     "ClaimError",
-    "Comparison",
     "Interval",
-    "Paired",
+    "Outcome",
     "PaperClaims",
     "Run",
-    "Source",
     "Table",
+    "Test",
     "Verdict",
-    "bootstrap_interval",
-    "claims_table",
     "comparisons_table",
+    "decide",
     "dump_records",
-    "equivalent",
     "evaluate",
     "evidence_key",
-    "flips",
     "holm",
     "load_claims",
     "load_records",
     "mean_interval",
-    "mutate",
-    "paired_difference",
-    "parse_claim",
+    "page",
+    "parse_claims",
     "percentile_interval",
     "pin_numerics",
     "reevaluate",
@@ -65,7 +52,7 @@ __all__ = [
     "slope",
     "start",
     "summary_sentence",
+    "tests_table",
     "tidy",
-    "verdict_markdown",
-    "verdict_table",
+    "verdicts",
 ]

@@ -1,13 +1,18 @@
-"""Claims as data: what a paper says, how it is measured, and the rule that decides it, written before the run.
+"""Claims as data: what a paper says, and the tests that decide it, written before the runs.
 
-Every kind of comparison is a model of its own that knows exactly its own parameters; a parameter of another kind, or a
-misspelt one, is refused with the claim's id and the field's name.
+A *claim* is something that the paper itself says. A *test* is one measured question that bears on a claim, stated
+once for all the scales at which it is asked. Its role is ``primary`` (decides the claim), ``control`` (asks what
+explains the outcome; shown beside the verdict, never counted), ``check`` (an identity, a parity, a property of our own
+software) or ``gate`` (something known that must come out before anything else is asked of the same run).
+
+Every kind of comparison is a model of its own that knows exactly its own fields. What is wrong in a file is refused
+when the file is read, by file, claim, test and field.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -17,98 +22,143 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 Profile = Literal["smoke", "standard", "paper"]
-#: The profiles, from the smallest to the largest.
+#: The profiles, from the smallest to the largest; a test's scale is the profile of the runs that it is asked of.
 PROFILES: tuple[Profile, ...] = get_args(Profile)
+Role = Literal["primary", "control", "check", "gate"]
 
 #: A level of a factor column of the records.
 Level = str | int | float | bool
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Columns = tuple[str, ...]
 
 
 class ClaimError(ValueError):
-    """A claim is malformed; the message names the claim and the field."""
+    """A claims file is malformed; the message names the file, the claim, the test and the field."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Source(_Strict):
-    """Where a paper makes a claim, and whether somebody read it there."""
-
-    kind: Literal["section", "table", "figure", "abstract", "derived"]
-    where: str
-    verified: bool
-
-
-class BaseClaim(_Strict):
-    """What claims of every kind have in common.
+class Quantity(_Strict):
+    """Something that a notebook measures.
 
     Attributes
     ----------
-    id, statement
-        A short stable name, and the claim in one sentence.
+    label
+        What it is, as a phrase that a sentence can hold ("test error").
+    unit
+        Its unit, for display.
+    volatile
+        Depends on the machine (times, memory): shown and stored with the machine it came from, never tested.
+    """
+
+    label: Text
+    unit: str = ""
+    volatile: bool = False
+
+
+class Tuning(_Strict):
+    """Where the records hold the scores by which each arm's setting was chosen.
+
+    Attributes
+    ----------
+    scores
+        Quantity with one row per arm, setting and tuning seed; lower is better.
+    tests
+        Quantity with one row per arm, setting and evaluation seed: the chosen settings, and those that another draw of
+        the tuning seeds would have chosen.
+    setting
+        Columns that tell settings apart.
+    """
+
+    scores: Text
+    tests: Text
+    setting: Annotated[Columns, Field(min_length=1)]
+
+
+class BaseTest(_Strict):
+    """What tests of every kind have in common.
+
+    Attributes
+    ----------
+    id, asks
+        A short stable name, and a question to which "yes" speaks for the claim.
     notebook
-        Stem of the notebook that decides it.
-    source
-        Where the paper says it.
+        Stem of the notebook that measures it.
     quantity, where
         Which records measure it: their ``quantity``, and per column the level or levels they must have.
     unit
-        Unit of the measured value, for display.
-    scale
-        The scale at which the claim is stated.
-    profiles
-        Profiles whose runs decide it; never one below `scale`.
+        Unit of the judged number where it is not the quantity's own (a slope, an exponent).
+    gates
+        Ids of the gates that must come out first; else the answer is ``blind``.
     min_seeds
-        Least number of replicates; with fewer the verdict is ``inconclusive``.
-    decision
-        The decision rule in plain words.
+        Least number of replicates; with fewer the answer is ``open``.
+    exact
+        The number has no sampling error, so a single one decides.
+    every
+        Whether the question is asked of every cell of `by` (intersection-union test) or of their mean.
+    effect, spread, cells
+        For the power of the rule: the true value if the claim holds, the standard deviation between replicates of the
+        number that is judged (the mean over cells; with `every`, one cell), and with `every` the number of comparisons.
     paper_value, paper_precision
         The paper's number and half the width of its rounding.
     tolerance, tolerance_reason
         What is allowed on top of the rounding, and why.
-    volatile
-        The numbers differ from run to run by nature (timings), so no table prints them.
+    decision
+        The rule in words, where the fields cannot say it.
+    role, claim, scale
+        Where the test stands in its file; not written there.
     """
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    statement: Annotated[str, Field(min_length=1)]
-    notebook: Annotated[str, Field(min_length=1)]
-    source: Source
-    quantity: Annotated[str, Field(min_length=1)]
+    id: Name
+    asks: Text
+    notebook: Text
+    quantity: Text
     where: dict[str, Level | tuple[Level, ...]] = {}
     unit: str = ""
-    scale: Profile
-    profiles: tuple[Profile, ...]
+    gates: tuple[str, ...] = ()
     min_seeds: Annotated[int, Field(ge=1)] = 1
-    decision: Annotated[str, Field(min_length=1)]
+    exact: bool = False
+    every: bool = False
+    by: Columns = ()
+    effect: Finite | None = None
+    spread: NonNegative | None = None
+    cells: Annotated[int, Field(ge=1)] = 1
     paper_value: Finite | None = None
     paper_precision: NonNegative = 0.0
     tolerance: NonNegative = 0.0
     tolerance_reason: str = ""
-    volatile: bool = False
+    decision: str = ""
+    role: Role
+    claim: str = ""
+    scale: Profile
 
     @model_validator(mode="after")
     def _check_common(self) -> Self:
-        below = [p for p in self.profiles if PROFILES.index(p) < PROFILES.index(self.scale)]
-        if below:
-            raise _field_error("profiles", f"a claim of scale {self.scale} cannot be decided at {', '.join(below)}")
         if self.tolerance > 0 and not self.tolerance_reason.strip():
             raise _field_error("tolerance_reason", "a tolerance needs its reason")
+        if self.every and not self.by and not isinstance(self, DirectionTest):
+            raise _field_error("every", "asks for every cell, but `by` names no column that makes cells")
+        if self.role == "primary" and not self.exact and (self.effect is None or self.spread is None):
+            missing = "effect" if self.effect is None else "spread"
+            raise _field_error(missing, "a primary test needs `effect` and `spread`, or must be `exact`")
         return self
 
 
-class IdentityClaim(BaseClaim):
+class IdentityTest(BaseTest):
     """Rows are absolute differences; all must be at most `tolerance`."""
 
     comparison: Literal["identity"]
+    exact: Literal[True] = True
 
 
-class _Located(BaseClaim):
-    """Claims about where a value lies.
+class _Located(BaseTest):
+    """Tests of where a value lies.
 
     Attributes
     ----------
@@ -123,14 +173,14 @@ class _Located(BaseClaim):
     rows: Literal["replicates", "draws"] = "replicates"
 
 
-class ValueClaim(_Located):
-    """The 95 % interval must lie in ``paper_value ± (paper_precision + tolerance)``.
+class ValueTest(_Located):
+    """Does the 95 % interval lie in ``paper_value ± (paper_precision + tolerance)``?
 
     Attributes
     ----------
     null
-        The value that would mean "no effect": an interval outside the band, but on the paper's side of it, makes the
-        claim partly reproduced.
+        The value that would mean "no effect": an interval outside the band, but on the paper's side of it, answers
+        ``direction only``.
     """
 
     comparison: Literal["value"]
@@ -144,67 +194,57 @@ class ValueClaim(_Located):
         return self.paper_value - half, self.paper_value + half
 
     @model_validator(mode="after")
-    def _check_null(self) -> Self:
-        if self.null is not None and self.band[0] <= self.null <= self.band[1]:
-            raise _field_error("null", f"{self.null:g} lies inside the band of the paper's value")
+    def _check_band(self) -> Self:
+        low, high = self.band
+        if self.null is not None and low <= self.null <= high:
+            raise _field_error("null", f"{self.null:g} lies inside the band of the paper's value, {low:g} to {high:g}")
+        if self.paper_value and (high - low) / 2 >= abs(self.paper_value):
+            raise _field_error(
+                "tolerance", f"the band ±{(high - low) / 2:g} is wider than the number {self.paper_value:g}"
+            )
         return self
 
 
-class _Family(BaseClaim):
-    """Paired comparisons, one per cell of `by` (and pair of levels), corrected together.
+class DirectionTest(BaseTest):
+    """Is one level of a factor lower (or higher) than others, in paired runs?
+
+    The number judged is ours minus the mean of the baselines, averaged over the cells of `by`. With `every`, each cell
+    and each baseline is a comparison of its own, and all must hold.
 
     Attributes
     ----------
-    factor
-        Column whose levels are compared.
-    by
-        Columns that split the records into cells.
+    factor, ours, baselines
+        Column whose levels are compared, the level claimed to be better, and those it is compared with.
+    direction
+        Sign claimed of ours minus baseline.
     pair_on
         Columns that identify a replicate, by which the arms are paired.
+    margin
+        Smallest difference that matters: a 90 % interval within ``±margin`` is a tie and answers ``no``. 0: never.
+    decisive
+        With `every`: baselines against which a tie answers ``no``; default all.
+    tuned
+        Where the tuning scores are, so that the interval carries the uncertainty of the choice too.
     """
 
-    factor: Annotated[str, Field(min_length=1)]
-    by: Columns = ()
+    comparison: Literal["direction"]
+    factor: Text
+    ours: Level
+    baselines: Annotated[tuple[Level, ...], Field(min_length=1)]
+    direction: Literal["lower", "higher"]
     pair_on: Annotated[Columns, Field(min_length=1)] = ("seed",)
+    margin: NonNegative = 0.0
+    decisive: Annotated[tuple[Level, ...], Field(min_length=1)] | None = None
+    tuned: Tuning | None = None
 
     @model_validator(mode="after")
-    def _check_family(self) -> Self:
-        if self.min_seeds < 2:
+    def _check_levels(self) -> Self:
+        if self.min_seeds < 2 and not self.exact:
             raise _field_error("min_seeds", "a paired comparison needs at least 2 replicates")
         columns = [self.factor, *self.by, *self.pair_on]
         for column in columns:
             if columns.count(column) > 1:
                 raise _field_error("by", f"{column!r} stands twice among factor, by and pair_on")
-        return self
-
-
-class DirectionClaim(_Family):
-    """One level of a factor is lower (or higher) than each of several others, in every cell.
-
-    Attributes
-    ----------
-    ours, baselines
-        The level claimed to be better, and those it is compared with.
-    direction
-        Sign claimed of ours minus baseline.
-    margin
-        Smallest difference that matters, in the value's unit; 0: a tie is never established.
-    decisive
-        Baselines against which a tie or a defeat refutes the claim; default all.
-    premise
-        A level that must be better in the same comparison first; comparisons where it is not are left out.
-    """
-
-    comparison: Literal["direction"]
-    ours: Level
-    baselines: Annotated[tuple[Level, ...], Field(min_length=1)]
-    direction: Literal["lower", "higher"]
-    margin: NonNegative = 0.0
-    decisive: Annotated[tuple[Level, ...], Field(min_length=1)] | None = None
-    premise: Level | None = None
-
-    @model_validator(mode="after")
-    def _check_levels(self) -> Self:
         if len(set(self.baselines)) < len(self.baselines):
             raise _field_error("baselines", "a level stands twice")
         if self.ours in self.baselines:
@@ -212,26 +252,23 @@ class DirectionClaim(_Family):
         strangers = [level for level in self.decisive or () if level not in self.baselines]
         if strangers:
             raise _field_error("decisive", f"{strangers[0]!r} is not one of the baselines")
-        if self.premise is not None and self.premise in (self.ours, *self.baselines):
-            raise _field_error("premise", f"{self.premise!r} is itself one of the compared levels")
+        if self.decisive is not None and not self.every:
+            raise _field_error("decisive", "stands only with `every: true`")
+        if self.effect is not None:
+            if self.effect * self.sign <= 0:
+                raise _field_error("effect", f"{self.effect:g} is not {self.direction} than 0")
+            if self.margin >= abs(self.effect):
+                raise _field_error("margin", f"the band ±{self.margin:g} is wider than the claim's own {self.effect:g}")
         return self
 
-
-class OrderingClaim(_Family):
-    """The means increase along `order`; adjacent levels are compared, in every cell."""
-
-    comparison: Literal["ordering"]
-    order: Annotated[tuple[Level, ...], Field(min_length=2)]
-
-    @model_validator(mode="after")
-    def _check_order(self) -> Self:
-        if len(set(self.order)) < len(self.order):
-            raise _field_error("order", "a level stands twice")
-        return self
+    @property
+    def sign(self) -> int:
+        """Sign claimed of ours minus baseline."""
+        return -1 if self.direction == "lower" else 1
 
 
-class SlopeClaim(BaseClaim):
-    """How the value changes with a numeric column: one slope per replicate, then its mean with a 95 % interval.
+class SlopeTest(BaseTest):
+    """How does the value change with a numeric column? One slope per replicate, then its mean with a 95 % interval.
 
     Attributes
     ----------
@@ -239,17 +276,16 @@ class SlopeClaim(BaseClaim):
         The numeric column.
     method
         ``linear``: least-squares slope; ``loglog``: exponent of a power law; ``spearman``: rank correlation.
-    unit_by, by
-        Columns that identify a replicate, and columns that split the records into cells.
+    unit_by
+        Columns that identify a replicate.
     claimed, bound, margin
-        Sign of the slope; or ``at_most``/``at_least`` a `bound`; or ``zero``: equivalent to zero within `margin`.
+        Sign of the slope; or ``at_most``/``at_least`` a `bound`; or ``zero``: within ``±margin``.
     """
 
     comparison: Literal["slope"]
-    x: Annotated[str, Field(min_length=1)]
+    x: Text
     method: Literal["linear", "loglog", "spearman"]
     unit_by: Columns = ("seed",)
-    by: Columns = ()
     claimed: Literal["positive", "negative", "zero", "at_most", "at_least"]
     bound: Finite | None = None
     margin: NonNegative = 0.0
@@ -264,13 +300,12 @@ class SlopeClaim(BaseClaim):
         return self
 
 
-class IntervalClaim(_Located):
-    """In every cell the 95 % interval must lie in ``[lower, upper]``; either end may be open."""
+class IntervalTest(_Located):
+    """Does the 95 % interval lie in ``[lower, upper]``? Either end may be open."""
 
     comparison: Literal["interval"]
     lower: Finite | None = None
     upper: Finite | None = None
-    by: Columns = ()
 
     @model_validator(mode="after")
     def _check_ends(self) -> Self:
@@ -281,41 +316,103 @@ class IntervalClaim(_Located):
         return self
 
 
-Claim = IdentityClaim | ValueClaim | DirectionClaim | OrderingClaim | SlopeClaim | IntervalClaim
-_Tagged = Annotated[Claim, Field(discriminator="comparison")]
-_KINDS: dict[str, type[BaseClaim]] = {get_args(k.model_fields["comparison"].annotation)[0]: k for k in get_args(Claim)}
+Test = IdentityTest | ValueTest | DirectionTest | SlopeTest | IntervalTest
+_Tagged = TypeAdapter[Test](Annotated[Test, Field(discriminator="comparison")])
+_KINDS: dict[str, type[BaseTest]] = {get_args(k.model_fields["comparison"].annotation)[0]: k for k in get_args(Test)}
+
+
+class Claim(_Strict):
+    """Something that the paper says.
+
+    Attributes
+    ----------
+    id, says
+        A short stable name, and the claim in one plain sentence.
+    source
+        Where the paper says it.
+    read
+        How we know: read in the ``paper``, ``second-hand`` from others who read it, or ``recollected``.
+    tests
+        Its primary tests and controls, one entry for each scale at which they are asked.
+    """
+
+    id: Name
+    says: Text
+    source: Text
+    read: Literal["paper", "second-hand", "recollected"]
+    tests: tuple[Test, ...]
+
+    def primary(self, scale: str, notebook: str | None = None) -> tuple[Test, ...]:
+        """The tests that decide the claim at a scale, of one notebook or of all."""
+        return tuple(
+            test
+            for test in self.tests
+            if test.role == "primary" and test.scale == scale and notebook in (None, test.notebook)
+        )
 
 
 class PaperClaims(_Strict):
-    """A paper's ``claims.yaml``."""
+    """A paper's ``claims.yaml``.
 
-    paper: Annotated[str, Field(min_length=1)]
-    title: Annotated[str, Field(min_length=1)]
-    citation: Annotated[str, Field(min_length=1)]
-    claims: tuple[_Tagged, ...]
+    Attributes
+    ----------
+    paper, title, citation
+        The room's name, the paper's title, and how to cite it.
+    quantities
+        Everything that its notebooks measure and a test or a reader asks for, by name.
+    claims, checks, gates
+        In the file's order; checks and gates stand apart because they say nothing of the paper.
+    """
+
+    paper: Text
+    title: Text
+    citation: Text
+    quantities: dict[str, Quantity]
+    claims: tuple[Claim, ...]
+    checks: tuple[Test, ...] = ()
+    gates: tuple[Test, ...] = ()
+
+    @property
+    def tests(self) -> tuple[Test, ...]:
+        """Gates, then the claims' tests, then checks, each at every scale."""
+        return (*self.gates, *(test for claim in self.claims for test in claim.tests), *self.checks)
 
     @property
     def notebooks(self) -> tuple[str, ...]:
-        """Stems of the notebooks that decide these claims, sorted."""
-        return tuple(sorted({claim.notebook for claim in self.claims}))
+        """Stems of the notebooks that ask these tests, sorted."""
+        return tuple(sorted({test.notebook for test in self.tests}))
+
+    def at(self, notebook: str, scale: str) -> tuple[Test, ...]:
+        """What one notebook's run at one profile is asked, in the file's order."""
+        return tuple(test for test in self.tests if test.notebook == notebook and test.scale == scale)
 
     def of(self, notebook: str) -> tuple[Claim, ...]:
-        """The claims that one notebook decides, in the file's order."""
-        return tuple(claim for claim in self.claims if claim.notebook == notebook)
+        """The claims for which a notebook has a primary test at some scale."""
+        return tuple(
+            claim
+            for claim in self.claims
+            if any(test.role == "primary" and test.notebook == notebook for test in claim.tests)
+        )
 
+    def claim(self, claim_id: str) -> Claim:
+        """A claim by its id."""
+        one_of("claim", claim_id, [claim.id for claim in self.claims])
+        return next(claim for claim in self.claims if claim.id == claim_id)
 
-def parse_claim(fields: Mapping[str, Any]) -> Claim:
-    """Make one claim from its fields.
+    def test(self, test_id: str, scale: str | None = None) -> Test:
+        """A test by its id, at a scale or at the first one it is asked at."""
+        one_of("test", test_id, list(dict.fromkeys(test.id for test in self.tests)))
+        of = [test for test in self.tests if test.id == test_id]
+        return next((test for test in of if test.scale == scale), of[0])
 
-    Raises
-    ------
-    ClaimError
-        A field is missing, unknown, or has a value that is not allowed.
-    """
-    try:
-        return TypeAdapter[Claim](_Tagged).validate_python(dict(fields))
-    except ValidationError as error:
-        raise ClaimError(_explain(error, [dict(fields)], prefix="")) from error
+    def unit(self, test: Test) -> str:
+        """Unit of the number that a test judges."""
+        return test.unit or self.quantities[test.quantity].unit
+
+    @property
+    def volatile(self) -> dict[str, Quantity]:
+        """The quantities that depend on the machine, by name."""
+        return {name: quantity for name, quantity in self.quantities.items() if quantity.volatile}
 
 
 def load_claims(paper_or_path: str | Path) -> PaperClaims:
@@ -334,15 +431,18 @@ def load_claims(paper_or_path: str | Path) -> PaperClaims:
     Raises
     ------
     ClaimError
-        There is no such paper, the file is not YAML, or a claim is malformed: the message names claim and field.
+        There is no such paper, the file is not YAML, or an entry is malformed: the message names claim, test and field.
     FileNotFoundError
         There is no such file.
     """
     if isinstance(paper_or_path, Path) or paper_or_path.endswith((".yaml", ".yml")):
         path = Path(paper_or_path)
-        return _parse_file(path.read_text(encoding="utf-8"), path.name, paper=None)
+        return parse_claims(path.read_text(encoding="utf-8"), path.name)
     text = claims_file(paper_or_path).read_text(encoding="utf-8")
-    return _parse_file(text, f"{paper_or_path}/claims.yaml", paper=paper_or_path)
+    loaded = parse_claims(text, f"{paper_or_path}/claims.yaml")
+    if loaded.paper != paper_or_path:
+        raise ClaimError(f"{paper_or_path}/claims.yaml, field 'paper': got {loaded.paper!r}, but the room is another")
+    return loaded
 
 
 def claims_file(paper: str) -> Traversable:
@@ -358,7 +458,7 @@ def claims_file(paper: str) -> Traversable:
     return root / one_of("paper", paper, papers) / "claims.yaml"
 
 
-def one_of(argument: str, value: str, allowed: tuple[str, ...] | list[str]) -> str:
+def one_of(argument: str, value: str, allowed: Sequence[str]) -> str:
     """Return `value` if it is allowed.
 
     Raises
@@ -374,41 +474,136 @@ def one_of(argument: str, value: str, allowed: tuple[str, ...] | list[str]) -> s
     """
     if value in allowed:
         return value
-    near = difflib.get_close_matches(value, allowed, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    hint = _near(value, allowed) or ";"
     raise ClaimError(f"{argument}: {value!r} is not known{hint} ({', '.join(allowed) or 'there is none yet'})")
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader takes the last of two equal keys without a word; a claim must not lose a field that way."""
+    """YAML's safe loader takes the last of two equal keys without a word; a test must not lose a field that way."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
-            if keys.count(key) > 1:
+            if key != "<<" and keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
-def _parse_file(text: str, name: str, paper: str | None) -> PaperClaims:
+def parse_claims(text: str, name: str) -> PaperClaims:
+    """The claims in the text of a ``claims.yaml``; `name` is the file's name in messages.
+
+    Raises
+    ------
+    ClaimError
+        As `load_claims`.
+    """
     try:
         content = yaml.load(text, Loader=_UniqueKeys)
     except yaml.YAMLError as error:
         raise ClaimError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise ClaimError(f"{name}: expected the keys paper, title, citation and claims")
+        raise ClaimError(f"{name}: expected the keys paper, title, citation, quantities and claims")
+    made = dict(content)
+    for group, role in (("gates", "gate"), ("checks", "check")):
+        made[group] = _tests(made.get(group), name, role, "")
+    made["claims"] = [_claim(fields, name) for fields in _listed(made.get("claims"), name, "claims")]
     try:
-        loaded = PaperClaims.model_validate(content)
+        loaded = PaperClaims.model_validate(made)
     except ValidationError as error:
-        listed = content.get("claims")
-        raise ClaimError(_explain(error, listed if isinstance(listed, list) else [], prefix=f"{name}, ")) from error
-    ids = [claim.id for claim in loaded.claims]
-    for claim_id in ids:
-        if ids.count(claim_id) > 1:
-            raise ClaimError(f"{name}, claim {claim_id!r}, field 'id': stands twice")
-    if paper is not None and loaded.paper != paper:
-        raise ClaimError(f"{name}, field 'paper': is {loaded.paper!r}, but the room is {paper!r}")
+        raise ClaimError("\n".join(f"{name}, {line}" for line in _explain(error, PaperClaims))) from error
+    for place, message in _disorder(loaded):
+        raise ClaimError(f"{name}, {place}: {message}")
     return loaded
+
+
+def _claim(fields: Any, name: str) -> dict[str, Any]:
+    if not isinstance(fields, dict):
+        raise ClaimError(f"{name}, field 'claims': got {fields!r}, expected a mapping with id, says and tests")
+    known, where = str(fields.get("id", "without id")), f"{name}, claim {fields.get('id', 'without id')!r}"
+    tests: list[Test] = []
+    for listed in _listed(fields.get("tests"), where, "tests"):
+        role = listed.get("role", "primary") if isinstance(listed, dict) else "primary"
+        if role not in ("primary", "control"):
+            raise ClaimError(
+                f"{where}, test {listed.get('id')!r}, field 'role': got {role!r}, expected primary or control"
+            )
+        tests += _tests([listed], where, role, known)
+    try:
+        return Claim.model_validate({**fields, "tests": tests}).model_dump() | {"tests": tests}
+    except ValidationError as error:
+        raise ClaimError("\n".join(f"{where}, {line}" for line in _explain(error, Claim))) from error
+
+
+def _tests(listed: Any, where: str, role: str, claim: str) -> list[Test]:
+    """The tests of some entries, one for each scale under `at`."""
+    found = []
+    for fields in _listed(listed or [], where, "tests"):
+        if not isinstance(fields, dict):
+            raise ClaimError(f"{where}: got the test {fields!r}, expected a mapping")
+        label = f"{where}, {'gate' if role == 'gate' else 'test'} {fields.get('id', 'without id')!r}"
+        common = {key: value for key, value in fields.items() if key not in ("at", "role")}
+        for scale, differing in _scales(fields.get("at"), label):
+            merged = {**common, **differing, "role": role, "claim": claim, "scale": scale}
+            if isinstance(common.get("where"), dict) and isinstance(differing.get("where"), dict):
+                merged["where"] = {**common["where"], **differing["where"]}
+            try:
+                found.append(_Tagged.validate_python(merged))
+            except ValidationError as error:
+                kind = _KINDS.get(str(merged.get("comparison")), BaseTest)
+                raise ClaimError("\n".join(f"{label} at {scale}, {line}" for line in _explain(error, kind))) from error
+    return found
+
+
+def _scales(at: Any, label: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    scales = {scale: {} for scale in at} if isinstance(at, list) else at
+    if not isinstance(scales, dict) or not scales:
+        raise ClaimError(f"{label}, field 'at': got {at!r}, expected scales, such as [smoke, standard]")
+    for scale, differing in scales.items():
+        if scale not in PROFILES:
+            raise ClaimError(
+                f"{label}, field 'at': {scale!r} is no scale{_near(scale, PROFILES)} ({', '.join(PROFILES)})"
+            )
+        yield str(scale), dict(differing or {})
+
+
+def _listed(listed: Any, where: str, field: str) -> list[Any]:
+    if not isinstance(listed, list):
+        raise ClaimError(f"{where}, field {field!r}: got {listed!r}, expected a list")
+    return listed
+
+
+def _disorder(loaded: PaperClaims) -> Iterator[tuple[str, str]]:
+    """What is wrong between entries that are each well formed: where, and what."""
+    gates = {(gate.id, gate.notebook, gate.scale) for gate in loaded.gates}
+    claims, tests = [claim.id for claim in loaded.claims], [(test.id, test.scale) for test in loaded.tests]
+    yield from ((f"claim {one!r}, field 'id'", "stands twice") for one in claims if claims.count(one) > 1)
+    yield from ((f"test {one[0]!r}, field 'id'", "stands twice") for one in tests if tests.count(one) > 1)
+    for claim in loaded.claims:
+        where = f"claim {claim.id!r}, field 'tests'"
+        if not claim.tests:
+            yield where, "no test, so nothing decides the claim"
+        for scale in dict.fromkeys(test.scale for test in claim.tests):
+            if not claim.primary(scale):
+                yield where, f"no primary test at {scale}, so nothing there decides the claim"
+    for test in loaded.tests:
+        what = "gate" if test.role == "gate" else "test"
+        where = f"{f'claim {test.claim!r}, ' if test.claim else ''}{what} {test.id!r} at {test.scale}"
+        tuned = [test.tuned.scores, test.tuned.tests] if isinstance(test, DirectionTest) and test.tuned else []
+        for quantity in (test.quantity, *tuned):
+            if quantity not in loaded.quantities:
+                near = _near(quantity, list(loaded.quantities))
+                yield f"{where}, field 'quantity'", f"{quantity!r} is not among the file's quantities{near}"
+            elif loaded.quantities[quantity].volatile:
+                yield f"{where}, field 'quantity'", f"{quantity!r} is volatile: no verdict may depend on the machine"
+        for gate in test.gates:
+            if (gate, test.notebook, test.scale) not in gates:
+                near = _near(gate, [known for known, *_ in gates])
+                yield f"{where}, field 'gates'", f"{test.notebook} has no gate {gate!r} at {test.scale}{near}"
+
+
+def _near(value: Any, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(value), allowed, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _field_error(field: str, message: str) -> ValueError:
@@ -416,30 +611,17 @@ def _field_error(field: str, message: str) -> ValueError:
     return ValueError(f"field '{field}': {message}")
 
 
-def _explain(error: ValidationError, claims: list[Any], prefix: str) -> str:
-    lines = []
+def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    """What pydantic found, field by field."""
     for found in error.errors():
-        location = list(found["loc"])
-        claim: Any = None
-        if location[:1] == ["claims"] and len(location) > 1 and isinstance(location[1], int):
-            claim, location = claims[location[1]], location[2:]
-        elif prefix == "":
-            claim = claims[0]
-        kind = claim.get("comparison") if isinstance(claim, dict) else None
-        if kind in _KINDS and location[:1] == [kind]:
-            location = location[1:]
-        label = f"claim {claim['id']!r}, " if isinstance(claim, dict) and "id" in claim else ""
-        label = label or ("" if claim is None else "a claim without id, ")
+        location = [part for part in found["loc"] if part not in _KINDS]
         message = found["msg"].removeprefix("Value error, ")
-        if not message.startswith("field "):
-            field = ".".join(str(part) for part in location) or "comparison"
-            message = f"field '{field}': {message}"
-            if found["type"] == "extra_forbidden":
-                known = sorted(_KINDS[kind].model_fields) if kind in _KINDS else sorted(PaperClaims.model_fields)
-                near = difflib.get_close_matches(str(location[-1]), known, n=1)
-                of = f" of a claim by {kind}" if kind in _KINDS else ""
-                message = f"field '{field}': is not a field{of}" + (f"; did you mean {near[0]!r}?" if near else "")
-            elif found["type"] != "missing":
-                message += f" (got {found['input']!r})" if not isinstance(found["input"], dict) else ""
-        lines.append(f"{prefix}{label}{message}")
-    return "\n".join(lines)
+        if message.startswith("field "):
+            yield message
+            continue
+        field = ".".join(str(part) for part in location) or "comparison"
+        if found["type"] == "extra_forbidden":
+            message = f"is not a field here{_near(location[-1], sorted(model.model_fields))}"
+        elif found["type"] != "missing" and not isinstance(found["input"], Mapping):
+            message += f" (got {found['input']!r})"
+        yield f"field '{field}': {message}"

@@ -10,23 +10,48 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic_core import to_jsonable_python
 
 from replication.atomic import replacing
 from replication.evidence import provenance
-from replication.evidence.claims import PROFILES, Claim, PaperClaims, Profile, claims_file, load_claims, one_of
+from replication.evidence.claims import PROFILES, PaperClaims, Profile, claims_file, load_claims, one_of
 from replication.evidence.records import dump_records, load_records, tidy
-from replication.evidence.tables import Table, claims_table, comparisons_table, verdict_table
-from replication.evidence.verdicts import Verdict, evaluate, summary_sentence
+from replication.evidence.tables import (
+    Table,
+    answer_text,
+    apart,
+    comparisons_table,
+    rounded,
+    rules_table,
+    tests_table,
+    top_table,
+)
+from replication.evidence.verdicts import Outcome, Verdict, evaluate, summary_sentence, verdicts
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCHEMA = 2
+#: The modules that turn records into verdicts and into what a page says of them.
+DECIDING = ("claims.py", "records.py", "run.py", "samples.py", "statistics.py", "tables.py", "verdicts.py")
+# parts of the top of a page, in their order
+_TOP = ("answer", "figure", "claims", "scale")
+
+
+def page() -> None:
+    """Leave room at the top of a page for the answer, which `Run.show` fills in when it is known."""
+    from IPython.display import Markdown, display
+
+    display(Markdown("*Run the notebook to compute the answer.*"), display_id=_TOP[0])  # type: ignore[no-untyped-call]
+    for part in _TOP[1:]:
+        display(Markdown(""), display_id=part)  # type: ignore[no-untyped-call]
 
 
 def start(paper: str, *, notebook: str, profile: str) -> Run:
@@ -54,11 +79,10 @@ def start(paper: str, *, notebook: str, profile: str) -> Run:
 
 
 def evidence_key(paper: str) -> str:
-    """Digest of what turns a paper's records into verdicts: the sources of this room and the paper's claims."""
+    """Digest of what turns a paper's records into verdicts and pages: the deciding modules and the paper's claims."""
     room = resources.files("replication.evidence")
     digest = hashlib.sha256()
-    sources = sorted((file for file in room.iterdir() if file.name.endswith(".py")), key=lambda file: file.name)
-    for file in (*sources, claims_file(paper)):
+    for file in (*(room / name for name in DECIDING), claims_file(paper)):
         content = file.read_bytes()
         digest.update(f"{file.name}\0{len(content)}\0".encode())
         digest.update(content)
@@ -73,29 +97,30 @@ class Run:
     paper, notebook, profile
         What runs.
     claims
-        The claims that this notebook decides.
+        The paper's claims and tests.
     """
 
     def __init__(self, claims: PaperClaims, notebook: str, profile: str, pinned: Mapping[str, Any]) -> None:
         self.paper = claims.paper
         self.notebook = notebook
         self.profile: Profile = next(known for known in PROFILES if known == profile)
-        self.claims: tuple[Claim, ...] = claims.of(notebook)
+        self.claims = claims
         folder = os.environ.get("REPLICATION_RUN_DIR")
         self._folder = Path(folder) if folder else None
         self._run_id = os.environ.get("REPLICATION_RUN_ID") or None
         self._pinned = pinned
         self._provenance: dict[str, Any] | None = None
+        self._missing: dict[str, str] = {}
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
-    def claim(self, claim_id: str) -> Claim:
-        """One of this notebook's claims, by its id."""
-        one_of("claim", claim_id, [claim.id for claim in self.claims])
-        return next(claim for claim in self.claims if claim.id == claim_id)
-
     def provenance(
-        self, *, parameters: Mapping[str, Any], data: Mapping[str, str] | None = None, device: str = "cpu"
+        self,
+        *,
+        parameters: Mapping[str, Any],
+        data: Mapping[str, str] | None = None,
+        missing: Mapping[str, str] | None = None,
+        device: str = "cpu",
     ) -> Table:
         """Keep what the results depend on, and show the main points of it.
 
@@ -105,9 +130,12 @@ class Run:
             Every parameter of the experiment, after validation.
         data : mapping, optional
             Checksums of the data sets, by name.
+        missing : mapping, optional
+            Data sets that are not here, with what brings them. Such a run is never compared with a published one.
         device : str
             Where the experiment runs.
         """
+        self._missing = dict(missing or {})
         plain = to_jsonable_python(dict(parameters), inf_nan_mode="strings")
         made = provenance.collect(parameters=plain, data=data, device=device, pinned=self._pinned)
         self._provenance = made
@@ -125,9 +153,9 @@ class Run:
         }
         return Table(("provenance", self.notebook), tuple(shown.items()), made)
 
-    def claims_table(self) -> Table:
-        """This notebook's claims and the rules that decide them."""
-        return claims_table(self.claims)
+    def rules_table(self) -> Table:
+        """What this notebook is asked at this profile, and the rules that answer."""
+        return rules_table(self.claims.at(self.notebook, self.profile), self.claims)
 
     def records(self, compute: Callable[[], pd.DataFrame | Iterable[Mapping[str, Any]]]) -> pd.DataFrame:
         """The run's records: those that this very run has left already, else computed now and kept.
@@ -151,38 +179,82 @@ class Run:
             _write_json(self._folder / "records.json", content)
         return made
 
-    def evaluate(self, records: pd.DataFrame) -> list[Verdict]:
-        """Decide this notebook's claims."""
-        return evaluate(records, self.claims, self.profile)
+    def evaluate(self, records: pd.DataFrame) -> list[Outcome]:
+        """Answer this notebook's tests."""
+        return evaluate(records, self.claims, self.notebook, self.profile)
 
-    def verdict_table(self, verdicts: Iterable[Verdict]) -> Table:
-        """What was claimed, measured and decided."""
-        return verdict_table(verdicts, self.claims)
+    def verdicts(self, outcomes: Sequence[Outcome]) -> list[Verdict]:
+        """The verdicts on the claims that this notebook decides."""
+        return verdicts(self.claims, outcomes, self.notebook, self.profile)
 
-    def comparisons_table(self, verdict: Verdict) -> Table:
-        """Every comparison behind one of this notebook's verdicts."""
-        return comparisons_table(verdict, self.claim(verdict.claim_id))
+    def show(self, outcomes: Sequence[Outcome], figure: Figure, *, caption: str, scale: str) -> None:
+        """Fill in the top of the page (see `page`): answer, key figure, the claims, the scale.
 
-    def finish(self, records: pd.DataFrame, verdicts: Iterable[Verdict]) -> None:
-        """Print the count of verdicts, and leave the results in the run's folder if there is one.
+        Parameters
+        ----------
+        outcomes : sequence of Outcome
+            This notebook's answers.
+        figure : Figure
+            The key figure; it is closed afterwards.
+        caption : str
+            What the figure shows; Markdown.
+        scale : str
+            Data, model and seeds in one line, and what would change the answer; Markdown.
+        """
+        from IPython.display import Markdown, update_display
+        from matplotlib import pyplot
+
+        decided = self.verdicts(outcomes)
+        told = f"**Answer.** {answer_text(decided, outcomes, self.claims, self.profile)}"
+        table = top_table(decided, outcomes, self.claims, self.profile)
+        note = f"*{caption}*\n\n**Scale.** {self.profile}: {scale}"
+        for part, shown in zip(_TOP, (Markdown(told), figure, table, Markdown(note)), strict=True):  # type: ignore[no-untyped-call]
+            update_display(shown, display_id=part)  # type: ignore[no-untyped-call]
+        pyplot.close(figure)
+
+    def tests_table(self, outcomes: Iterable[Outcome], *roles: str) -> Table:
+        """What was asked, measured and answered; of some roles, or of all."""
+        return tests_table(outcomes, self.claims, self.profile, *roles)
+
+    def comparisons_table(self, outcome: Outcome) -> Table:
+        """Every comparison behind one of this notebook's answers."""
+        return comparisons_table(outcome, self.claims, self.profile)
+
+    def volatile_table(self, records: pd.DataFrame) -> Table:
+        """What depends on the machine: shown, stored with the machine's name, and judged by nothing."""
+        rows = []
+        for name, quantity in self.claims.volatile.items():
+            values = records.loc[records["quantity"] == name, "value"]
+            if len(values):
+                low, middle, high = values.quantile([0.25, 0.5, 0.75])
+                rows.append((quantity.label, f"{rounded(middle, low, high)} {quantity.unit}".strip(), str(len(values))))
+        rows.append(("wall time of the notebook so far", f"{time.perf_counter() - self._clock:.0f} s", "1"))
+        return Table(("on this machine", "median [quartiles]", "n"), tuple(rows))
+
+    def finish(self, records: pd.DataFrame, outcomes: Iterable[Outcome]) -> None:
+        """Print the answer, and leave the results in the run's folder if there is one.
 
         Raises
         ------
         ValueError
-            The verdicts are not those of this notebook's claims, all of them and in order.
+            The outcomes are not those of this notebook's tests, all of them and in order.
         RuntimeError
             `provenance` was not called: results without it are no evidence.
         """
-        decided = list(verdicts)
-        ids, expected = [verdict.claim_id for verdict in decided], [claim.id for claim in self.claims]
+        answered = list(outcomes)
+        ids = [outcome.test_id for outcome in answered]
+        expected = [test.id for test in self.claims.at(self.notebook, self.profile)]
         if ids != expected:
-            raise ValueError(f"verdicts: they decide {ids}, but the claims of {self.notebook} are {expected}")
+            raise ValueError(f"outcomes: got {ids}, but the tests of {self.notebook} at {self.profile} are {expected}")
         if self._provenance is None:
             raise RuntimeError("call run.provenance(parameters=…, data=…, device=…) before run.finish(…)")
+        decided = self.verdicts(answered)
         if self._folder is not None:
-            times = {
+            volatile = records["quantity"].isin(list(self.claims.volatile))
+            machine = {
                 "started": self._started.isoformat(timespec="seconds"),
                 "wall_seconds": round(time.perf_counter() - self._clock, 3),
+                "volatile": dump_records(records[volatile]),
             }
             results = {
                 "schema": SCHEMA,
@@ -191,13 +263,19 @@ class Run:
                 "profile": self.profile,
                 "run_id": self._run_id,
                 "parameters": self._provenance["parameters"],
+                "missing": self._missing,
                 "verdicts": [verdict.to_dict() for verdict in decided],
-                "records": dump_records(records),
-                "provenance": {**self._provenance, "threads": provenance.threads(), **times},
+                "tests": [outcome.to_dict() for outcome in answered],
+                "records": dump_records(records[~volatile]),
+                "provenance": {**self._provenance, "threads": provenance.threads(), **machine},
                 "evidence_key": evidence_key(self.paper),
             }
             _write_json(self._folder / "results.json", results)
-        print(f"{self.notebook}, profile {self.profile}: {summary_sentence(decided)}")  # noqa: T201 (for the page)
+        counts = summary_sentence(verdict.verdict for verdict in decided)
+        print(f"{self.notebook}, profile {self.profile}: {counts} {apart(answered).capitalize()}.")  # noqa: T201
+        print("\n".join(f"- {verdict.claim_id}: {verdict.verdict}" for verdict in decided))  # noqa: T201 (for the page)
+        for name, command in self._missing.items():
+            print(f"Missing data: {name}. {command}")  # noqa: T201
 
     def _stored_records(self) -> pd.DataFrame | None:
         if self._folder is None or self._run_id is None:

@@ -1,23 +1,21 @@
-"""Where all claims stand, from the results of all papers: one text of tables, and one figure.
+"""Where the claims stand, from the results of all papers: one row a claim, one column a scale.
 
-Nothing here names a paper, a notebook or a profile: what has results is shown.
+Nothing here names a paper, a notebook or a scale: what has results is shown.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from replication.evidence.claims import PROFILES, load_claims
-from replication.evidence.tables import Table, shortened
-from replication.evidence.verdicts import VERDICTS, Word, summary_sentence
+from replication.evidence.claims import PROFILES, Claim, PaperClaims, load_claims
+from replication.evidence.tables import Table, finding, shortened
+from replication.evidence.verdicts import VERDICTS, Answer, Outcome, Verdict, Word, decide, summary_sentence
 
 
 class Mark(NamedTuple):
@@ -37,6 +35,16 @@ MARKS: dict[Word, Mark] = {
 }
 """Blue for and orange against, grey where the data do not say, white where nobody has looked."""
 
+ANSWER_MARKS: dict[Answer, Mark] = {
+    "yes": MARKS["reproduced"],
+    "direction only": MARKS["partly reproduced"],
+    "no": MARKS["not reproduced"],
+    "open": MARKS["inconclusive"],
+    "blind": Mark("#9a9a9a", "#ffffff", "∅"),
+    "not run": MARKS["not attempted"],
+}
+"""The same for the answers to tests."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -44,41 +52,72 @@ class Standing:
 
     Attributes
     ----------
-    paper, title, notebook, claim_id, statement
-        Whose claim, which notebook decides it, and what it says.
-    words
-        The verdict at each profile that has results, the smallest profile first.
+    claims, claim
+        The paper's claims, and the one.
+    verdicts
+        The verdict at each scale that has results, the smallest scale first.
+    outcomes
+        The answers to the claim's tests, and to the gates, at each of these scales.
     """
 
-    paper: str
-    title: str
-    notebook: str
-    claim_id: str
-    statement: str
-    words: Mapping[str, Word]
+    claims: PaperClaims
+    claim: Claim
+    verdicts: Mapping[str, Verdict]
+    outcomes: Mapping[str, Sequence[Outcome]]
 
     @property
-    def decided(self) -> dict[str, Word]:
-        """The verdicts at the profiles that attempt the claim."""
-        return {profile: word for profile, word in self.words.items() if word != "not attempted"}
+    def scale(self) -> str:
+        """The largest scale at which the claim was decided; empty if at none."""
+        run = [scale for scale, verdict in self.verdicts.items() if verdict.verdict != "not attempted"]
+        return run[-1] if run else ""
 
     @property
     def word(self) -> Word:
-        """The verdict at the largest profile that attempts the claim."""
-        return next(reversed(self.decided.values()), "not attempted")
+        """The verdict at the largest scale that was run: the claim's standing."""
+        return self.verdicts[self.scale].verdict if self.scale else "not attempted"
+
+    @property
+    def finding(self) -> str:
+        """What was found at the largest scale, in sentences of Markdown."""
+        if not self.scale:
+            return f"{self.claim.says} **Not attempted.**"
+        return finding(self.claim, self.verdicts[self.scale], self.outcomes[self.scale], self.claims, self.scale)
+
+    @property
+    def controls(self) -> str:
+        """The controls that change how a positive verdict reads."""
+        if self.word not in ("reproduced", "partly reproduced"):
+            return ""
+        return " ".join(
+            f"{self.claims.test(outcome.test_id, self.scale).asks} No."
+            for outcome in self.outcomes[self.scale]
+            if outcome.claim == self.claim.id and outcome.role == "control" and outcome.answer == "no"
+        )
+
+    def notebook(self, scale: str) -> str:
+        """Stem of the notebook that shows the claim's number at a scale."""
+        return self.claims.test(self.verdicts[scale].shown, scale).notebook
 
 
 @dataclass(frozen=True)
 class Board:
     """All standings; shows itself in a notebook as Markdown, with links to the notebooks beside it.
 
+    Attributes
+    ----------
+    standings
+        One for each claim, paper by paper.
+    checks
+        For each scale that has results, how many checks hold and how many there are.
+
     Examples
     --------
-    >>> print(Board(()).to_markdown())
+    >>> print(Board((), {}).to_markdown())
     No results are published yet.
     """
 
     standings: tuple[Standing, ...]
+    checks: Mapping[str, tuple[int, int]]
 
     @classmethod
     def of(cls, results: Iterable[Mapping[str, Any]], papers: Sequence[str] = ()) -> Board:
@@ -94,38 +133,47 @@ class Board:
         Raises
         ------
         ValueError
-            A stored verdict has no claim today, or `papers` names one that has no results.
+            A stored answer has no test today, or `papers` names one that has no results.
         """
         listed = sorted(results, key=lambda one: (one["notebook"], _rank(one["profile"])))
-        have = sorted({one["paper"] for one in listed})
+        have = list(dict.fromkeys(one["paper"] for one in listed))
         if unknown := sorted(set(papers) - set(have)):
             raise ValueError(f"papers: no results of {', '.join(unknown)}; there are {', '.join(have) or 'none'}")
-        made = []
-        for notebook, runs in groupby(listed, key=lambda one: one["notebook"]):
-            words: dict[str, dict[str, Word]] = {}
-            paper = ""
-            for run in runs:
-                paper = run["paper"]
-                for verdict in run["verdicts"]:
-                    words.setdefault(verdict["claim_id"], {})[run["profile"]] = verdict["verdict"]
-            if papers and paper not in papers:
-                continue
-            loaded = load_claims(paper)
-            known = {claim.id: claim for claim in loaded.claims}
-            for claim_id, said in words.items():
-                if claim_id not in known:
-                    raise ValueError(f"{notebook}: the stored verdict {claim_id!r} has no claim today")
-                made.append(Standing(paper, loaded.title, notebook, claim_id, known[claim_id].statement, said))
-        return cls(tuple(made))
+        standings: list[Standing] = []
+        checks: dict[str, tuple[int, int]] = {}
+        for paper in [name for name in have if not papers or name in papers]:
+            claims = load_claims(paper)
+            known = {test.id for test in claims.tests}
+            of: dict[str, list[Outcome]] = {}
+            for run in (one for one in listed if one["paper"] == paper):
+                found = [Outcome.from_dict(stored) for stored in run["tests"]]
+                if strangers := [outcome.test_id for outcome in found if outcome.test_id not in known]:
+                    raise ValueError(f"{run['notebook']}: the stored test {strangers[0]!r} is not among today's")
+                of.setdefault(run["profile"], []).extend(found)
+            of = {scale: of[scale] for scale in sorted(of, key=_rank)}
+            for scale, outcomes in of.items():
+                asked = [one.answer == "yes" for one in outcomes if one.role == "check" and one.answer != "not run"]
+                held, total = checks.get(scale, (0, 0))
+                checks[scale] = held + sum(asked), total + len(asked)
+            for claim in claims.claims:
+                words = {scale: decide(claim, outcomes, scale) for scale, outcomes in of.items()}
+                standings.append(Standing(claims, claim, words, of))
+        return cls(tuple(standings), checks)
 
     @property
     def papers(self) -> dict[str, tuple[Standing, ...]]:
         """Each paper's standings, papers in the order of their notebooks."""
-        names = dict.fromkeys(one.paper for one in self.standings)
-        return {name: tuple(one for one in self.standings if one.paper == name) for name in names}
+        names = dict.fromkeys(one.claims.paper for one in self.standings)
+        return {name: tuple(one for one in self.standings if one.claims.paper == name) for name in names}
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """The scales that have results, and the paper's own."""
+        found = {scale for one in self.standings for scale in one.verdicts} | {PROFILES[-1]}
+        return tuple(sorted(found, key=_rank))
 
     def to_markdown(self, notebooks: str = "") -> str:
-        """For each paper the counts of verdicts, and every claim at every profile.
+        """Every claim with its verdict at every scale, paper by paper.
 
         Parameters
         ----------
@@ -136,18 +184,31 @@ class Board:
             return "No results are published yet."
         parts = [f"**{self}**"]
         for standings in self.papers.values():
-            profiles = sorted({profile for one in standings for profile in one.words}, key=_rank)
-            parts += [
-                f"**{standings[0].title}**: {summary_sentence({'verdict': one.word} for one in standings)}",
-                _counts(standings, notebooks).to_markdown(),
-                _claims(standings, profiles, notebooks).to_markdown(),
-            ]
+            parts += [f"**{standings[0].claims.title}**", self._table(standings, notebooks).to_markdown()]
         return "\n\n".join(parts)
+
+    def _table(self, standings: Sequence[Standing], notebooks: str) -> Table:
+        def cell(one: Standing, scale: str) -> str:
+            verdict = one.verdicts.get(scale)
+            if verdict is None or verdict.verdict == "not attempted":
+                return MARKS["not attempted"].sign
+            word = f"{MARKS[verdict.verdict].sign} {verdict.verdict}"
+            return f"[{word}]({notebooks}{one.notebook(scale)}.ipynb)"
+
+        rows = tuple(
+            (one.claim.id, one.claim.says, *(cell(one, scale) for scale in self.scales), one.controls)
+            for one in standings
+        )
+        return Table(("claim", "the paper says", *self.scales, "controls that change the reading"), rows)
 
     def __str__(self) -> str:
         papers, claims = len(self.papers), len(self.standings)
-        counts = summary_sentence({"verdict": one.word} for one in self.standings)
-        return f"{papers} paper{'s' * (papers != 1)}, {claims} claim{'s' * (claims != 1)}: {counts}"
+        counts = summary_sentence(one.word for one in self.standings)
+        checks = "; ".join(f"{held} of {total} at {scale}" for scale, (held, total) in self.checks.items() if total)
+        said = (
+            f"{papers} paper{'s' * (papers != 1)}, {claims} claim{'s' * (claims != 1)}, each at the largest scale run"
+        )
+        return f"{said}: {counts}" + (f" Checks that hold: {checks}." if checks else "")
 
     def _repr_mimebundle_(
         self, include: Any = None, exclude: Any = None
@@ -156,8 +217,8 @@ class Board:
         return {"text/plain": str(self), "text/markdown": self.to_markdown()}, {"replication": {"scoreboard": True}}
 
 
-def mosaic(board: Board) -> Figure:
-    """One square for each claim that a notebook decides at a profile, sorted by verdict; the undecided follow.
+def ladder(board: Board) -> Figure:
+    """The evidence ladder: one row a claim, one square a scale.
 
     Parameters
     ----------
@@ -166,79 +227,35 @@ def mosaic(board: Board) -> Figure:
     """
     if not board.standings:
         raise ValueError("board: there is nothing to draw; publish results first")
-    rows = _rows(board)
-    papers = [paper for paper, _, _, _ in rows]
-    # room for each paper's title
-    gaps = [1.25 * len(set(papers[: index + 1])) - 0.35 for index in range(len(rows))]
-    tops = [index + gap for index, gap in enumerate(gaps)]
-    wide = max(len(words) for _, _, _, words in rows)
-    size = min(0.26, 6.4 / wide)
-    figure, ax = plt.subplots(figsize=(9.0, max(2.0, size * (tops[-1] + 1) + 0.9)), layout="constrained")
-    titles = {one.paper: one.title for one in board.standings}
-    for (paper, notebook, profile, words), top in zip(rows, tops, strict=True):
-        if titles.get(paper):
-            ax.text(0, top - 0.12, _cut(titles.pop(paper), 90), fontsize=9, fontweight="bold", va="bottom")
-        ax.text(-0.4, top + 0.5, f"{notebook}, {profile}", fontsize=8.5, ha="right", va="center")
-        for place, word in enumerate(words):
-            mark = MARKS[word]
-            ax.add_patch(Rectangle((place + 0.05, top + 0.05), 0.9, 0.9, fc=mark.fill, ec="#999999", lw=0.5))
-            ax.text(place + 0.5, top + 0.5, mark.sign, color=mark.ink, fontsize=9, ha="center", va="center")
-    counts = Counter(one.word for one in board.standings)
+    scales = board.scales
+    lines = len(board.standings) + 1.4 * len(board.papers)
+    figure, ax = plt.subplots(figsize=(9.0, 0.27 * lines + 1.0), layout="constrained")
+    top, wide = 0.0, 2.2
+    for standings in board.papers.values():
+        top += 1.4
+        ax.text(0, top - 0.25, shortened(standings[0].claims.title, 90), fontsize=9, fontweight="bold", va="bottom")
+        for one in standings:
+            for place, scale in enumerate(scales):
+                word = one.verdicts[scale].verdict if scale in one.verdicts else "not attempted"
+                mark = MARKS[word]
+                box = Rectangle((place * wide, top + 0.06), wide - 0.12, 0.88, fc=mark.fill, ec="#999999", lw=0.5)
+                ax.add_patch(box)
+                middle = place * wide + wide / 2
+                ax.text(middle, top + 0.5, mark.sign, color=mark.ink, fontsize=9, ha="center", va="center")
+            says = f"{one.claim.id}  {shortened(one.claim.says, 92)}"
+            ax.text(len(scales) * wide + 0.2, top + 0.5, says, fontsize=8, va="center")
+            top += 1
+    for place, scale in enumerate(scales):
+        ax.text(place * wide + wide / 2, 0.75, scale, fontsize=8.5, ha="center", va="bottom")
     handles = [Rectangle((0, 0), 1, 1, fc=mark.fill, ec="#999999", lw=0.5) for mark in MARKS.values()]
-    labels = [f"{mark.sign} {word} ({counts[word]})" for word, mark in MARKS.items()]
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False, fontsize=9, handlelength=1)
-    ax.set(xlim=(-0.2, wide + 0.2), ylim=(tops[-1] + 1.2, 0), xticks=[], yticks=[], aspect="equal")
+    counts = [one.word for one in board.standings]
+    labels = [f"{mark.sign} {word} ({counts.count(word)})" for word, mark in MARKS.items()]
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(VERDICTS), frameon=False, fontsize=8.5)
+    ax.set(xlim=(0, 36), ylim=(top + 0.2, 0), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return figure
-
-
-def _rows(board: Board) -> list[tuple[str, str, str, list[Word]]]:
-    """(paper, notebook, profile, its words): a claim that no profile attempts stands in its notebook's last row."""
-    rows = []
-    for (paper, notebook), found in groupby(board.standings, key=lambda one: (one.paper, one.notebook)):
-        standings = list(found)
-        profiles = sorted({profile for one in standings for profile in one.words}, key=_rank)
-        for profile in profiles:
-            words = [one.decided[profile] for one in standings if profile in one.decided]
-            if profile == profiles[-1]:
-                words += [one.word for one in standings if not one.decided]
-            rows.append((paper, notebook, profile, sorted(words, key=VERDICTS.index)))
-    return [row for paper in board.papers for row in rows if row[0] == paper]
-
-
-def _counts(standings: Sequence[Standing], notebooks: str) -> Table:
-    rows = []
-    for notebook, found in groupby(standings, key=lambda one: one.notebook):
-        of = list(found)
-        for profile in sorted({profile for one in of for profile in one.words}, key=_rank):
-            counts = Counter(one.words[profile] for one in of if profile in one.words)
-            link = f"[{notebook}]({notebooks}{notebook}.ipynb)"
-            rows.append((link, profile, *(str(counts[word] or "·") for word in VERDICTS)))
-    return Table(("notebook", "profile", *VERDICTS), tuple(rows))
-
-
-def _claims(standings: Sequence[Standing], profiles: Sequence[str], notebooks: str) -> Table:
-    def cell(one: Standing, profile: str) -> str:
-        word = one.words.get(profile, "not attempted")
-        if word == "not attempted" and one.decided:
-            return MARKS[word].sign
-        return f"{MARKS[word].sign} {word}"
-
-    rows = tuple(
-        (
-            f"[{one.claim_id}]({notebooks}{one.notebook}.ipynb)",
-            shortened(one.statement),
-            *(cell(one, profile) for profile in profiles),
-        )
-        for one in standings
-    )
-    return Table(("claim", "statement", *profiles), rows)
 
 
 def _rank(profile: str) -> tuple[int, str]:
     known: tuple[str, ...] = PROFILES
     return (known.index(profile) if profile in known else len(known), profile)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1].rstrip() + "…"

@@ -1,22 +1,23 @@
-"""The few statistics that verdicts rest on: intervals, paired differences, Holm's correction, equivalence, slopes.
+"""The few statistics that verdicts rest on: estimates with what is known of their error, and slopes.
 
-All of them sort their input first, so that the order of rows does not change even the last bit of a result.
+Input is sorted first, so that the order of rows does not change even the last bit of a result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import numpy as np
-import pandas as pd
-
-# not `from scipy import stats`: SciPy imports it when it is first used, and who only reads verdicts never does (2 s)
-import scipy
 from numpy.typing import ArrayLike, NDArray
 
+# scipy.stats takes a second to import, these functions do not
+from scipy.special import stdtr, stdtrit
+
 Array = NDArray[np.float64]
+#: Two-sided level of every decision.
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,15 @@ class Interval:
     Attributes
     ----------
     estimate, low, high
-        The estimate and the ends of its interval; one point where the interval cannot be had or has no width.
+        The estimate and the ends of its interval; one point where the interval has no width.
     n
         Number of replicates.
-    p
-        Two-sided p value of the t test against zero; None where there is none (one replicate, bootstrap).
     """
 
     estimate: float
     low: float
     high: float
     n: int
-    p: float | None = None
 
     @property
     def half_width(self) -> float:
@@ -45,24 +43,131 @@ class Interval:
         return (self.high - self.low) / 2
 
 
+class Estimate(Protocol):
+    """A number, and what is known of its error."""
+
+    @property
+    def value(self) -> float:
+        """The number."""
+
+    @property
+    def n(self) -> int:
+        """Replicates behind it."""
+
+    def interval(self, level: float = 1 - ALPHA) -> Interval:
+        """The central interval of a level in (0, 1)."""
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p value of the hypothesis that the true number is below a bound: small speaks for above."""
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p value of the hypothesis that the true number is above a bound: small speaks for below."""
+
+    def visible(self) -> float:
+        """Distance from a bound at which a decision at 2.5 % one-sided would have had a power of 80 %."""
+
+
 @dataclass(frozen=True)
-class Paired(Interval):
-    """A paired difference.
+class Mean:
+    """A mean whose variance is a sum of independent parts, judged by Student's t with Satterthwaite's freedom.
 
     Attributes
     ----------
-    differences
-        Ours minus baseline, one per common unit, sorted.
-    left_out
-        Number of units that only one of the arms has.
+    value, n
+        The mean, and the number of replicates.
+    parts
+        For each source of error its variance and degrees of freedom; none for an exact number.
     """
 
-    differences: tuple[float, ...] = ()
-    left_out: int = 0
+    value: float
+    n: int
+    parts: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def error(self) -> float:
+        """The standard error."""
+        return float(sum(variance for variance, _ in self.parts) ** 0.5)
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom (Satterthwaite 1946)."""
+        squares = sum(variance**2 / freedom for variance, freedom in self.parts if variance > 0)
+        return float(self.error**4 / squares)
+
+    def interval(self, level: float = 1 - ALPHA) -> Interval:
+        """The t interval."""
+        reach = self._t((1 + _inside(level)) / 2) * self.error if self.error else 0.0
+        return Interval(self.value, self.value - reach, self.value + reach, self.n)
+
+    def p_above(self, bound: float) -> float:
+        """As `Estimate.p_above`; a number without error is above a bound that it equals."""
+        if not self.error:
+            return float(self.value < bound)
+        return float(stdtr(self.freedom, (bound - self.value) / self.error))
+
+    def p_below(self, bound: float) -> float:
+        """As `Estimate.p_below`."""
+        return Mean(-self.value, self.n, self.parts).p_above(-bound)
+
+    def visible(self) -> float:
+        """As `Estimate.visible`."""
+        return (self._t(1 - ALPHA / 2) + self._t(0.8)) * self.error if self.error else 0.0
+
+    def _t(self, share: float) -> float:
+        return float(stdtrit(self.freedom, share))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The distribution of one estimate (bootstrap resamples, Monte Carlo): more draws sharpen it, nothing narrows it.
+
+    Attributes
+    ----------
+    sample
+        The draws, sorted.
+    """
+
+    sample: Array
+
+    @property
+    def value(self) -> float:
+        """The median."""
+        return float(np.quantile(self.sample, 0.5))
+
+    @property
+    def n(self) -> int:
+        """Number of draws."""
+        return len(self.sample)
+
+    def interval(self, level: float = 1 - ALPHA) -> Interval:
+        """Between percentiles."""
+        ends = np.quantile(self.sample, [(1 - _inside(level)) / 2, (1 + level) / 2])
+        return Interval(self.value, float(ends[0]), float(ends[1]), self.n)
+
+    def p_above(self, bound: float) -> float:
+        """Share of the draws below the bound."""
+        return float((self.sample < bound).mean())
+
+    def p_below(self, bound: float) -> float:
+        """Share of the draws above the bound."""
+        return float((self.sample > bound).mean())
+
+    def visible(self) -> float:
+        """As `Estimate.visible`, for a normal distribution."""
+        return 2.8 * float(self.sample.std())
+
+
+def mean_of(values: ArrayLike) -> Mean:
+    """The mean of independent replicates, finite, shape (n,); without error if they are all equal."""
+    x = _sample(values)
+    # the mean of equal numbers is that number; summing would lose its last bit
+    if x[0] == x[-1]:
+        return Mean(float(x[0]), len(x))
+    return Mean(float(x.mean()), len(x), ((float(x.var(ddof=1)) / len(x), len(x) - 1),))
 
 
 def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
-    """The mean with its t interval, and the t test against zero.
+    """The mean with its t interval.
 
     Parameters
     ----------
@@ -74,7 +179,7 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     Returns
     -------
     Interval
-        A point if n = 1 (`p` is None then) or all values are equal (`p` is 0, or 1 at zero).
+        A point if n = 1 or all values are equal.
 
     Raises
     ------
@@ -86,23 +191,11 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     >>> mean_interval([1.0, 2.0, 3.0]).low.__round__(4)
     -0.4841
     """
-    x = _sample(values, level)
-    n = len(x)
-    # the mean of equal numbers is that number; summing would lose its last bit
-    mean = float(x[0] if x[0] == x[-1] else x.mean())
-    error = 0.0 if x[0] == x[-1] else float(x.std(ddof=1)) / n**0.5
-    if error == 0:
-        return Interval(mean, mean, mean, n, None if n == 1 else float(mean == 0))
-    reach = float(scipy.stats.t.ppf((1 + level) / 2, n - 1)) * error
-    p = 2 * float(scipy.stats.t.sf(abs(mean) / error, n - 1))
-    return Interval(mean, mean - reach, mean + reach, n, p)
+    return mean_of(values).interval(level)
 
 
 def percentile_interval(draws: ArrayLike, *, level: float = 0.95) -> Interval:
     """The median of draws from a distribution, with the interval between its percentiles.
-
-    For draws that are the distribution of one estimate (bootstrap resamples, Monte Carlo over uncertain inputs): more
-    draws make the interval sharper, not narrower.
 
     Parameters
     ----------
@@ -110,11 +203,6 @@ def percentile_interval(draws: ArrayLike, *, level: float = 0.95) -> Interval:
         Draws, finite.
     level : float
         Share of the draws inside the interval, in (0, 1).
-
-    Returns
-    -------
-    Interval
-        Without `p`; `n` is the number of draws.
 
     Raises
     ------
@@ -127,100 +215,10 @@ def percentile_interval(draws: ArrayLike, *, level: float = 0.95) -> Interval:
     >>> found.estimate, round(found.low, 6), round(found.high, 6)
     (500.0, 25.0, 975.0)
     """
-    x = _sample(draws, level)
-    low, middle, high = (float(q) for q in np.quantile(x, [(1 - level) / 2, 0.5, (1 + level) / 2]))
-    return Interval(middle, low, high, len(x))
+    return Draws(_sample(draws)).interval(level)
 
 
-def bootstrap_interval(
-    values: ArrayLike,
-    statistic: Callable[..., Array],
-    *,
-    rng: np.random.Generator,
-    level: float = 0.95,
-    resamples: int = 9999,
-) -> Interval:
-    """Any statistic with its BCa bootstrap interval (Efron 1987).
-
-    Parameters
-    ----------
-    values : array_like, shape (n,)
-        Independent replicates, finite.
-    statistic : callable
-        As `scipy.stats.bootstrap` takes it, such as `numpy.median`.
-    rng : numpy.random.Generator
-        Source of the resamples.
-    level : float
-        Confidence, in (0, 1).
-    resamples : int
-        Number of resamples.
-
-    Returns
-    -------
-    Interval
-        Without `p`; a point if n = 1 or all values are equal.
-    """
-    x = _sample(values, level)
-    estimate = float(statistic(x, axis=-1))
-    if x[0] == x[-1]:
-        return Interval(estimate, estimate, estimate, len(x))
-    found = scipy.stats.bootstrap(
-        (x,), statistic, n_resamples=resamples, confidence_level=level, method="BCa", rng=rng
-    ).confidence_interval
-    return Interval(estimate, float(found.low), float(found.high), len(x))
-
-
-def paired_difference(
-    ours: Mapping[Any, float] | pd.Series[float],
-    baseline: Mapping[Any, float] | pd.Series[float],
-    *,
-    level: float = 0.95,
-    statistic: Callable[..., Array] | None = None,
-    rng: np.random.Generator | None = None,
-) -> Paired:
-    """Ours minus baseline over the units that both have.
-
-    Parameters
-    ----------
-    ours, baseline : mapping or Series
-        Finite values by what identifies a replicate (the seed). Units of only one arm are left out and counted.
-    level : float
-        Confidence, in (0, 1).
-    statistic, rng : callable and numpy.random.Generator, optional
-        A statistic of the differences other than the mean; its interval is then the BCa bootstrap's.
-
-    Returns
-    -------
-    Paired
-        Its `n` is the number of common units.
-
-    Raises
-    ------
-    ValueError
-        A unit stands twice in an arm, the arms have no common unit, or a difference is not finite.
-
-    Examples
-    --------
-    >>> found = paired_difference({0: 1.0, 1: 2.0, 2: 9.0}, {1: 0.5, 0: 1.0})
-    >>> found.estimate, found.n, found.left_out
-    (0.75, 2, 1)
-    """
-    a, b = _arm("ours", ours), _arm("baseline", baseline)
-    common = a.keys() & b.keys()
-    if not common:
-        raise ValueError("ours and baseline have no common unit to pair on")
-    differences = sorted(a[unit] - b[unit] for unit in common)
-    if statistic is None:
-        found = mean_interval(differences, level=level)
-    elif rng is None:
-        raise ValueError("rng: a bootstrap needs a numpy.random.Generator")
-    else:
-        found = bootstrap_interval(differences, statistic, rng=rng, level=level)
-    left_out = len(a) + len(b) - 2 * len(common)
-    return Paired(found.estimate, found.low, found.high, found.n, found.p, tuple(differences), left_out)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Iterable[float]) -> list[float]:
     """Holm's step-down adjusted p values, in the order given.
 
     Examples
@@ -230,16 +228,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     from statsmodels.stats.multitest import multipletests  # it imports scipy.stats
 
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
-
-
-def equivalent(values: ArrayLike, margin: float, *, alpha: float = 0.05) -> bool:
-    """Whether the mean is shown to lie within ``±margin``: two one-sided t tests (TOST) at `alpha`.
-
-    That is the case exactly if the ``1 - 2 alpha`` interval lies inside ``±margin``. One replicate shows nothing.
-    """
-    found = mean_interval(values, level=1 - 2 * alpha)
-    return found.n > 1 and -margin < found.low and found.high < margin
+    listed = list(p_values)
+    return [float(p) for p in multipletests(listed, method="holm")[1]] if listed else []
 
 
 def slope(x: ArrayLike, y: ArrayLike, method: Literal["linear", "loglog", "spearman"]) -> float:
@@ -259,6 +249,8 @@ def slope(x: ArrayLike, y: ArrayLike, method: Literal["linear", "loglog", "spear
         NaN where there is no slope: fewer than two different `x`, a value that is not finite, or one without a
         logarithm.
     """
+    from scipy import stats
+
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if method == "loglog":
         if (a <= 0).any() or (b <= 0).any():
@@ -269,22 +261,20 @@ def slope(x: ArrayLike, y: ArrayLike, method: Literal["linear", "loglog", "spear
     if np.ptp(b) == 0:
         return 0.0
     if method == "spearman":
-        return float(scipy.stats.spearmanr(a, b).statistic)
-    return float(scipy.stats.linregress(a, b).slope)
+        return float(stats.spearmanr(a, b).statistic)
+    return float(stats.linregress(a, b).slope)
 
 
-def _arm(name: str, arm: Mapping[Any, float] | pd.Series[float]) -> dict[Any, float]:
-    if isinstance(arm, pd.Series) and not arm.index.is_unique:
-        raise ValueError(f"{name}: the unit {arm.index[arm.index.duplicated()][0]} stands twice")
-    return {unit: float(value) for unit, value in arm.items()}
+def _inside(level: float) -> float:
+    if not 0 < level < 1:
+        raise ValueError(f"level: {level} is not inside (0, 1)")
+    return level
 
 
-def _sample(values: ArrayLike, level: float) -> Array:
+def _sample(values: ArrayLike) -> Array:
     x = np.sort(np.asarray(values, dtype=float).ravel())
     if not len(x):
         raise ValueError("values: there are none")
     if not np.isfinite(x).all():
         raise ValueError(f"values: {int((~np.isfinite(x)).sum())} of {len(x)} are not finite")
-    if not 0 < level < 1:
-        raise ValueError(f"level: {level} is not inside (0, 1)")
     return x

@@ -1,7 +1,7 @@
-"""Tables of claims, verdicts and comparisons: rounded text for the eye, raw numbers in the output's metadata.
+"""Tables and sentences about claims, tests and their outcomes: rounded text, and the raw numbers in the metadata.
 
-An executed notebook's text is compared exactly on other machines, so a table prints no digit that the measurement's
-own uncertainty does not support, and no number at all for a claim that is volatile by nature.
+An executed notebook's text is compared exactly on other machines, so nothing here prints a digit that the measurement's
+own uncertainty does not support. Sentences are computed from numbers; the words come from the claims file.
 """
 
 from __future__ import annotations
@@ -13,23 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from replication.evidence.claims import (
-    Claim,
-    DirectionClaim,
-    IdentityClaim,
-    OrderingClaim,
-    PaperClaims,
-    SlopeClaim,
-    ValueClaim,
-    load_claims,
-)
-from replication.evidence.comparisons import Comparison, limits, text
-from replication.evidence.verdicts import Verdict
+from replication.evidence.claims import Claim, DirectionTest, IdentityTest, PaperClaims, SlopeTest, Test, ValueTest
+from replication.evidence.samples import text
+from replication.evidence.verdicts import VERDICTS, Outcome, Verdict, Word, limits, summary_sentence
 
-#: What stands where numbers differ from run to run by nature.
-VOLATILE = "see results"
+#: A sign for each verdict, so that none is told by colour alone.
+SIGNS: dict[Word, str] = dict(zip(VERDICTS, "✓≈✗?–", strict=True))
 _NONE = "–"
 _WIDTH = 44
+# claims that the table at the top of a page has room for
+_TOP = 6
 
 
 @dataclass(frozen=True)
@@ -142,162 +135,245 @@ def rounded(
     return "{} [{}, {}]".format(*(_number(number, places, exponent) for number in (estimate, low, high)))
 
 
-def claims_table(claims: Iterable[Claim] | PaperClaims) -> Table:
-    """What is claimed, where, and by which rule it is decided."""
-    listed = list(claims.claims if isinstance(claims, PaperClaims) else claims)
-    rows = tuple((c.id, c.statement, _source(c), paper_says(c), c.decision, c.scale) for c in listed)
-    raw = [c.model_dump(mode="json", include={"id", "paper_value", "paper_precision", "tolerance"}) for c in listed]
-    return Table(("claim", "statement", "source", "paper", "decision", "scale"), rows, {"claims": raw})
-
-
-def verdict_table(verdicts: Iterable[Verdict], claims: Iterable[Claim] | PaperClaims) -> Table:
-    """What was claimed, what was measured, and the verdict with its reason."""
-    by_id = {claim.id: claim for claim in (claims.claims if isinstance(claims, PaperClaims) else claims)}
-    listed = list(verdicts)
+def tests_table(outcomes: Iterable[Outcome], claims: PaperClaims, scale: str, *roles: str) -> Table:
+    """The tests of some roles at a scale: the question, what the rule expects, what was measured, the answer."""
+    listed = [outcome for outcome in outcomes if not roles or outcome.role in roles]
     rows = []
-    for verdict in listed:
-        claim = by_id[verdict.claim_id]
-        n = str(verdict.n) if verdict.n else _NONE
+    for outcome in listed:
+        test = claims.test(outcome.test_id, scale)
+        n = str(outcome.n) if outcome.n else _NONE
+        says = ("holds" if outcome.answer == "yes" else "fails") if outcome.role == "check" else outcome.answer
+        said = outcome.answer if outcome.answer in ("open", "blind", "not run") else says
+        number = measured(outcome, test, claims)
         rows.append(
             (
-                claim.id,
-                shortened(claim.statement),
-                paper_says(claim),
-                ours(verdict, claim),
+                f"{outcome.claim} {outcome.test_id}".strip(),
+                test.asks,
+                expects(test, claims),
+                number,
                 n,
-                verdict.reason,
-                verdict.verdict,
+                said,
+                outcome.reason,
             )
         )
-    columns = ("claim", "statement", "paper", "ours [95 % interval]", "n", "decision", "verdict")
-    return Table(columns, tuple(rows), {"verdicts": [verdict.to_dict() for verdict in listed]}, strong="verdict")
+    columns = ("test", "question", "yes if", "ours [95 % interval]", "n", "answer", "reason")
+    return Table(columns, tuple(rows), {"tests": [outcome.to_dict() for outcome in listed]}, strong="answer")
 
 
-def comparisons_table(verdict: Verdict, claim: Claim | None = None) -> Table:
-    """Every comparison behind a verdict.
+def rules_table(tests: Iterable[Test], claims: PaperClaims) -> Table:
+    """What is asked, and the rule that answers it."""
+    rows = tuple((f"{test.claim} {test.id}".strip(), test.role, test.asks, decision(test, claims)) for test in tests)
+    return Table(("test", "role", "question", "rule"), rows)
 
-    Parameters
-    ----------
-    verdict : Verdict
-        Of any kind of claim; one for each cell and pair of levels.
-    claim : Claim, optional
-        For the unit, and to print no numbers if it is volatile.
+
+def top_table(
+    verdicts: Iterable[Verdict], outcomes: Sequence[Outcome], claims: PaperClaims, scale: str, most: int = _TOP
+) -> Table:
+    """At most six rows: the claim, what the paper says, ours, the verdict, what the controls say."""
+    listed = list(verdicts)
+    rows = []
+    for verdict in listed[:most]:
+        claim = claims.claim(verdict.claim_id)
+        shown = next((outcome for outcome in outcomes if outcome.test_id == verdict.shown), None)
+        number = _NONE if shown is None else measured(shown, claims.test(shown.test_id, scale), claims)
+        controls = [
+            f"{claims.test(outcome.test_id, scale).asks} {outcome.answer.capitalize()}."
+            for outcome in outcomes
+            if outcome.claim == claim.id and outcome.role == "control" and outcome.answer not in ("not run", "open")
+        ]
+        said = f"{SIGNS[verdict.verdict]} {verdict.verdict}"
+        rows.append((claim.id, claim.says, number, said, " ".join(controls[:2]) or _NONE))
+    raw = {"verdicts": [verdict.to_dict() for verdict in listed]}
+    return Table(
+        ("claim", "the paper says", "ours [95 % interval]", "verdict", "controls"), tuple(rows), raw, strong="verdict"
+    )
+
+
+def answer_text(verdicts: Sequence[Verdict], outcomes: Sequence[Outcome], claims: PaperClaims, scale: str) -> str:
+    """Two or three sentences in Markdown: the first claim's finding, the count of the others, gates and checks."""
+    lead = next((one for one in verdicts if one.verdict not in ("not attempted", "inconclusive")), None)
+    lead = lead or next((one for one in verdicts if one.verdict != "not attempted"), None)
+    parts = [] if lead is None else [finding(claims.claim(lead.claim_id), lead, outcomes, claims, scale)]
+    counts = summary_sentence(verdict.verdict for verdict in verdicts).rstrip(".")
+    parts.append(f"Claims of the paper on this page, at the {scale} scale: {counts}; {apart(outcomes)}.")
+    return " ".join(parts)
+
+
+def apart(outcomes: Iterable[Outcome]) -> str:
+    """Gates and checks, counted in a phrase.
+
+    Examples
+    --------
+    >>> apart([Outcome("G", "gate", "", "no"), Outcome("A", "check", "", "yes"), Outcome("B", "check", "", "yes")])
+    '0 of 1 gates came out (not G); 2 of 2 checks hold'
     """
-    with_levels = any(one["ours"] is not None for one in verdict.comparisons)
-    with_premise = any(one["role"] == "premise" for one in verdict.comparisons)
-    factors = list(dict.fromkeys(column for one in verdict.comparisons for column in one["cell"]))
-    columns = [*factors, *(["ours", "baseline"] if with_levels else []), "difference" if with_levels else "value"]
-    columns[-1] += " [95 % interval]"
-    columns += ["n", *(["role"] if with_premise else []), "decision"]
+    run = [outcome for outcome in outcomes if outcome.answer != "not run"]
+    parts = []
+    for role, verb in (("gate", "gates came out"), ("check", "checks hold")):
+        of = [outcome for outcome in run if outcome.role == role]
+        failed = [outcome.test_id for outcome in of if outcome.answer != "yes"]
+        if of:
+            parts.append(
+                f"{len(of) - len(failed)} of {len(of)} {verb}" + (f" (not {', '.join(failed)})" if failed else "")
+            )
+    return "; ".join(parts) or "no gates, no checks"
 
-    def row(one: Comparison) -> tuple[str, ...]:
+
+def finding(claim: Claim, verdict: Verdict, outcomes: Iterable[Outcome], claims: PaperClaims, scale: str) -> str:
+    """What was found on one claim, in sentences of Markdown: verdict, number, what could have been seen."""
+    of = {outcome.test_id: outcome for outcome in outcomes}
+    said = f"{claim.says} **{verdict.verdict.capitalize()}** at the {scale} scale"
+    shown = of.get(verdict.shown)
+    if shown is None:
+        return f"{said}: {verdict.reason}." if verdict.reason else f"{said}."
+    test = claims.test(shown.test_id, scale)
+    number, bound = measured(shown, test, claims), expects(test, claims)
+    parts = [f"{said}: {subject(test, claims)} is {number} (n = {shown.n}, yes if {bound})."]
+    if shown.answer == "blind":
+        parts += [f"The assay is blind: {_told(of[gate], claims, scale)}" for gate in shown.blind]
+    elif shown.visible:
+        parts.append(
+            f"An effect of {shown.visible:.2g}{_space(claims.unit(test))} beyond that bound would have been seen."
+        )
+    if verdict.verdict in ("reproduced", "partly reproduced"):
+        against = [one for one in of.values() if one.claim == claim.id and (one.role, one.answer) == ("control", "no")]
+        parts += [f"But: {_told(one, claims, scale)}" for one in against]
+    return " ".join(parts)
+
+
+def _told(outcome: Outcome, claims: PaperClaims, scale: str) -> str:
+    test = claims.test(outcome.test_id, scale)
+    said = {"no": "No", "open": "Open"}.get(outcome.answer, outcome.answer.capitalize())
+    return f"{test.asks} {said}: {measured(outcome, test, claims)}."
+
+
+def comparisons_table(outcome: Outcome, claims: PaperClaims, scale: str) -> Table:
+    """Every cell, and every baseline, behind an answer."""
+    test = claims.test(outcome.test_id, scale)
+    levels = any(one["baseline"] is not None for one in outcome.comparisons)
+    factors = list(dict.fromkeys(column for one in outcome.comparisons for column in one["cell"]))
+    head = (*factors, *(["against"] if levels else []), "ours [simultaneous 95 % interval]", "n", "answer")
+    rows = []
+    for one in outcome.comparisons:
         cells = [text(one["cell"][column]) for column in factors]
-        levels = [_NONE if level is None else text(level) for level in (one["ours"], one["baseline"])]
-        decision = (
-            one["state"] + (f" ({one['note']})" if one["note"] else "") + ("" if one["decisive"] else ", not decisive")
+        against = [_NONE if one["baseline"] is None else text(one["baseline"])] if levels else []
+        number = _with_unit(
+            rounded(one["estimate"], one["low"], one["high"], resolution=_resolution(test)), claims.unit(test)
         )
-        value = _measured(one["estimate"], one["low"], one["high"], claim)
-        return (
-            *cells,
-            *(levels if with_levels else ()),
-            value,
-            str(one["n"]),
-            *([one["role"]] if with_premise else []),
-            decision,
-        )
-
-    raw = {"claim_id": verdict.claim_id, "comparisons": [dict(one) for one in verdict.comparisons]}
-    return Table(tuple(columns), tuple(row(one) for one in verdict.comparisons), raw, strong="decision")
+        rows.append((*cells, *against, number, str(one["n"]), one["note"] or one["state"]))
+    raw = {"test_id": outcome.test_id, "comparisons": [dict(one) for one in outcome.comparisons]}
+    return Table(head, tuple(rows), raw, strong="answer")
 
 
-def verdict_markdown(results: Iterable[Mapping[str, Any]], notebooks: str = "notebooks") -> str:
-    """The README's table: every verdict of some runs, with a link to the notebook that shows its evidence.
-
-    A claim that one profile decides is not listed as not attempted at another; one that none decides is listed once.
-
-    Parameters
-    ----------
-    results : iterable of mappings
-        Contents of ``results.json`` files.
-    notebooks : str
-        Where the notebooks are, as seen from the page that the table stands on.
-    """
-    rows: list[tuple[str, ...]] = []
-    listed = sorted(results, key=lambda one: (one["notebook"], one["profile"]))
-    told = {
-        (result["notebook"], verdict["claim_id"])
-        for result in listed
-        for verdict in result["verdicts"]
-        if verdict["verdict"] != "not attempted"
-    }
-    for result in listed:
-        claims = {claim.id: claim for claim in load_claims(result["paper"]).claims}
-        link = f"[{result['notebook']}]({notebooks}/{result['notebook']}.ipynb)"
-        for verdict in map(Verdict.from_dict, result["verdicts"]):
-            if verdict.claim_id not in claims:
-                raise ValueError(f"{result['notebook']}: the stored verdict {verdict.claim_id!r} has no claim today")
-            if verdict.verdict == "not attempted":
-                if (result["notebook"], verdict.claim_id) in told:
-                    continue
-                told.add((result["notebook"], verdict.claim_id))
-            claim = claims[verdict.claim_id]
-            cells = (link, f"{claim.id}: {shortened(claim.statement)}", paper_says(claim), ours(verdict, claim))
-            rows.append((*cells, str(verdict.n) if verdict.n else _NONE, result["profile"], verdict.verdict))
-    columns = ("notebook", "claim", "paper", "ours [95 % interval]", "n", "profile", "verdict")
-    return Table(columns, tuple(rows), strong="verdict").to_markdown()
+# --- words for one test ----------------------------------------------------------------------------------------------
 
 
-def paper_says(claim: Claim) -> str:
-    """What a claim expects to be measured, in a few words."""
-    unit = f" {claim.unit}" if claim.unit else ""
-    match claim:
-        case IdentityClaim():
-            return "equal" if claim.tolerance == 0 else f"≤ {claim.tolerance:g}{unit}"
-        case ValueClaim():
-            half = claim.paper_precision + claim.tolerance
-            return f"{claim.paper_value:.10g}" + (f" ± {half:g}" if half else "") + unit
-        case DirectionClaim():
-            said = f"{text(claim.ours)} {claim.direction}"
-        case OrderingClaim():
-            said = " < ".join(text(level) for level in claim.order)
-        case SlopeClaim(claimed="zero"):
-            said = f"slope 0 ± {claim.margin:g}"
-        case SlopeClaim(bound=None):
-            said = f"slope {claim.claimed}"
+def subject(test: Test, claims: PaperClaims) -> str:
+    """The judged number in words."""
+    label = claims.quantities[test.quantity].label
+    match test:
+        case DirectionTest():
+            of = [text(level) for level in test.baselines]
+            others = of[0] if len(of) == 1 else f"the mean of {_joined(of)}"
+            return f"{label}, {text(test.ours)} minus {others},"
+        case SlopeTest(method="spearman"):
+            return f"the rank correlation of {label} with {test.x}"
+        case SlopeTest():
+            return f"the {'exponent' if test.method == 'loglog' else 'slope'} of {label} in {test.x}"
+        case IdentityTest():
+            return f"the largest {label}"
         case _:
-            low, high = limits(claim)
-            said = f"≤ {high:g}" if math.isinf(low) else f"≥ {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
-            said = f"slope {said}" if isinstance(claim, SlopeClaim) else said + unit
-    return said if claim.paper_value is None else f"{said} ({claim.paper_value:.10g}{unit})"
+            return label
 
 
-def ours(verdict: Verdict, claim: Claim) -> str:
+def expects(test: Test, claims: PaperClaims) -> str:
+    """The values to which the answer is yes, in a few words."""
+    unit, (low, high) = _space(claims.unit(test)), limits(test)
+    match test:
+        case IdentityTest():
+            return "0" if test.tolerance == 0 else f"≤ {test.tolerance:g}{unit}"
+        case ValueTest():
+            half = test.paper_precision + test.tolerance
+            return f"{test.paper_value:.10g}" + (f" ± {half:g}" if half else "") + unit
+        case _ if math.isinf(low):
+            said = f"≤ {high:g}" if abs(high) > 1e-300 or high == 0 else "< 0"
+        case _ if math.isinf(high):
+            said = f"≥ {low:g}" if abs(low) > 1e-300 or low == 0 else "> 0"
+        case _:
+            said = f"{low:g} to {high:g}"
+    return said + unit + (" in every cell" if test.every else "")
+
+
+def decision(test: Test, claims: PaperClaims) -> str:
+    """The decision rule, generated from the test's fields."""
+    if test.decision:
+        return test.decision
+    unit, yes = _space(claims.unit(test)), expects(test, claims)
+    if isinstance(test, IdentityTest):
+        return f"Yes if every row of {claims.quantities[test.quantity].label} is {yes}; no otherwise."
+    of, over = subject(test, claims).rstrip(","), ""
+    if test.by:
+        over = f", in each cell of {' × '.join(test.by)}" if test.every else f", averaged over {' × '.join(test.by)}"
+    if isinstance(test, DirectionTest) and test.every:
+        others = _joined([text(level) for level in test.baselines])
+        of = f"{claims.quantities[test.quantity].label}, {text(test.ours)} minus each of {others}"
+    yes = yes.removesuffix(" in every cell")
+    if test.exact:
+        return f"{of}{over}, without sampling error: yes if {yes}; no otherwise."
+    tie = ""
+    if isinstance(test, DirectionTest) and test.margin:
+        of_ties = f" against {_joined([text(b) for b in test.decisive])}" if test.decisive else ""
+        tie = f", or the 90 % interval{of_ties} lies within ±{test.margin:g}{unit} (a tie)"
+    if test.every:
+        rule = f"yes if each one-sided 5 % test finds {yes}; no if, after Holm, one contradicts it{tie}"
+    elif isinstance(test, ValueTest) and test.null is not None:
+        rule = f"yes if the 95 % interval lies in {yes}; direction only if outside but beyond {test.null:g}; no if not"
+    else:
+        which = "95 % of the draws lie" if getattr(test, "rows", "") == "draws" else "the 95 % interval lies"
+        rule = f"yes if {which} where the number is {yes}; no if outside{tie}"
+    gates = f" Asked only if {_joined(test.gates)} came out." if test.gates else ""
+    fewest = f"; open with fewer than {test.min_seeds} replicates" if test.min_seeds > 1 else ""
+    return f"{of[:1].upper()}{of[1:]}{over}: {rule}{fewest}.{gates}"
+
+
+def measured(outcome: Outcome, test: Test, claims: PaperClaims) -> str:
     """What was measured, rounded, with its unit."""
-    if verdict.verdict == "not attempted":
+    if outcome.answer == "not run" or outcome.estimate is None:
         return _NONE
-    if isinstance(claim, IdentityClaim) and verdict.estimate is not None and 0 < claim.tolerance >= verdict.estimate:
+    unit = claims.unit(test)
+    if isinstance(test, IdentityTest) and 0 < test.tolerance >= outcome.estimate:
         # how far below the tolerance rounding errors stay depends on the machine
-        return VOLATILE if claim.volatile else f"≤ {claim.tolerance:g}" + (f" {claim.unit}" if claim.unit else "")
-    return _measured(verdict.estimate, verdict.low, verdict.high, claim)
+        return _with_unit(f"≤ {test.tolerance:g}", unit)
+    return _with_unit(rounded(outcome.estimate, outcome.low, outcome.high, resolution=_resolution(test)), unit)
 
 
-def _measured(estimate: float | None, low: float | None, high: float | None, claim: Claim | None) -> str:
-    if claim is not None and claim.volatile:
-        return VOLATILE
-    shown = rounded(estimate, low, high, resolution=0.0 if claim is None else _resolution(claim))
-    return f"{shown} {claim.unit}" if claim is not None and claim.unit and estimate is not None else shown
+def shortened(statement: str, width: int = 110) -> str:
+    """A statement cut at a word to what a table has room for."""
+    return textwrap.shorten(statement, width, placeholder=" …")
 
 
-def _resolution(claim: Claim) -> float:
-    match claim:
-        case ValueClaim():
-            return claim.paper_precision + claim.tolerance
-        case DirectionClaim() | SlopeClaim():
-            return claim.margin
-        case IdentityClaim() | OrderingClaim():
+def _joined(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _space(unit: str) -> str:
+    return f" {unit}" if unit else ""
+
+
+def _with_unit(shown: str, unit: str) -> str:
+    return shown if shown == _NONE else shown + _space(unit)
+
+
+def _resolution(test: Test) -> float:
+    match test:
+        case ValueTest():
+            return test.paper_precision + test.tolerance
+        case DirectionTest() | SlopeTest():
+            return test.margin
+        case IdentityTest():
             return 0.0
         case _:
-            low, high = limits(claim)
+            low, high = limits(test)
             return (high - low) / 2 if math.isfinite(high - low) else 0.0
 
 
@@ -314,18 +390,6 @@ def _number(value: float, places: int, exponent: int) -> str:
     if -5 < exponent < 7:
         return f"{value:.{max(places, 0)}f}"
     return f"{value:.{max(places + (_exponent(value) if value else exponent), 0)}e}"
-
-
-def _source(claim: Claim) -> str:
-    kind, where = claim.source.kind, claim.source.where
-    between = " " if kind in ("section", "table", "figure") else ": "
-    said = where if where.startswith(kind) else kind + (between + where if where else "")
-    return said if claim.source.verified else f"{said} (not verified)"
-
-
-def shortened(statement: str) -> str:
-    """A statement cut at a word to what a table has room for."""
-    return textwrap.shorten(statement, 110, placeholder=" …")
 
 
 def _escape(cell: str) -> str:

@@ -1,117 +1,187 @@
-"""Verdicts, computed from records by the rule that each claim states."""
+"""Answers to tests and verdicts on claims, computed from records by the rules that the claims file states."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, TypedDict, get_args
 
-import numpy as np
 import pandas as pd
 
 from replication.evidence.claims import (
     PROFILES,
+    BaseTest,
     Claim,
-    DirectionClaim,
-    IdentityClaim,
-    IntervalClaim,
-    OrderingClaim,
+    DirectionTest,
+    IdentityTest,
+    IntervalTest,
+    Level,
     PaperClaims,
-    SlopeClaim,
-    ValueClaim,
+    Role,
+    SlopeTest,
+    Test,
+    ValueTest,
     load_claims,
     one_of,
 )
-from replication.evidence.comparisons import (
-    CellClaim,
-    Comparison,
-    PairClaim,
-    arms,
-    compare_cells,
-    compare_pairs,
-    describe,
-    discord,
-    favour,
-    pairs,
-    select,
-)
 from replication.evidence.records import load_records
+from replication.evidence.samples import Sample, pool, samples
+from replication.evidence.statistics import ALPHA, Estimate, holm
 
 Word = Literal["reproduced", "partly reproduced", "not reproduced", "inconclusive", "not attempted"]
-#: The verdicts, best first: the order in which they are counted.
+#: The verdicts on a claim, best first: the order in which they are counted.
 VERDICTS: tuple[Word, ...] = get_args(Word)
+
+Answer = Literal["yes", "direction only", "no", "open", "blind", "not run"]
+#: The answers to a test's question. ``open``: the run cannot tell; ``blind``: a gate did not come out.
+ANSWERS: tuple[Answer, ...] = get_args(Answer)
+
+State = Literal["yes", "no", "tie", "open"]
+
+
+class Comparison(TypedDict):
+    """What one cell, or one baseline in one cell, shows; a number that cannot be had is None.
+
+    Keys
+    ----
+    cell, baseline
+        The levels of the test's `by` columns, and the level compared with where each is a comparison of its own.
+    estimate, low, high
+        The cell's number with its simultaneous 95 % interval (Bonferroni over the cells).
+    n, left_out
+        Replicates, and those that not all arms have.
+    state
+        What the cell says by itself.
+    note
+        Why there is no number, else empty.
+    """
+
+    cell: dict[str, Level]
+    baseline: Level | None
+    estimate: float | None
+    low: float | None
+    high: float | None
+    n: int
+    left_out: int
+    state: State
+    note: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the records say to one test.
+
+    Attributes
+    ----------
+    test_id, role, claim
+        Whose.
+    answer
+        To the test's question.
+    estimate, low, high
+        The judged number with its 95 % interval: the mean over the cells; of an identity the largest difference. None
+        where nothing finite was measured.
+    n
+        Replicates; the fewest over the cells.
+    visible
+        Where the answer is open: the smallest distance from the rule's bound that the run would have seen (80 % power).
+    reason
+        A short phrase without measured numbers.
+    blind
+        Ids of the gates that did not come out.
+    comparisons
+        One for each cell and baseline, where there are several.
+    """
+
+    test_id: str
+    role: Role
+    claim: str
+    answer: Answer
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    visible: float | None = None
+    reason: str = ""
+    blind: tuple[str, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        plain = asdict(self)
+        return {**plain, "blind": list(self.blind), "comparisons": list(plain["comparisons"])}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Outcome:
+        """The outcome whose `to_dict` was stored."""
+        known = {field.name: stored[field.name] for field in fields(cls)}
+        return cls(**{**known, "blind": tuple(known["blind"]), "comparisons": tuple(known["comparisons"])})
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the records say of one claim.
+    """Where a claim stands at one scale.
 
     Attributes
     ----------
     claim_id, verdict
         The claim and the word.
-    estimate, low, high
-        The measured value with its 95 % interval; for several comparisons, those of the one that decides. None where
-        nothing finite was measured.
-    n
-        Replicates; the fewest over the comparisons.
+    shown
+        Id of the primary test whose number stands for it; empty where none was asked.
     reason
         A short phrase without measured numbers.
-    comparisons
-        Every comparison made.
     """
 
     claim_id: str
     verdict: Word
-    estimate: float | None
-    low: float | None
-    high: float | None
-    n: int
-    reason: str
-    comparisons: tuple[Comparison, ...] = ()
+    shown: str = ""
+    reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
-        return {**asdict(self), "comparisons": [dict(comparison) for comparison in self.comparisons]}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Verdict:
-        """The verdict whose `to_dict` was stored."""
-        known = {field.name: stored[field.name] for field in fields(cls)}
-        return cls(**{**known, "comparisons": tuple(known["comparisons"])})
+        return asdict(self)
 
 
-def evaluate(records: pd.DataFrame, claims: Iterable[Claim] | PaperClaims, profile: str) -> list[Verdict]:
-    """Decide claims.
+def evaluate(records: pd.DataFrame, claims: PaperClaims, notebook: str, scale: str) -> list[Outcome]:
+    """Answer the tests that a notebook's run at one profile is asked.
 
     Parameters
     ----------
     records : DataFrame
-        Tidy records (see `tidy`).
-    claims : iterable of Claim, or PaperClaims
-        What to decide.
-    profile : {"smoke", "standard", "paper"}
-        Profile of the run that measured the records.
+        Tidy records of the run (see `tidy`).
+    claims : PaperClaims
+        Whose tests.
+    notebook, scale : str
+        The notebook, and the profile of the run.
 
     Returns
     -------
-    list of Verdict
-        One per claim, in their order.
+    list of Outcome
+        One per test, in the file's order; gates first.
 
     Raises
     ------
     ValueError
-        The records do not have the form that a claim asks for: a column is missing, a replicate stands twice in a
-        cell, a level is missing where it tells cells apart. The message names the claim and the columns.
+        The records do not have the form that a test asks for: a column is missing, a replicate stands twice in a
+        cell, a level is missing where it tells cells apart. The message names the test and the columns.
     """
-    one_of("profile", profile, PROFILES)
-    listed = claims.claims if isinstance(claims, PaperClaims) else claims
-    return [_decide(records, claim, profile) for claim in listed]
+    one_of("profile", scale, PROFILES)
+    found: dict[str, Outcome] = {}
+    for test in claims.at(notebook, scale):
+        outcome = answer(test, samples(records, test))
+        closed = tuple(gate for gate in test.gates if found[gate].answer != "yes")
+        if closed and outcome.answer not in ("not run", "blind"):
+            states = " and ".join(f"gate {gate}: {found[gate].answer}" for gate in closed)
+            outcome = replace(
+                outcome, answer="blind", blind=closed, visible=None, reason=f"the assay is blind; {states}"
+            )
+        found[test.id] = outcome
+    return list(found.values())
 
 
-def reevaluate(results: Mapping[str, Any], claims: PaperClaims | None = None) -> list[Verdict]:
-    """Decide a finished run's claims again, from its stored records with today's claims and today's rules.
+def reevaluate(results: Mapping[str, Any], claims: PaperClaims | None = None) -> list[Outcome]:
+    """Answer a finished run's tests again, from its stored records with today's claims and today's rules.
 
     Parameters
     ----------
@@ -121,135 +191,229 @@ def reevaluate(results: Mapping[str, Any], claims: PaperClaims | None = None) ->
         Default: those of the results' paper.
     """
     loaded = claims or load_claims(str(results["paper"]))
-    return evaluate(load_records(results["records"]), loaded.of(results["notebook"]), results["profile"])
+    return evaluate(load_records(results["records"]), loaded, results["notebook"], results["profile"])
 
 
-def summary_sentence(verdicts: Iterable[Verdict | Mapping[str, Any]]) -> str:
+def decide(claim: Claim, outcomes: Iterable[Outcome], scale: str, notebook: str | None = None) -> Verdict:
+    """The verdict on a claim at a scale, from its primary tests there.
+
+    All say yes: reproduced. One says no: not reproduced. Some say yes, or say that the direction is the paper's and the
+    size is not: partly reproduced. Else inconclusive; not attempted where none was run.
+
+    Parameters
+    ----------
+    claim, scale
+        What is decided.
+    outcomes : iterable of Outcome
+        Answers at that scale; those of other claims are left aside.
+    notebook : str, optional
+        Only this notebook's tests; default: all.
+    """
+    asked = [test.id for test in claim.primary(scale, notebook)]
+    of = {outcome.test_id: outcome for outcome in outcomes if outcome.test_id in asked}
+    run = [outcome for outcome in of.values() if outcome.answer != "not run"]
+    if not run:
+        elsewhere = [known for known in PROFILES if known != scale and claim.primary(known, notebook)]
+        at = " and ".join(elsewhere)
+        return Verdict(claim.id, "not attempted", "", "no data" if asked else f"asked at {at}" if at else "")
+    answers = Counter(outcome.answer for outcome in run)
+    shown = next(test_id for test_id in asked if test_id in {outcome.test_id for outcome in run})
+    word: Word
+    if answers["no"]:
+        word, deciding = "not reproduced", next(one for one in run if one.answer == "no")
+    elif answers["yes"] == len(asked):
+        word, deciding = "reproduced", of[shown]
+    elif answers["yes"] or answers["direction only"]:
+        word, deciding = "partly reproduced", next((one for one in run if one.answer != "yes"), of[shown])
+    else:
+        word, deciding = "inconclusive", of[shown]
+    told = [f"{count} {said}" for said in ANSWERS if (count := answers[said])]
+    if len(asked) > len(run):
+        told.append(f"{len(asked) - len(run)} not run")
+    reason = (
+        deciding.reason
+        if len(asked) == 1
+        else f"primary tests: {', '.join(told)}; {deciding.test_id}: {deciding.reason}"
+    )
+    return Verdict(claim.id, word, shown, reason)
+
+
+def verdicts(claims: PaperClaims, outcomes: Sequence[Outcome], notebook: str, scale: str) -> list[Verdict]:
+    """The verdicts that one notebook's run gives, on the claims for which it has primary tests."""
+    return [decide(claim, outcomes, scale, notebook) for claim in claims.of(notebook)]
+
+
+def summary_sentence(words: Iterable[str]) -> str:
     """Count verdicts in one sentence.
 
     Examples
     --------
-    >>> summary_sentence([{"verdict": "inconclusive"}, {"verdict": "reproduced"}, {"verdict": "inconclusive"}])
+    >>> summary_sentence(["inconclusive", "reproduced", "inconclusive"])
     '1 reproduced, 2 inconclusive.'
     """
-    counts = Counter(one.verdict if isinstance(one, Verdict) else one["verdict"] for one in verdicts)
+    counts = Counter(words)
     return ", ".join(f"{counts[word]} {word}" for word in VERDICTS if counts[word]) + "." if counts else "no claims."
 
 
-def _decide(records: pd.DataFrame, claim: Claim, profile: str) -> Verdict:
-    if profile not in claim.profiles:
-        at = " and ".join(claim.profiles)
-        return _verdict(claim, "not attempted", f"decided at profile {at}" if at else "beyond every profile", 0)
-    rows = select(records, claim)
-    match claim:
-        case _ if rows.empty:
-            return _verdict(claim, "not attempted", "no data", 0)
-        case IdentityClaim():
-            return _decide_identity(claim, rows)
-        case DirectionClaim() | OrderingClaim():
-            return _decide_pairs(claim, rows)
-        case ValueClaim() | SlopeClaim() | IntervalClaim():
-            return _decide_cells(claim, rows)
+# --- one test --------------------------------------------------------------------------------------------------------
 
 
-def _verdict(
-    claim: Claim,
-    word: Word,
-    reason: str,
-    n: int,
-    head: Comparison | None = None,
-    comparisons: Iterable[Comparison] = (),
-) -> Verdict:
-    numbers = (None, None, None) if head is None else (head["estimate"], head["low"], head["high"])
-    return Verdict(claim.id, word, *numbers, n, reason, tuple(comparisons))
+def limits(test: Test) -> tuple[float, float]:
+    """Lowest and highest value to which the answer is yes; an open end is infinite."""
+    match test:
+        case IdentityTest():
+            return 0.0, test.tolerance
+        case ValueTest():
+            return test.band
+        case IntervalTest():
+            low, high = test.lower, test.upper
+        case SlopeTest(claimed="zero"):
+            low, high = -test.margin, test.margin
+        case SlopeTest(claimed="at_least"):
+            low, high = test.bound, None
+        case SlopeTest(claimed="at_most"):
+            low, high = None, test.bound
+        case DirectionTest(direction="higher") | SlopeTest(claimed="positive"):
+            # a sign is strict: zero is on neither side
+            low, high = math.nextafter(0, 1), None
+        case _:
+            low, high = None, math.nextafter(0, -1)
+    return (-math.inf if low is None else low), (math.inf if high is None else high)
 
 
-def _too_few(claim: Claim, n: int) -> str:
-    return f"n = {n}, but the claim asks for {claim.min_seeds}"
+def answer(test: Test, found: Sequence[Sample]) -> Outcome:
+    """Answer a test from the numbers of its cells (see `samples`)."""
+    blank = Outcome(test.id, test.role, test.claim, "not run", reason="no data")
+    if not found:
+        return blank
+    n = min(len(sample.numbers) for sample in found)
+    if isinstance(test, IdentityTest):
+        return _identity(test, blank, list(found[0].numbers.values()))
+    noted = [sample for sample in found if sample.note]
+    if noted:
+        return replace(blank, answer="open", n=n, reason=noted[0].note, comparisons=_comparisons(test, found))
+    pooled, of = pool(found), [sample.estimate() for sample in found]
+    interval = pooled.interval()
+    made = replace(
+        blank,
+        estimate=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        n=n,
+        comparisons=_comparisons(test, found) if len(found) > 1 else (),
+    )
+    if not test.exact and n < test.min_seeds:
+        return replace(made, answer="open", reason=f"n = {n}, but the rule asks for {test.min_seeds}")
+    if not test.exact and n == 1:
+        return replace(made, answer="open", reason="measured once, so without an interval")
+    said, reason = every(test, of, [_decisive(test, one) for one in found]) if test.every else one(test, pooled)
+    if test.every and len(found) > 1:
+        reason += f"; least favourable: {found[_worst(test, of)].name}"
+    return replace(made, answer=said, reason=reason, visible=pooled.visible() if said == "open" else None)
 
 
-def _decide_identity(claim: IdentityClaim, rows: pd.DataFrame) -> Verdict:
-    values = rows["value"].abs().to_numpy()
-    n, bad = len(values), int((~np.isfinite(values)).sum())
+def one(test: Test, estimate: Estimate) -> tuple[Answer, str]:
+    """Judge one number by its 95 % interval: yes if it lies inside the limits, no if it lies outside.
+
+    A direction with a margin also answers no if the 90 % interval lies within it (two one-sided tests).
+    """
+    low, high = limits(test)
+    if max(estimate.p_above(low), estimate.p_below(high)) <= ALPHA / 2:
+        return "yes", "the interval agrees"
+    if _tie(test, estimate) <= ALPHA:
+        return "no", "a tie: no difference that matters"
+    if min(estimate.p_below(low), estimate.p_above(high)) <= ALPHA / 2:
+        null = test.null if isinstance(test, ValueTest) else None
+        if isinstance(test, ValueTest) and null is not None:
+            beyond = estimate.p_above(null) if test.paper_value > null else estimate.p_below(null)
+            if beyond <= ALPHA / 2:
+                return "direction only", "the direction is the paper's, the size is not"
+        return "no", "the interval contradicts it"
+    return "open", "the interval decides nothing"
+
+
+def every(test: Test, of: Sequence[Estimate], decisive: Sequence[bool]) -> tuple[Answer, str]:
+    """Judge all cells (intersection-union test).
+
+    Yes if each cell's own one-sided 5 % test holds, which needs no correction. No if, after Holm over the family, some
+    cell lies outside the limits, or is a tie against a decisive baseline.
+    """
+    low, high = limits(test)
+    m = len(of)
+    hold = sum(max(cell.p_above(low), cell.p_below(high)) <= ALPHA for cell in of)
+    if hold == m:
+        return "yes", f"all {m} cells hold"
+    sides = 2 if math.isfinite(low) and math.isfinite(high) else 1
+    outside = [min(1.0, sides * min(cell.p_below(low), cell.p_above(high))) for cell in of]
+    ties = [_tie(test, cell) for cell, counts in zip(of, decisive, strict=True) if counts]
+    adjusted = holm([*outside, *ties])
+    against = sum(p <= ALPHA for p in adjusted[:m])
+    tied = sum(p <= ALPHA for p in adjusted[m:])
+    if against or tied:
+        told = [f"{against} of {m} cells contradict it"] * bool(against) + [f"{tied} of {m} cells are ties"] * bool(
+            tied
+        )
+        return "no", " and ".join(told)
+    return "open", f"{hold} of {m} cells hold, the others decide nothing"
+
+
+def _tie(test: Test, estimate: Estimate) -> float:
+    """p value of the two one-sided tests for a difference within the margin; 1 where no tie is defined."""
+    if not isinstance(test, DirectionTest) or not test.margin:
+        return 1.0
+    return max(estimate.p_above(-test.margin), estimate.p_below(test.margin))
+
+
+def _decisive(test: Test, sample: Sample) -> bool:
+    return not isinstance(test, DirectionTest) or test.decisive is None or sample.baseline in test.decisive
+
+
+def _worst(test: Test, of: Sequence[Estimate]) -> int:
+    """The cell that speaks least for the test: whose interval reaches farthest beyond the limits."""
+    low, high = limits(test)
+    ends = [estimate.interval() for estimate in of]
+    return max(range(len(of)), key=lambda place: max(low - ends[place].low, ends[place].high - high))
+
+
+def _identity(test: BaseTest, blank: Outcome, values: Sequence[float]) -> Outcome:
+    bad = sum(not math.isfinite(value) for value in values)
     if bad:
-        return _verdict(claim, "not reproduced", f"{bad} of {n} differences are not finite", n)
-    largest = float(values.max())
-    word: Word = "reproduced" if largest <= claim.tolerance else "not reproduced"
-    reason = f"the largest difference is {'within' if word == 'reproduced' else 'above'} the tolerance"
-    if n < claim.min_seeds:
-        word, reason = "inconclusive", _too_few(claim, n)
-    return Verdict(claim.id, word, largest, largest, largest, n, reason)
+        return replace(blank, answer="no", n=len(values), reason=f"{bad} of {len(values)} differences are not finite")
+    largest = max(values)
+    held = largest <= test.tolerance
+    if held and len(values) < test.min_seeds:
+        return replace(
+            blank, answer="open", n=len(values), reason=f"{len(values)} rows, the rule asks for {test.min_seeds}"
+        )
+    reason = f"the largest difference is {'within' if held else 'above'} the tolerance"
+    said: Answer = "yes" if held else "no"
+    return replace(blank, answer=said, estimate=largest, low=largest, high=largest, n=len(values), reason=reason)
 
 
-def _decide_cells(claim: CellClaim, rows: pd.DataFrame) -> Verdict:
-    made = compare_cells(claim, rows)
-    states = [one["state"] for one in made]
-    n = min(one["n"] for one in made)
-    word: Word
-    if n < claim.min_seeds:
-        word, deciding, reason = "inconclusive", [one for one in made if one["n"] == n], _too_few(claim, n)
-    elif "fails" in states:
-        word, deciding, reason = "not reproduced", [one for one in made if one["state"] == "fails"], "contradicts it"
-    elif "unclear" in states:
-        word, deciding, reason = "inconclusive", [one for one in made if one["state"] == "unclear"], "decides nothing"
-    else:
-        word, deciding, reason = "reproduced", made, "agrees with the claim"
-    head = max(deciding, key=lambda one: discord(claim, one))
-    if n >= claim.min_seeds:
-        reason = head["note"] or f"the interval {reason}"
-        if len(made) > 1:
-            reason = f"{len(deciding)} of {len(made)} cells: {reason}"
-    if word == "not reproduced" and isinstance(claim, ValueClaim) and _beyond_null(claim, head):
-        word, reason = "partly reproduced", "the direction is the paper's, the size is not"
-    if len(made) > 1:
-        reason += f"; least favourable: {describe(head)}"
-    return _verdict(claim, word, reason, n, head, made)
-
-
-def _beyond_null(claim: ValueClaim, head: Comparison) -> bool:
-    """Whether the interval excludes the null on the paper's side of it."""
-    if claim.null is None or head["low"] is None or head["high"] is None:
-        return False
-    return head["low"] > claim.null if claim.paper_value > claim.null else head["high"] < claim.null
-
-
-def _decide_pairs(claim: PairClaim, rows: pd.DataFrame) -> Verdict:
-    found = arms(claim, rows)
-    wanted = pairs(claim, found)
-    if not wanted:
-        return _verdict(claim, "not attempted", "no data", 0)
-    premises: list[Comparison] = []
-    if isinstance(claim, DirectionClaim) and claim.premise is not None:
-        premise = claim.premise
-        premises = compare_pairs(claim, found, [(cell, premise, baseline) for cell, _, baseline in wanted], "premise")
-        n = min(one["n"] for one in premises)
-        if n < claim.min_seeds:
-            return _verdict(claim, "inconclusive", f"premise: {_too_few(claim, n)}", n, None, premises)
-        wanted = [pair for pair, one in zip(wanted, premises, strict=True) if one["state"] == "better"]
-        if not wanted:
-            return _verdict(claim, "inconclusive", "no gap to explain", n, None, premises)
-    made = compare_pairs(claim, found, wanted)
-
-    # an ordering knows no margin, so its comparisons are never tied
-    against = [one for one in made if one["decisive"] and one["state"] in ("worse", "tied")]
-    unclear = [one for one in made if one["state"] == "unclear"]
-    better = [one for one in made if one["state"] == "better"]
-    n = min(one["n"] for one in made)
-    word: Word
-    if n < claim.min_seeds:
-        word, deciding, reason = "inconclusive", [one for one in made if one["n"] == n], _too_few(claim, n)
-    elif len(better) == len(made):
-        word, deciding, reason = "reproduced", made, f"{len(made)} of {len(made)} comparisons better"
-    elif against:
-        word, deciding, reason = "not reproduced", against, f"{len(against)} of {len(made)} comparisons refute it"
-    elif better and not unclear:
-        word, deciding = "partly reproduced", [one for one in made if one["decisive"]]
-        reason = f"{len(better)} of {len(made)} comparisons better, the others not decisive"
-    else:
-        word, deciding = "inconclusive", unclear or made
-        reason = f"{len(unclear)} of {len(made)} comparisons unclear"
-    rank = {"worse": 0, "tied": 1, "unclear": 2, "better": 3}
-    head = min(deciding, key=lambda one: (rank[one["state"]], favour(claim, one)))
-    reason += f"; least favourable: {describe(head)}, {head['state']}" if len(made) > 1 else ""
-    reason += f" ({head['note']})" if head["note"] else ""
-    return _verdict(claim, word, reason, n, head, [*premises, *made])
+def _comparisons(test: Test, found: Sequence[Sample]) -> tuple[Comparison, ...]:
+    low, high = limits(test)
+    made: list[Comparison] = []
+    for sample in found:
+        entry: Comparison = {
+            "cell": sample.cell,
+            "baseline": sample.baseline,
+            "estimate": None,
+            "low": None,
+            "high": None,
+            "n": len(sample.numbers),
+            "left_out": sample.left_out,
+            "state": "open",
+            "note": sample.note,
+        }
+        if not sample.note:
+            estimate = sample.estimate()
+            interval = estimate.interval(1 - ALPHA / len(found))
+            entry |= {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
+            if max(estimate.p_above(low), estimate.p_below(high)) <= ALPHA:
+                entry["state"] = "yes"
+            elif _tie(test, estimate) <= ALPHA:
+                entry["state"] = "tie"
+            elif min(estimate.p_below(low), estimate.p_above(high)) <= ALPHA:
+                entry["state"] = "no"
+        made.append(entry)
+    return tuple(made)

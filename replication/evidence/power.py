@@ -1,0 +1,146 @@
+"""What a rule can see: its answers, simulated at the least number of replicates at which it may decide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from replication.evidence.claims import BaseTest, DirectionTest, PaperClaims, Test
+from replication.evidence.statistics import ALPHA, Draws, Estimate, mean_of
+from replication.evidence.tables import Table
+from replication.evidence.verdicts import Answer, every, limits, one
+
+#: What a rule has to reach (probability of a yes if the claim holds) and must not exceed (of a wrong answer).
+LEAST, MOST = 0.8, ALPHA
+# draws of an estimate's distribution in a simulated run
+_DRAWS = 400
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a primary test can see at its scale.
+
+    Attributes
+    ----------
+    test
+        The test, at its scale.
+    n
+        Replicates simulated: the test's `min_seeds`.
+    confirms
+        Probability of a yes if the effect is as claimed.
+    errs
+        Largest probability of a wrong answer, over true effects on and beyond every bound.
+    needs
+        Replicates with which `confirms` would be at least 0.8; None if 4,096 are too few.
+    """
+
+    test: Test
+    n: int
+    confirms: float
+    errs: float
+    needs: int | None
+
+    @property
+    def enough(self) -> bool:
+        """Whether the rule may decide at this n."""
+        return self.confirms >= LEAST
+
+
+def power(test: Test, *, simulations: int = 500) -> Power:
+    """Simulate a test's rule with normal replicates of the spread that it states.
+
+    Parameters
+    ----------
+    test : Test
+        A primary test that is not exact.
+    simulations : int
+        Simulated runs for each true effect.
+    """
+    if test.exact or test.effect is None or test.spread is None:
+        raise ValueError(f"test {test.id!r}: the power of a rule needs `effect` and `spread`, and sampling error")
+    n = test.min_seeds
+    confirms = _share(test, test.effect, n, simulations)["yes"]
+    wrong = []
+    for truth in _truths(test):
+        shares = _share(test, truth, n, simulations)
+        wrong.append(sum(share for said, share in shares.items() if _wrong(test, truth, said)))
+    return Power(test, n, confirms, max(wrong), _needs(test, n, confirms, simulations))
+
+
+def power_table(claims: Iterable[PaperClaims]) -> Table:
+    """The power of every primary test of some papers."""
+    rows = []
+    for paper in claims:
+        for test in (test for claim in paper.claims for test in claim.tests if test.role == "primary"):
+            name = (paper.paper, f"{test.claim} {test.id}", test.scale)
+            if test.exact:
+                rows.append((*name, "exact", "", "", "", "", ""))
+                continue
+            found, unit = power(test), paper.unit(test)
+            needs = str(found.needs or "> 4096")
+            what = (f"{test.effect:g} {unit}".strip(), f"{test.spread:g}")
+            rows.append((*name, str(found.n), *what, f"{found.confirms:.2f}", f"{found.errs:.3f}", needs))
+    columns = ("paper", "test", "scale", "n", "effect", "spread", "P(yes | effect)", "P(wrong)", "n for 0.8")
+    return Table(columns, tuple(rows))
+
+
+def _needs(test: Test, n: int, confirms: float, simulations: int) -> int | None:
+    """The least of n, 2, 3, 4, 6, 8, … replicates that gives the power."""
+    if confirms >= LEAST:
+        return n
+    assert test.effect is not None
+    tried = (round(base * 2**step) for step in range(1, 12) for base in (1, 1.5))
+    return next((m for m in tried if m > n and _share(test, test.effect, m, simulations)["yes"] >= LEAST), None)
+
+
+def _share(test: Test, truth: float, n: int, simulations: int) -> dict[Answer, float]:
+    """How often each answer comes out, if every cell's true number is `truth`."""
+    rng = np.random.default_rng(0)
+    shares: dict[Answer, float] = {"yes": 0.0, "no": 0.0, "open": 0.0, "direction only": 0.0}
+    for _ in range(simulations):
+        cells = list(_cells(test, truth, n, rng))
+        said, _reason = every(test, cells, [True] * len(cells)) if test.every else one(test, cells[0])
+        shares[said] += 1 / simulations
+    return shares
+
+
+def _cells(test: Test, truth: float, n: int, rng: np.random.Generator) -> Iterator[Estimate]:
+    assert test.spread is not None
+    for _ in range(test.cells if test.every else 1):
+        if getattr(test, "rows", "") == "draws":
+            # one data set has given the estimate; its draws lie around it
+            yield Draws(np.sort(rng.normal(rng.normal(truth, test.spread), test.spread, _DRAWS)))
+        else:
+            yield mean_of(rng.normal(truth, test.spread, n))
+
+
+def _truths(test: Test) -> Iterator[float]:
+    """True effects at which a wrong answer is most likely: on the bounds and the margin, and where the claim holds."""
+    assert test.effect is not None
+    yield test.effect
+    yield from (bound for bound in limits(test) if math.isfinite(bound))
+    if isinstance(test, DirectionTest) and test.margin:
+        yield from (test.sign * test.margin, -test.sign * test.margin)
+
+
+def _wrong(test: Test, truth: float, said: Answer) -> bool:
+    """Whether an answer is wrong: a yes where the number is on or beyond a bound, a no where it is on or inside one.
+
+    On a bound both would be; a direction with a margin is rightly refused while the true number is within the margin.
+    """
+    low, high = limits(test)
+    if said == "yes":
+        return truth <= low or truth >= high
+    if said != "no":
+        return False
+    if isinstance(test, DirectionTest) and test.margin:
+        return test.sign * truth >= test.margin
+    return low <= truth <= high
+
+
+def checked(test: BaseTest) -> bool:
+    """Whether a test's power has to be enough: primary, and with sampling error."""
+    return test.role == "primary" and not test.exact

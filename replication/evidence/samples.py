@@ -1,0 +1,321 @@
+"""From records to numbers: which rows a test is about, and per cell one number for each replicate."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from replication.evidence.claims import BaseTest, DirectionTest, IdentityTest, Level, SlopeTest, Test
+from replication.evidence.statistics import Draws, Estimate, Mean, mean_of, slope
+
+Unit = tuple[Level, ...]
+Values = dict[Unit, float]
+Cell = tuple[Level, ...]
+
+# all resamples of so few tuning seeds are enumerated; of more, a fixed random thousand is drawn
+_ENUMERATED, _RESAMPLES = 4, 1000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The numbers of one cell, or of one baseline in one cell.
+
+    Attributes
+    ----------
+    cell
+        The levels of the test's `by` columns.
+    baseline
+        The level compared with, where each is a comparison of its own.
+    numbers
+        One number for each replicate: the value, the slope, or the paired difference.
+    left_out
+        Replicates that not all arms have.
+    note
+        Why there is no estimate, else empty.
+    tuning
+        Variance of the number over resampled tuning seeds, and its degrees of freedom.
+    draws
+        Whether `numbers` are draws of one estimate's distribution.
+    """
+
+    cell: dict[str, Level]
+    numbers: Values
+    baseline: Level | None = None
+    left_out: int = 0
+    note: str = ""
+    tuning: tuple[float, float] | None = None
+    draws: bool = False
+
+    @property
+    def name(self) -> str:
+        """What is compared, and where, in words."""
+        where = ", ".join(f"{column}={text(level)}" for column, level in self.cell.items())
+        against = "" if self.baseline is None else f"against {text(self.baseline)}"
+        return " at ".join(filter(None, (against, where)))
+
+    def estimate(self) -> Estimate:
+        """The cell's number with its error."""
+        values = np.array(list(self.numbers.values()))
+        if self.draws:
+            return Draws(np.sort(values))
+        found = mean_of(values)
+        extra = (self.tuning,) if self.tuning and self.tuning[0] > 0 else ()
+        return replace(found, parts=(*found.parts, *extra))
+
+
+def pool(samples: Sequence[Sample]) -> Estimate:
+    """The mean over cells, as strata.
+
+    Cells that share their replicates (the same seeds) are averaged replicate by replicate, so that what a seed does to
+    all of them is not counted as independent; the choice of settings is independent between cells.
+    """
+    if len(samples) == 1:
+        return samples[0].estimate()
+    groups: dict[frozenset[Unit], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(frozenset(sample.numbers), []).append(sample)
+    if samples[0].draws:
+        if len(groups) > 1:
+            raise ValueError("draws of several cells must be paired to be pooled; use `every`")
+        return Draws(np.sort(_averages(samples)))
+    parts: list[tuple[float, float]] = []
+    value = 0.0
+    for group in groups.values():
+        found, share = mean_of(_averages(group)), len(group) / len(samples)
+        value += share * found.value
+        parts += [(share**2 * variance, freedom) for variance, freedom in found.parts]
+    parts += [(one.tuning[0] / len(samples) ** 2, one.tuning[1]) for one in samples if one.tuning and one.tuning[0] > 0]
+    return Mean(value, min(len(units) for units in groups), tuple(parts))
+
+
+def select(records: pd.DataFrame, test: BaseTest, quantity: str | None = None) -> pd.DataFrame:
+    """The rows of the records that measure a test: its quantity (or another one), at the levels of its `where`."""
+    rows = records[records["quantity"] == (quantity or test.quantity)]
+    for column, wanted in test.where.items():
+        if rows.empty:
+            break
+        _require(rows, test, [column])
+        rows = rows[rows[column].isin(list(wanted) if isinstance(wanted, tuple) else [wanted])]
+    return rows
+
+
+def samples(records: pd.DataFrame, test: Test) -> list[Sample]:
+    """Per cell (with `every` and baselines: per comparison) the numbers that a test judges; cells in sorted order.
+
+    Raises
+    ------
+    ValueError
+        A replicate stands twice in a cell (such rows are not independent), or a column is missing or not numeric.
+    """
+    rows = select(records, test)
+    if rows.empty:
+        return []
+    if isinstance(test, DirectionTest):
+        return _differences(test, rows, records)
+    if isinstance(test, IdentityTest):
+        # its rows are no replicates: every single one has to hold
+        return [Sample({}, {(row,): abs(value) for row, value in enumerate(rows["value"].tolist())})]
+    found = _slopes(test, rows) if isinstance(test, SlopeTest) else _replicates(test, rows, test.unit_by)
+    draws = not isinstance(test, SlopeTest) and test.rows == "draws"
+    made = []
+    for cell in sorted(found):
+        bad = sum(not math.isfinite(value) for value in found[cell].values())
+        note = f"{bad} of {len(found[cell])} values are not finite" if bad else ""
+        made.append(Sample(dict(zip(test.by, cell, strict=True)), found[cell], note=note, draws=draws))
+    return made
+
+
+def text(level: Level) -> str:
+    """A level in words; whole floats without their point.
+
+    Examples
+    --------
+    >>> text(75.0), text("uba"), text(True)
+    ('75', 'uba', 'True')
+    """
+    return f"{level:g}" if isinstance(level, float) else str(level)
+
+
+def _averages(samples: Sequence[Sample]) -> list[float]:
+    # sorted, so that the order of cells does not change the last bit
+    return [sum(sorted(sample.numbers[unit] for sample in samples)) / len(samples) for unit in samples[0].numbers]
+
+
+def _replicates(test: Test, rows: pd.DataFrame, unit_by: tuple[str, ...]) -> dict[Cell, Values]:
+    found: dict[Cell, Values] = {}
+    keys = zip(_keys(rows, test, test.by), _units(rows, test, unit_by), strict=True)
+    for (cell, unit), value in zip(keys, rows["value"].tolist(), strict=True):
+        values = found.setdefault(cell, {})
+        if unit in values:
+            advice = "narrow `where`, split them with `by`, or name in `unit_by` what tells replicates apart"
+            raise _twice(test, (*test.by, *unit_by)[: len(cell) + len(unit)], (*cell, *unit), advice)
+        values[unit] = value
+    return found
+
+
+def _slopes(test: SlopeTest, rows: pd.DataFrame) -> dict[Cell, Values]:
+    _keys(rows, test, (test.x,))
+    if not pd.api.types.is_numeric_dtype(rows[test.x]):
+        raise ValueError(f"test {test.id!r}: the column {test.x!r} must be numeric to have a slope")
+    points: dict[tuple[Cell, Unit], dict[float, list[float]]] = {}
+    keys = zip(_keys(rows, test, test.by), _units(rows, test, test.unit_by), strict=True)
+    for key, x, value in zip(keys, rows[test.x].tolist(), rows["value"].tolist(), strict=True):
+        points.setdefault(key, {}).setdefault(x, []).append(value)
+    found: dict[Cell, Values] = {}
+    for (cell, unit), at in points.items():
+        xs = sorted(at)
+        ys = [sum(sorted(at[x])) / len(at[x]) for x in xs]
+        found.setdefault(cell, {})[unit] = slope(xs, ys, test.method)
+    return found
+
+
+# --- pairs of levels -------------------------------------------------------------------------------------------------
+
+
+def _differences(test: DirectionTest, rows: pd.DataFrame, records: pd.DataFrame) -> list[Sample]:
+    arms = _arms(test, rows)
+    wanted = [(level,) for level in test.baselines] if test.every else [test.baselines]
+    choices = _choices(test, records) if test.tuned else {}
+    made = []
+    for cell, baselines in itertools.product(arms, wanted):
+        of = [arms[cell].get(level, {}) for level in (test.ours, *baselines)]
+        absent = [text(level) for level, arm in zip((test.ours, *baselines), of, strict=True) if not arm]
+        common = set.intersection(*(set(arm) for arm in of))
+        values = {u: of[0][u] - sum(arm[u] for arm in of[1:]) / len(baselines) for u in sorted(common)}
+        bad = sum(not math.isfinite(value) for value in values.values())
+        if absent:
+            note = f"no records of {' and '.join(absent)}"
+        elif not common:
+            note = "no common replicate to pair on"
+        else:
+            note = f"{bad} of {len(common)} differences are not finite" if bad else ""
+        left_out = len(set.union(*(set(arm) for arm in of))) - len(common)
+        baseline = baselines[0] if test.every else None
+        sample = Sample(dict(zip(test.by, cell, strict=True)), values, baseline, left_out, note)
+        if cell in choices and not note:
+            sample = replace(sample, tuning=_choice_variance(choices[cell], test.ours, baselines))
+        made.append(sample)
+    return made
+
+
+def _arms(test: DirectionTest, rows: pd.DataFrame) -> dict[Cell, dict[Level, Values]]:
+    """Per cell and level of the factor, the value of each replicate; cells in sorted order."""
+    _require(rows, test, (test.factor,))
+    rows = rows[rows[test.factor].isin([test.ours, *test.baselines])]
+    found: dict[Cell, dict[Level, Values]] = {}
+    keys = zip(_keys(rows, test, test.by), _keys(rows, test, test.pair_on), strict=True)
+    for (cell, unit), level, value in zip(keys, rows[test.factor].tolist(), rows["value"].tolist(), strict=True):
+        values = found.setdefault(cell, {}).setdefault(level, {})
+        if unit in values:
+            advice = "narrow `where`, or name the column that differs in `by` or `pair_on`"
+            raise _twice(test, (test.factor, *test.by, *test.pair_on), (level, *cell, *unit), advice)
+        values[unit] = value
+    return {cell: found[cell] for cell in sorted(found)}
+
+
+# --- the choice of settings ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One arm's settings: tuning scores, shape (settings, tuning seeds), and mean evaluation score of each setting."""
+
+    scores: np.typing.NDArray[np.float64]
+    tests: np.typing.NDArray[np.float64]
+
+
+def _choices(test: DirectionTest, records: pd.DataFrame) -> dict[Cell, dict[Level, _Choice]]:
+    """Per cell and arm the settings that were evaluated, with their scores in tuning and in evaluation."""
+    assert test.tuned is not None
+    by_arm: list[dict[tuple[Cell, Level], dict[tuple[object, ...], list[float]]]] = []
+    for quantity in (test.tuned.scores, test.tuned.tests):
+        rows = select(records, test, quantity)
+        rows = rows[rows[test.factor].isin([test.ours, *test.baselines])]
+        rows = rows.sort_values(["seed"], kind="stable")
+        found: dict[tuple[Cell, Level], dict[tuple[object, ...], list[float]]] = {}
+        settings = rows[list(test.tuned.setting)].astype(object)
+        keys = zip(_keys(rows, test, test.by), rows[test.factor].tolist(), strict=True)
+        units = (tuple(None if pd.isna(x) else x for x in row) for row in settings.itertuples(index=False))
+        for key, unit, value in zip(keys, units, rows["value"].tolist(), strict=True):
+            found.setdefault(key, {}).setdefault(unit, []).append(value)
+        by_arm.append(found)
+    scores, tests = by_arm
+    made: dict[Cell, dict[Level, _Choice]] = {}
+    for (cell, level), of in scores.items():
+        evaluated = [unit for unit in of if unit in tests.get((cell, level), {})]
+        if evaluated:
+            means = np.array([np.mean(tests[cell, level][unit]) for unit in evaluated])
+            made.setdefault(cell, {})[level] = _Choice(np.array([of[unit] for unit in evaluated]), means)
+    return made
+
+
+def _choice_variance(arms: Mapping[Level, _Choice], ours: Level, baselines: Sequence[Level]) -> tuple[float, float]:
+    """Variance of the difference over resampled tuning seeds, and its degrees of freedom.
+
+    A resample draws as many tuning seeds with replacement, the same for all arms; each arm takes the setting that is
+    best in it. The evaluation seeds' share of the error is the t interval's own (law of total variance). With m tuning
+    seeds the bootstrap's variance is m/(m - 1) times too small.
+    """
+    if any(level not in arms for level in (ours, *baselines)):
+        return 0.0, 1.0
+    m = arms[ours].scores.shape[1]
+    if m < 2:
+        return 0.0, 1.0
+    if m <= _ENUMERATED:
+        drawn = np.array(list(itertools.product(range(m), repeat=m)))
+    else:
+        drawn = np.random.default_rng(0).integers(0, m, size=(_RESAMPLES, m))
+
+    def taken(arm: _Choice) -> np.typing.NDArray[np.float64]:
+        # rounded, so that a tie between settings goes to the first (the smaller rate) on every machine
+        best = np.round(arm.scores[:, drawn].mean(axis=2), 9).argmin(axis=0)
+        picked: np.typing.NDArray[np.float64] = arm.tests[best]
+        return picked
+
+    difference = taken(arms[ours]) - np.mean([taken(arms[level]) for level in baselines], axis=0)
+    return float(difference.var()) * m / (m - 1), float(m - 1)
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _require(rows: pd.DataFrame, test: BaseTest, columns: Iterable[str]) -> None:
+    have = [str(column) for column in rows.columns]
+    for column in columns:
+        if column not in have:
+            near = difflib.get_close_matches(column, have, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"test {test.id!r}: the records have no column {column!r}, only {', '.join(have)}{hint}")
+
+
+def _keys(rows: pd.DataFrame, test: BaseTest, columns: tuple[str, ...]) -> list[tuple[Level, ...]]:
+    """Per row its levels in `columns`, none of them missing."""
+    _require(rows, test, columns)
+    for column in columns:
+        missing = int(rows[column].isna().sum())
+        if missing:
+            raise ValueError(
+                f"test {test.id!r}: {missing} of the {len(rows)} rows of {test.quantity!r} have no {column!r}; "
+                "every row must have one, or `where` must leave the others out"
+            )
+    if not columns:
+        return [()] * len(rows)
+    return list(zip(*(rows[column].tolist() for column in columns), strict=True))
+
+
+def _units(rows: pd.DataFrame, test: BaseTest, columns: tuple[str, ...]) -> list[Unit]:
+    """As `_keys`, but exact results have no seed: all their rows are then of one unit."""
+    if columns == ("seed",) and ("seed" not in rows or rows["seed"].isna().all()):
+        return [()] * len(rows)
+    return _keys(rows, test, columns)
+
+
+def _twice(test: BaseTest, columns: tuple[str, ...], at: tuple[Level, ...], advice: str) -> ValueError:
+    where = ", ".join(f"{column}={text(level)}" for column, level in zip(columns, at, strict=True)) or "no seed"
+    return ValueError(f"test {test.id!r}: several rows of {test.quantity!r} have {where}; {advice}")
