@@ -7,7 +7,7 @@ from replication.evidence.provenance import pin_numerics
 from replication.evidence.records import dump_records, load_records, rows_of, tidy
 from replication.evidence.run import Run, evidence_key, page, start
 from replication.evidence.statistics import Interval, holm, mean_interval, percentile_interval, slope
-from replication.evidence.tables import Table, comparisons_table, rounded, tests_table
+from replication.evidence.tables import Table, comparisons_table, outcomes_table, rounded
 from replication.evidence.verdicts import (
     ANSWERS,
     VERDICTS,
@@ -42,6 +42,7 @@ __all__ = [
     "load_claims",
     "load_records",
     "mean_interval",
+    "outcomes_table",
     "page",
     "parse_claims",
     "percentile_interval",
@@ -52,7 +53,6 @@ __all__ = [
     "slope",
     "start",
     "summary_sentence",
-    "tests_table",
     "tidy",
     "verdicts",
 ]

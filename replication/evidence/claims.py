@@ -105,6 +105,8 @@ class BaseTest(_Strict):
     effect, spread, cells
         For the power of the rule: the true value if the claim holds, the standard deviation between replicates of the
         number that is judged (the mean over cells; with `every`, one cell), and with `every` the number of comparisons.
+    needs
+        Replicates that would give the power, where the profile cannot have as many: the plan says so.
     paper_value, paper_precision
         The paper's number and half the width of its rounding.
     tolerance, tolerance_reason
@@ -129,6 +131,7 @@ class BaseTest(_Strict):
     effect: Finite | None = None
     spread: NonNegative | None = None
     cells: Annotated[int, Field(ge=1)] = 1
+    needs: Annotated[int, Field(ge=2)] | None = None
     paper_value: Finite | None = None
     paper_precision: NonNegative = 0.0
     tolerance: NonNegative = 0.0
@@ -614,7 +617,8 @@ def _field_error(field: str, message: str) -> ValueError:
 def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     """What pydantic found, field by field."""
     for found in error.errors():
-        location = [part for part in found["loc"] if part not in _KINDS]
+        # pydantic puts the kind of the comparison in front of its fields
+        location = list(found["loc"])[1:] if found["loc"] and found["loc"][0] in _KINDS else list(found["loc"])
         message = found["msg"].removeprefix("Value error, ")
         if message.startswith("field "):
             yield message

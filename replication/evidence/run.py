@@ -28,9 +28,9 @@ from replication.evidence.tables import (
     answer_text,
     apart,
     comparisons_table,
+    outcomes_table,
     rounded,
     rules_table,
-    tests_table,
     top_table,
 )
 from replication.evidence.verdicts import Outcome, Verdict, evaluate, summary_sentence, verdicts
@@ -214,7 +214,7 @@ class Run:
 
     def tests_table(self, outcomes: Iterable[Outcome], *roles: str) -> Table:
         """What was asked, measured and answered; of some roles, or of all."""
-        return tests_table(outcomes, self.claims, self.profile, *roles)
+        return outcomes_table(outcomes, self.claims, self.profile, *roles)
 
     def comparisons_table(self, outcome: Outcome) -> Table:
         """Every comparison behind one of this notebook's answers."""
@@ -272,7 +272,7 @@ class Run:
             }
             _write_json(self._folder / "results.json", results)
         counts = summary_sentence(verdict.verdict for verdict in decided)
-        print(f"{self.notebook}, profile {self.profile}: {counts} {apart(answered).capitalize()}.")  # noqa: T201
+        print(f"{self.notebook}, profile {self.profile}: {counts}\nApart: {apart(answered)}.")  # noqa: T201
         print("\n".join(f"- {verdict.claim_id}: {verdict.verdict}" for verdict in decided))  # noqa: T201 (for the page)
         for name, command in self._missing.items():
             print(f"Missing data: {name}. {command}")  # noqa: T201

@@ -249,6 +249,8 @@ def _choices(test: DirectionTest, records: pd.DataFrame) -> dict[Cell, dict[Leve
     made: dict[Cell, dict[Level, _Choice]] = {}
     for (cell, level), of in scores.items():
         evaluated = [unit for unit in of if unit in tests.get((cell, level), {})]
+        if len({len(tried) for arm in scores.values() for tried in arm.values()}) > 1:
+            raise ValueError(f"test {test.id!r}: settings differ in their number of tuning seeds")
         if evaluated:
             means = np.array([np.mean(tests[cell, level][unit]) for unit in evaluated])
             made.setdefault(cell, {})[level] = _Choice(np.array([of[unit] for unit in evaluated]), means)

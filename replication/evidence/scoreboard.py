@@ -40,7 +40,7 @@ ANSWER_MARKS: dict[Answer, Mark] = {
     "direction only": MARKS["partly reproduced"],
     "no": MARKS["not reproduced"],
     "open": MARKS["inconclusive"],
-    "blind": Mark("#9a9a9a", "#ffffff", "∅"),
+    "blind": Mark("#6b6b6b", "#ffffff", "∅"),
     "not run": MARKS["not attempted"],
 }
 """The same for the answers to tests."""

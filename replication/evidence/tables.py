@@ -135,7 +135,7 @@ def rounded(
     return "{} [{}, {}]".format(*(_number(number, places, exponent) for number in (estimate, low, high)))
 
 
-def tests_table(outcomes: Iterable[Outcome], claims: PaperClaims, scale: str, *roles: str) -> Table:
+def outcomes_table(outcomes: Iterable[Outcome], claims: PaperClaims, scale: str, *roles: str) -> Table:
     """The tests of some roles at a scale: the question, what the rule expects, what was measured, the answer."""
     listed = [outcome for outcome in outcomes if not roles or outcome.role in roles]
     rows = []
@@ -319,7 +319,7 @@ def decision(test: Test, claims: PaperClaims) -> str:
         of = f"{claims.quantities[test.quantity].label}, {text(test.ours)} minus each of {others}"
     yes = yes.removesuffix(" in every cell")
     if test.exact:
-        return f"{of}{over}, without sampling error: yes if {yes}; no otherwise."
+        return f"{of[:1].upper()}{of[1:]}{over}, without sampling error: yes if {yes}; no otherwise."
     tie = ""
     if isinstance(test, DirectionTest) and test.margin:
         of_ties = f" against {_joined([text(b) for b in test.decisive])}" if test.decisive else ""

@@ -345,7 +345,8 @@ def every(test: Test, of: Sequence[Estimate], decisive: Sequence[bool]) -> tuple
         return "yes", f"all {m} cells hold"
     sides = 2 if math.isfinite(low) and math.isfinite(high) else 1
     outside = [min(1.0, sides * min(cell.p_below(low), cell.p_above(high))) for cell in of]
-    ties = [_tie(test, cell) for cell, counts in zip(of, decisive, strict=True) if counts]
+    may_tie = isinstance(test, DirectionTest) and test.margin > 0
+    ties = [_tie(test, cell) for cell, counts in zip(of, decisive, strict=True) if counts and may_tie]
     adjusted = holm([*outside, *ties])
     against = sum(p <= ALPHA for p in adjusted[:m])
     tied = sum(p <= ALPHA for p in adjusted[m:])

@@ -7,22 +7,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
-from replication.evidence import Claim, parse_claim, tidy
+from replication.evidence import Outcome, PaperClaims, Test, parse_claims, tidy
+from replication.evidence.samples import samples
+from replication.evidence.verdicts import answer
 
 COMMON: dict[str, Any] = {
     "id": "T1",
-    "statement": "Something holds.",
+    "asks": "Does something hold?",
     "notebook": "10_test",
-    "source": {"kind": "abstract", "where": "", "verified": True},
     "quantity": "error",
-    "scale": "smoke",
-    "profiles": ["smoke", "standard", "paper"],
-    "decision": "the rule in words",
+    "effect": 0.5,
+    "spread": 0.1,
+    "at": ["smoke", "standard", "paper"],
 }
 FIELDS: dict[str, dict[str, Any]] = {
     "identity": {"comparison": "identity", "tolerance": 1e-12, "tolerance_reason": "rounding"},
-    "value": {"comparison": "value", "paper_value": 3.0, "paper_precision": 0.05},
+    "value": {"comparison": "value", "paper_value": 3.0, "paper_precision": 0.05, "exact": True},
     "direction": {
         "comparison": "direction",
         "factor": "schedule",
@@ -31,24 +33,67 @@ FIELDS: dict[str, dict[str, Any]] = {
         "direction": "lower",
         "by": ["budget"],
         "margin": 0.3,
-        "decisive": ["linear"],
+        "effect": -1.0,
         "min_seeds": 5,
     },
-    "ordering": {
-        "comparison": "ordering",
+    "every": {
+        "comparison": "direction",
         "factor": "schedule",
-        "order": ["uba", "linear", "step"],
+        "ours": "uba",
+        "baselines": ["linear", "step"],
+        "direction": "lower",
         "by": ["budget"],
+        "every": True,
+        "decisive": ["linear"],
+        "margin": 0.3,
+        "effect": -1.0,
         "min_seeds": 5,
     },
     "slope": {"comparison": "slope", "x": "budget", "method": "linear", "claimed": "positive", "min_seeds": 3},
-    "interval": {"comparison": "interval", "lower": 0.0, "upper": 1.0, "by": ["budget"], "min_seeds": 3},
+    "interval": {
+        "comparison": "interval",
+        "lower": 0.0,
+        "upper": 1.0,
+        "by": ["budget"],
+        "every": True,
+        "min_seeds": 3,
+    },
 }
 
 
-def make(kind: str, **changes: Any) -> Claim:
-    """A valid claim of a kind, with some fields changed."""
-    return parse_claim({**COMMON, **FIELDS[kind], **changes})
+def entry(kind: str, **changes: Any) -> dict[str, Any]:
+    """The fields of a valid test of a kind, as its file has them, with some changed."""
+    return {**COMMON, **FIELDS[kind], **changes}
+
+
+def content(*tests: dict[str, Any], **top: Any) -> dict[str, Any]:
+    """A claims file of one claim with these tests."""
+    claim = {"id": "C1", "says": "Something holds.", "source": "abstract", "read": "paper", "tests": list(tests)}
+    quantities = {"error": {"label": "error", "unit": "%"}, "seconds": {"label": "time", "unit": "s", "volatile": True}}
+    return {
+        "paper": "test",
+        "title": "A title",
+        "citation": "A citation",
+        "quantities": quantities,
+        "claims": [claim],
+        **top,
+    }
+
+
+def paper(*tests: dict[str, Any], **top: Any) -> PaperClaims:
+    """The claims of a paper with one claim and these tests."""
+    return parse_claims(yaml.safe_dump(content(*tests, **top)), "claims.yaml")
+
+
+def make(kind: str, **changes: Any) -> Test:
+    """A valid test of a kind, with some fields changed."""
+    return paper(entry(kind, **changes)).tests[0]
+
+
+def ask(records: pd.DataFrame, kind: str, **changes: Any) -> Outcome:
+    """The answer to a test of a kind, with some fields changed."""
+    test = make(kind, **changes)
+    return answer(test, samples(records, test))
 
 
 def values(numbers: Iterable[float], **factors: Any) -> pd.DataFrame:

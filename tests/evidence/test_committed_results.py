@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from mutation import flips
 
-from replication.evidence import flips, load_claims, load_records, reevaluate
+from replication.evidence import Outcome, PaperClaims, load_claims, load_records, reevaluate, verdicts
 
 RESULTS = Path(__file__).parents[2] / "results"
 FILES = sorted(RESULTS.glob("*/*.json"))
 NAMES = [path.relative_to(RESULTS).as_posix() for path in FILES]
 
+claims_of = cache(load_claims)
 
-def attempted() -> list[Any]:
-    found = []
-    for path, name in zip(FILES, NAMES, strict=True):
-        for verdict in json.loads(path.read_text(encoding="utf-8"))["verdicts"]:
-            if verdict["verdict"] != "not attempted":
-                found.append(pytest.param(path, verdict["claim_id"], id=f"{name}:{verdict['claim_id']}"))
-    return found
+
+@cache
+def read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+@cache
+def records_of(path: Path) -> pd.DataFrame:
+    return load_records(read(path)["records"])
+
+
+def answered() -> list[Any]:
+    return [
+        pytest.param(path, stored["test_id"], id=f"{name}:{stored['test_id']}")
+        for path, name in zip(FILES, NAMES, strict=True)
+        for stored in read(path)["tests"]
+        if stored["answer"] != "not run"
+    ]
 
 
 def test_every_executed_notebook_has_its_results() -> None:
@@ -32,21 +47,26 @@ def test_every_executed_notebook_has_its_results() -> None:
         executed = any(cell.get("execution_count") for cell in notebook["cells"])
         if executed and notebook["metadata"].get("replication", {}).get("paper"):
             deciding.append(f"smoke/{path.stem}.json")
-    if not deciding and not FILES:
-        pytest.skip("no notebook that decides claims has been executed yet")
+    assert deciding
     assert set(deciding) <= set(NAMES)
-    assert attempted()
+    assert answered()
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_the_stored_verdicts_are_those_of_the_stored_records(path: Path) -> None:
-    results = json.loads(path.read_text(encoding="utf-8"))
-    assert results["notebook"] == path.stem
-    assert results["profile"] == path.parent.name
-    again = json.loads(json.dumps([verdict.to_dict() for verdict in reevaluate(results)]))
-    assert [one["claim_id"] for one in again] == [one["claim_id"] for one in results["verdicts"]]
-    for now, stored in zip(again, results["verdicts"], strict=True):
-        assert_same(now, stored, stored["claim_id"])
+def test_the_stored_answers_are_those_of_the_stored_records(path: Path) -> None:
+    results = read(path)
+    assert (results["notebook"], results["profile"]) == (path.stem, path.parent.name)
+    again = reevaluate(results)
+    for now, stored in zip(again, results["tests"], strict=True):
+        assert_same(json.loads(json.dumps(now.to_dict())), stored, stored["test_id"])
+    decided = verdicts(claims_of(results["paper"]), again, results["notebook"], results["profile"])
+    assert [one.to_dict() for one in decided] == results["verdicts"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_no_timing_is_among_the_records(path: Path) -> None:
+    volatile = claims_of(read(path)["paper"]).volatile
+    assert not set(records_of(path)["quantity"]) & set(volatile)
 
 
 def assert_same(now: Any, stored: Any, where: str) -> None:
@@ -65,8 +85,35 @@ def assert_same(now: Any, stored: Any, where: str) -> None:
         assert now == stored, where
 
 
-@pytest.mark.parametrize(("path", "claim_id"), attempted())
-def test_every_attempted_claim_flips(path: Path, claim_id: str) -> None:
-    results = json.loads(path.read_text(encoding="utf-8"))
-    claim = next(claim for claim in load_claims(results["paper"]).claims if claim.id == claim_id)
-    assert flips(claim, load_records(results["records"]), results["profile"])
+@pytest.mark.parametrize(("path", "test_id"), answered())
+def test_every_answer_flips(path: Path, test_id: str) -> None:
+    results = read(path)
+    test = claims_of(results["paper"]).test(test_id, results["profile"])
+    assert flips(test, records_of(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_the_spread_that_a_rule_is_planned_with_is_the_recorded_one(path: Path) -> None:
+    """A rule whose power rests on a spread that the run did not have is planned on a wish."""
+    results = read(path)
+    for outcome in map(Outcome.from_dict, results["tests"]):
+        test = claims_of(results["paper"]).test(outcome.test_id, results["profile"])
+        if test.role != "primary" or test.exact or test.every or outcome.low is None or outcome.n < 2:
+            continue
+        recorded = recorded_spread(outcome, claims_of(results["paper"]), results["profile"])
+        assert test.spread is not None
+        assert recorded <= 1.5 * test.spread + 1e-12, (
+            f"{outcome.test_id}: recorded {recorded:.3g}, planned {test.spread:g}"
+        )
+
+
+def recorded_spread(outcome: Outcome, claims: PaperClaims, scale: str) -> float:
+    """The standard deviation between replicates that an interval was made of."""
+    from scipy import stats
+
+    assert outcome.low is not None
+    assert outcome.high is not None
+    half = (outcome.high - outcome.low) / 2
+    if getattr(claims.test(outcome.test_id, scale), "rows", "") == "draws":
+        return float(half / 1.96)
+    return float(half / stats.t.ppf(0.975, outcome.n - 1) * outcome.n**0.5)

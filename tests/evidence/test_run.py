@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from evidence_cases import COMMON, FIELDS, grid
+from evidence_cases import content, entry, grid
 
-from replication.evidence import ClaimError, Run, evidence_key, load_records, reevaluate, start
+from replication.evidence import ClaimError, Run, evidence_key, load_records, page, reevaluate, start, tidy
 from replication.evidence import claims as claims_module
 from replication.evidence import run as run_module
 
@@ -19,18 +19,17 @@ MEANS = {"uba": 0.0, "linear": 2.0, "step": 3.0}
 
 @pytest.fixture
 def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package with one paper, ``test``, that has two claims in one notebook and one in another."""
+    """A package with one paper, ``test``, that has three tests in one notebook and one in another."""
     room = tmp_path / "package" / "test"
     room.mkdir(parents=True)
-    (room.parent / "evidence").mkdir()
-    shutil.copy(claims_module.__file__, room.parent / "evidence" / "claims.py")
-    listed = [
-        {**COMMON, **FIELDS["direction"]},
-        {**COMMON, **FIELDS["interval"], "id": "T2", "where": {"schedule": "uba"}, "profiles": ["paper"]},
-        {**COMMON, **FIELDS["identity"], "id": "T3", "notebook": "11_test"},
+    shutil.copytree(Path(claims_module.__file__).parent, room.parent / "evidence")
+    tests = [
+        entry("direction"),
+        entry("interval", id="T2", where={"schedule": "uba"}, at=["paper"]),
+        entry("interval", id="T3", notebook="11_test"),
     ]
-    text = yaml.safe_dump({"paper": "test", "title": "t", "citation": "c", "claims": listed})
-    (room / "claims.yaml").write_text(text, encoding="utf-8")
+    checks = [entry("identity", id="K", at=["smoke"])]
+    (room / "claims.yaml").write_text(yaml.safe_dump(content(*tests, checks=checks)), encoding="utf-8")
 
     def files(name: str) -> Path:
         return room.parent.joinpath(*name.split(".")[1:])
@@ -78,21 +77,72 @@ def test_a_run_without_a_folder_writes_nothing(paper: Path, tmp_path: Path, caps
     before = sorted(tmp_path.rglob("*"))
     run = begin()
     finish(run, run.records(lambda: grid(MEANS)))
-    assert capsys.readouterr().out == "10_test, profile smoke: 1 reproduced, 1 not attempted.\n"
+    assert capsys.readouterr().out == (
+        "10_test, profile smoke: 1 reproduced.\nApart: 0 of 1 checks hold (not K).\n- C1: reproduced\n"
+    )
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_run_shows_its_own_claims_only(paper: Path) -> None:
+def test_a_run_shows_its_own_tests_only(paper: Path) -> None:
     run = begin()
-    assert [claim.id for claim in run.claims] == ["T1", "T2"]
-    assert [row[0] for row in run.claims_table().rows] == ["T1", "T2"]
-    verdicts = run.evaluate(grid(MEANS))
-    assert [row[6] for row in run.verdict_table(verdicts).rows] == ["reproduced", "not attempted"]
-    assert len(run.comparisons_table(verdicts[0]).rows) == 4
-    with pytest.raises(ClaimError, match="claim: 'T3' is not known"):
-        run.claim("T3")
+    assert [row[0] for row in run.rules_table().rows] == ["C1 T1", "K"]
+    outcomes = run.evaluate(grid(MEANS))
+    assert [row[5] for row in run.tests_table(outcomes).rows] == ["yes", "fails"]
+    assert [row[0] for row in run.tests_table(outcomes, "check").rows] == ["K"]
+    assert len(run.comparisons_table(outcomes[0]).rows) == 2
+    assert [(one.claim_id, one.verdict) for one in run.verdicts(outcomes)] == [("C1", "reproduced")]
     shown = run.provenance(parameters={}, device="cpu")
     assert dict(shown.rows)["numerics"] == "pinned"
+
+
+def test_the_top_of_the_page_is_filled_in_when_the_answer_is_known(
+    paper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import IPython.display as ipython
+    import matplotlib.pyplot as plt
+
+    shown: dict[str, Any] = {}
+    monkeypatch.setattr(ipython, "display", lambda what, display_id: shown.update({display_id: what}))
+
+    def update(what: Any, display_id: str) -> None:
+        assert display_id in shown
+        shown[display_id] = what
+
+    monkeypatch.setattr(ipython, "update_display", update)
+    page()
+    assert "Run the notebook" in shown["answer"].data
+    run = begin()
+    figure = plt.figure()
+    run.show(run.evaluate(grid(MEANS)), figure, caption="What it shows.", scale="ten seeds")
+    assert list(shown) == ["answer", "figure", "claims", "scale"]
+    assert shown["answer"].data.startswith("**Answer.** Something holds. **Reproduced** at the smoke scale")
+    assert shown["figure"] is figure
+    assert not plt.fignum_exists(figure.number)
+    assert shown["claims"].raw["verdicts"][0]["claim_id"] == "C1"
+    assert shown["scale"].data == "*What it shows.*\n\n**Scale.** smoke: ten seeds"
+
+
+def test_what_depends_on_the_machine_is_shown_and_kept_apart(folder: Path) -> None:
+    timed = tidy([*grid(MEANS).to_dict("records"), {"quantity": "seconds", "seed": 0, "value": 1.5}])
+    run = begin()
+    records = run.records(lambda: timed)
+    label, number, n = run.volatile_table(records).rows[0]
+    assert (label, number, n) == ("time", "1.500 s", "1")
+    finish(run, records)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert "seconds" not in load_records(results["records"])["quantity"].tolist()
+    assert load_records(results["provenance"]["volatile"])["value"].tolist() == [1.5]
+
+
+def test_missing_data_are_told_in_the_results_and_on_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = begin()
+    records = run.records(lambda: grid(MEANS))
+    run.provenance(parameters={}, missing={"tables": "Get them with `fetch`."})
+    run.finish(records, run.evaluate(records))
+    assert json.loads((folder / "results.json").read_text(encoding="utf-8"))["missing"] == {
+        "tables": "Get them with `fetch`."
+    }
+    assert capsys.readouterr().out.endswith("Missing data: tables. Get them with `fetch`.\n")
 
 
 def test_results_are_whole_and_say_where_they_come_from(folder: Path) -> None:
@@ -102,17 +152,17 @@ def test_results_are_whole_and_say_where_they_come_from(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["records.json", "results.json"]
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert list(results) == [
-        "schema", "notebook", "paper", "profile", "run_id", "parameters", "verdicts", "records", "provenance",
-        "evidence_key",
+        "schema", "notebook", "paper", "profile", "run_id", "parameters", "missing", "verdicts", "tests", "records",
+        "provenance", "evidence_key",
     ]  # fmt: skip
-    assert (results["schema"], results["run_id"], results["profile"]) == (1, "id-1", "smoke")
+    assert (results["schema"], results["run_id"], results["profile"]) == (2, "id-1", "smoke")
     assert results["parameters"] == {"seeds": [0], "grid": [1, 2]}
     assert results["evidence_key"] == evidence_key("test")
     assert results["provenance"]["wall_seconds"] >= 0
     assert results["provenance"]["started"].endswith("+00:00")
     assert results["provenance"]["data"] == {"digits": "sha256:0"}
     pd.testing.assert_frame_equal(load_records(results["records"]), records, check_exact=True)
-    assert [verdict.to_dict() for verdict in reevaluate(results)] == results["verdicts"]
+    assert [outcome.to_dict() for outcome in reevaluate(results)] == results["tests"]
 
 
 def test_records_of_the_same_run_are_reused_and_give_the_same_bytes(folder: Path) -> None:
@@ -183,29 +233,27 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_litter(
     assert sorted(path.name for path in folder.iterdir()) == ["records.json", "results.json"]
 
 
-def test_finish_takes_all_verdicts_and_asks_for_provenance(folder: Path) -> None:
+def test_finish_takes_all_answers_and_asks_for_provenance(folder: Path) -> None:
     run = begin()
     records = grid(MEANS)
-    verdicts = run.evaluate(records)
+    outcomes = run.evaluate(records)
     with pytest.raises(RuntimeError, match=r"run\.provenance"):
-        run.finish(records, verdicts)
+        run.finish(records, outcomes)
     run.provenance(parameters={})
-    for wrong in (verdicts[:1], verdicts[::-1], []):
-        with pytest.raises(ValueError, match="the claims of 10_test are"):
+    for wrong in (outcomes[:1], outcomes[::-1], []):
+        with pytest.raises(ValueError, match=r"the tests of 10_test at smoke are \['T1', 'K'\]"):
             run.finish(records, wrong)
     assert not folder.exists()
 
 
-def test_the_key_changes_with_claims_and_with_rules(paper: Path) -> None:
-    keys = {evidence_key("test")}
-    claims = paper / "claims.yaml"
-    claims.write_text(claims.read_text() + "# a comment\n")
-    keys.add(evidence_key("test"))
-    rules = paper.parent / "evidence" / "claims.py"
-    rules.write_text(rules.read_text() + "\n")
-    keys.add(evidence_key("test"))
-    rules.rename(rules.with_name("renamed.py"))
-    keys.add(evidence_key("test"))
-    assert len(keys) == 4
-    (paper.parent / "evidence" / "__pycache__").mkdir()
-    assert evidence_key("test") in keys
+def test_the_key_changes_with_claims_and_with_rules_but_not_with_colours(paper: Path) -> None:
+    def touch(path: Path) -> str:
+        path.write_text(path.read_text() + "\n# a comment\n")
+        return evidence_key("test")
+
+    first = evidence_key("test")
+    rooms = paper.parent / "evidence"
+    for name in ("scoreboard.py", "power.py", "provenance.py"):
+        assert touch(rooms / name) == first
+    keys = {first, *(touch(rooms / name) for name in ("claims.py", "samples.py", "statistics.py", "verdicts.py"))}
+    assert len({*keys, touch(paper / "claims.yaml")}) == 6

@@ -4,87 +4,113 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
-from evidence_cases import make
+import yaml
+from evidence_cases import content, entry
 from matplotlib.patches import Rectangle
 
-from replication.evidence import VERDICTS, PaperClaims, scoreboard
-from replication.evidence.scoreboard import MARKS, Board, mosaic
+from replication.evidence import ANSWERS, VERDICTS, Outcome, PaperClaims, parse_claims, scoreboard
+from replication.evidence.scoreboard import ANSWER_MARKS, MARKS, Board, ladder
 
 
 @pytest.fixture(autouse=True)
 def _claims(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(paper: str) -> PaperClaims:
-        listed = tuple(make("value", id=f"{paper}{n}") for n in range(4))
-        return PaperClaims(paper=paper, title=f"On {paper}", citation="c", claims=listed)
+        def claim(number: int, *more: dict[str, Any]) -> dict[str, Any]:
+            tests = [entry("interval", id=f"T{number}", notebook=f"10_{paper}"), *more]
+            return {**content()["claims"][0], "id": f"C{number}", "tests": tests}
+
+        control = entry("interval", id="X", role="control", asks="Is it the rate?", notebook=f"10_{paper}")
+        check = entry("identity", id="K", notebook=f"10_{paper}")
+        other = entry("interval", id="O", notebook=f"11_{paper}")
+        claims = [claim(0, control), claim(1, other), claim(2)]
+        made = content(claims=claims, checks=[check], paper=paper, title=f"On {paper}")
+        return parse_claims(yaml.safe_dump(made), "claims.yaml")
 
     monkeypatch.setattr(scoreboard, "load_claims", load)
 
 
-def results(paper: str, profile: str, *words: str) -> dict[str, Any]:
-    verdicts = [{"claim_id": f"{paper}{n}", "verdict": word} for n, word in enumerate(words)]
-    return {"paper": paper, "notebook": f"10_{paper}", "profile": profile, "verdicts": verdicts}
+def results(paper: str, profile: str, number: int = 10, **answers: str) -> dict[str, Any]:
+    tests = [
+        Outcome(name, {"X": "control", "K": "check"}.get(name, "primary"), {"X": "C0"}.get(name, ""), said).to_dict()  # type: ignore[arg-type]
+        for name, said in answers.items()
+    ]
+    return {"paper": paper, "notebook": f"{number}_{paper}", "profile": profile, "tests": tests}
 
 
 BOTH = [
-    results("b", "standard", "not reproduced", "not attempted", "not attempted"),
-    results("a", "smoke", "inconclusive"),
-    results("b", "smoke", "reproduced", "reproduced", "not attempted"),
+    results("b", "standard", T0="no", T1="not run"),
+    results("a", "smoke", T0="open", K="yes"),
+    results("b", "smoke", T0="yes", T1="yes", X="no", K="no"),
+    results("b", "smoke", 11, O="yes"),
 ]
 
 
-def test_a_claim_counts_once_at_the_largest_profile_that_attempts_it() -> None:
+def test_a_claims_standing_is_that_of_the_largest_scale_run() -> None:
     board = Board.of(BOTH)
-    assert [(one.claim_id, one.word) for one in board.standings] == [
-        ("a0", "inconclusive"),
-        ("b0", "not reproduced"),
-        ("b1", "reproduced"),
-        ("b2", "not attempted"),
+    assert [(one.claims.paper, one.claim.id, one.word, one.scale) for one in board.standings] == [
+        ("a", "C0", "inconclusive", "smoke"),
+        ("a", "C1", "not attempted", ""),
+        ("a", "C2", "not attempted", ""),
+        ("b", "C0", "not reproduced", "standard"),
+        ("b", "C1", "reproduced", "smoke"),
+        ("b", "C2", "not attempted", ""),
     ]
-    assert str(board).startswith("2 papers, 4 claims: 1 reproduced, 1 not reproduced, 1 inconclusive, 1 not attempted")
-    assert str(Board.of(BOTH, ["a"])) == "1 paper, 1 claim: 1 inconclusive."
+    assert str(board) == (
+        "2 papers, 6 claims, each at the largest scale run: 1 reproduced, 1 not reproduced, 1 inconclusive, "
+        "3 not attempted. Checks that hold: 1 of 2 at smoke."
+    )
+    assert str(Board.of(BOTH, ["a"])).startswith("1 paper, 3 claims")
 
 
-def test_tables_show_every_profile_with_links_beside_the_page() -> None:
+def test_a_claim_with_tests_in_two_notebooks_needs_both() -> None:
+    one_missing = [found for found in BOTH if found["notebook"] != "11_b"]
+    standing = next(one for one in Board.of(one_missing).standings if (one.claims.paper, one.claim.id) == ("b", "C1"))
+    assert standing.word == "partly reproduced"
+
+
+def test_the_table_has_a_row_a_claim_and_a_column_a_scale_with_links() -> None:
     lines = Board.of(BOTH).to_markdown().splitlines()
-    assert "| [10_b](10_b.ipynb) | smoke | 2 | · | · | · | 1 |" in lines
-    assert "| [10_b](10_b.ipynb) | standard | · | · | 1 | · | 2 |" in lines
-    rows = [line.split(" | ")[2:] for line in lines if line.startswith("| [b")]
-    # what another profile decides is a dash; what none does is said at each
-    assert rows == [
-        ["✓ reproduced", "✗ not reproduced |"],
-        ["✓ reproduced", "– |"],
-        ["– not attempted", "– not attempted |"],
-    ]
+    assert "| claim | the paper says | smoke | standard | paper | controls that change the reading |" in lines
+    rows = [line for line in lines if line.startswith("| C")]
+    assert rows[3] == ("| C0 | Something holds. | [✓ reproduced](10_b.ipynb) | [✗ not reproduced](10_b.ipynb) | – |  |")
+    assert rows[4].startswith("| C1 | Something holds. | [✓ reproduced](10_b.ipynb) | – | – |")
+    assert rows[5] == "| C2 | Something holds. | – | – | – |  |"
     assert "(notebooks/10_b.ipynb)" in Board.of(BOTH).to_markdown("notebooks/")
 
 
-def test_a_paper_without_results_and_a_verdict_without_a_claim_are_told() -> None:
+def test_a_control_that_says_no_is_named_beside_a_positive_verdict() -> None:
+    smoke = [found for found in BOTH if found["profile"] == "smoke"]
+    board = Board.of(smoke)
+    assert [one.controls for one in board.standings if one.claims.paper == "b"] == ["Is it the rate? No.", "", ""]
+    # beside a verdict that is negative anyway it changes nothing
+    assert not any(one.controls for one in Board.of(BOTH).standings)
+
+
+def test_a_paper_without_results_and_an_answer_without_a_test_are_told() -> None:
     with pytest.raises(ValueError, match="no results of c; there are a, b"):
         Board.of(BOTH, ["a", "c"])
-    with pytest.raises(ValueError, match="10_a: the stored verdict 'a4' has no claim today"):
-        Board.of([results("a", "smoke", *["reproduced"] * 5)])
+    with pytest.raises(ValueError, match="10_a: the stored test 'T9' is not among today's"):
+        Board.of([results("a", "smoke", T9="yes")])
     with pytest.raises(ValueError, match="nothing to draw"):
-        mosaic(Board(()))
+        ladder(Board((), {}))
 
 
-def test_each_square_is_a_decided_claim_and_the_undecided_stand_last() -> None:
-    figure = mosaic(Board.of(BOTH))
+def test_the_ladder_has_a_square_for_each_claim_and_scale() -> None:
+    figure = ladder(Board.of(BOTH))
     (ax,) = figure.axes
     squares = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
-    drawn = sorted((-patch.get_y(), patch.get_x(), patch.get_facecolor()) for patch in squares)
-    assert len(drawn) == 1 + 2 + 2
+    assert len(squares) == 6 * 3
     signs = [text.get_text() for text in ax.texts if text.get_text() in {mark.sign for mark in MARKS.values()}]
-    assert signs == ["?", "✓", "✓", "✗", "–"]
-    labels = [text.get_text() for text in ax.texts if text.get_text().startswith("10_")]
-    assert labels == ["10_a, smoke", "10_b, smoke", "10_b, standard"]
+    assert signs == [*"?––", *"–––", *"–––", *"✓✗–", *"✓––", *"–––"]
     plt.close(figure)
 
 
-def test_marks_tell_verdicts_apart_without_colour() -> None:
-    assert tuple(MARKS) == VERDICTS
-    assert len({mark.sign for mark in MARKS.values()}) == len(MARKS)
-    assert len({mark.fill for mark in MARKS.values()}) == len(MARKS)
-    for mark in MARKS.values():
+@pytest.mark.parametrize(("marks", "words"), [(MARKS, VERDICTS), (ANSWER_MARKS, ANSWERS)])
+def test_marks_tell_verdicts_apart_without_colour(marks: dict[str, Any], words: tuple[str, ...]) -> None:
+    assert tuple(marks) == words
+    assert len({mark.sign for mark in marks.values()}) == len(marks)
+    assert len({mark.fill for mark in marks.values()}) == len(marks)
+    for mark in marks.values():
         light, dark = sorted((luminance(mark.fill), luminance(mark.ink)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) > 4.4, mark
 

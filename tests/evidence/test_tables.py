@@ -5,32 +5,29 @@ import math
 import re
 from typing import Any
 
-import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from evidence_cases import grid, make, values
+from evidence_cases import ask, entry, grid, make, paper, values
 from hypothesis import given
 from hypothesis import strategies as st
 
 from replication.evidence import (
-    Claim,
+    Outcome,
     PaperClaims,
     Table,
-    claims_table,
     comparisons_table,
     evaluate,
+    outcomes_table,
     rounded,
     tables,
-    verdict_markdown,
-    verdict_table,
+    verdicts,
 )
 
 MEANS = {"uba": 0.0, "linear": 2.0, "step": 3.0}
 
 
-def show(claim: Claim, records: pd.DataFrame) -> tuple[Table, tuple[str, ...]]:
-    table = verdict_table(evaluate(records, [claim], "smoke"), [claim])
-    return table, table.rows[0]
+def answers(claims: PaperClaims, mean: dict[str, float] | None = None) -> list[Outcome]:
+    return evaluate(grid(mean or MEANS), claims, "10_test", "smoke")
 
 
 @pytest.mark.parametrize(
@@ -93,98 +90,208 @@ def test_text_does_not_change_with_the_last_bits(estimate: float, half: float) -
 @pytest.mark.parametrize(
     ("kind", "changes", "text"),
     [
-        ("identity", {"unit": "nats"}, "≤ 1e-12 nats"),
-        ("identity", {"tolerance": 0.0}, "equal"),
+        ("identity", {}, "≤ 1e-12 %"),
+        ("identity", {"tolerance": 0.0}, "0"),
         ("value", {"unit": "years"}, "3 ± 0.05 years"),
-        ("value", {"paper_precision": 0.0}, "3"),
-        ("direction", {}, "uba lower"),
-        ("direction", {"paper_value": -0.5, "unit": "%"}, "uba lower (-0.5 %)"),
-        ("ordering", {}, "uba < linear < step"),
-        ("slope", {}, "slope positive"),
-        ("slope", {"claimed": "zero", "margin": 0.1}, "slope 0 ± 0.1"),
-        ("slope", {"claimed": "at_most", "bound": -0.5}, "slope ≤ -0.5"),
-        ("slope", {"claimed": "at_least", "bound": 0.0}, "slope ≥ 0"),
-        ("interval", {}, "0 to 1"),
-        ("interval", {"upper": None, "unit": "s"}, "≥ 0 s"),
-        ("interval", {"lower": None}, "≤ 1"),
+        ("value", {"paper_precision": 0.0}, "3 %"),
+        ("direction", {}, "< 0 %"),
+        ("direction", {"direction": "higher", "effect": 1.0}, "> 0 %"),
+        ("every", {}, "< 0 % in every cell"),
+        ("slope", {"unit": "% a step"}, "> 0 % a step"),
+        ("slope", {"claimed": "zero", "margin": 0.1}, "-0.1 to 0.1 %"),
+        ("slope", {"claimed": "at_most", "bound": -0.5}, "≤ -0.5 %"),
+        ("slope", {"claimed": "at_least", "bound": 0.0}, "≥ 0 %"),
+        ("interval", {}, "0 to 1 % in every cell"),
+        ("interval", {"upper": None, "every": False}, "≥ 0 %"),
+        ("interval", {"lower": None, "every": False}, "≤ 1 %"),
     ],
 )
-def test_what_the_paper_says(kind: str, changes: dict[str, Any], text: str) -> None:
-    assert tables.paper_says(make(kind, **changes)) == text
+def test_what_a_yes_needs(kind: str, changes: dict[str, Any], text: str) -> None:
+    assert tables.expects(make(kind, **changes), paper(entry(kind, **changes))) == text
 
 
-def test_the_verdict_table_shows_rounded_text_and_keeps_raw_numbers() -> None:
-    claim = make("direction", unit="%")
-    verdict = evaluate(grid(MEANS), [claim], "smoke")[0]
-    table, row = show(claim, grid(MEANS))
-    assert table.columns == ("claim", "statement", "paper", "ours [95 % interval]", "n", "decision", "verdict")
-    assert row[0] == "T1"
-    assert row[3] == "-2.09 [-2.19, -1.99] %"
-    assert row[4:] == ("10", verdict.reason, "reproduced")
+@pytest.mark.parametrize(
+    ("kind", "changes", "text"),
+    [
+        ("identity", {}, "Yes if every row of error is ≤ 1e-12 %; no otherwise."),
+        (
+            "direction",
+            {},
+            "Error, uba minus the mean of linear and step, averaged over budget: yes if the 95 % interval lies where "
+            "the number is < 0 %; no if outside, or the 90 % interval lies within ±0.3 % (a tie); open with fewer than "
+            "5 replicates.",
+        ),
+        (
+            "every",
+            {},
+            "Error, uba minus each of linear and step, in each cell of budget: yes if each one-sided 5 % test finds "
+            "< 0 %; no if, after Holm, one contradicts it, or the 90 % interval against linear lies within ±0.3 % (a "
+            "tie); open with fewer than 5 replicates.",
+        ),
+        ("value", {}, "Error, without sampling error: yes if 3 ± 0.05 %; no otherwise."),
+        (
+            "value",
+            {"exact": False, "null": 0.0},
+            "Error: yes if the 95 % interval lies in 3 ± 0.05 %; direction only if outside but beyond 0; no if not.",
+        ),
+        (
+            "interval",
+            {"rows": "draws", "every": False, "by": []},
+            "Error: yes if 95 % of the draws lie where the number is 0 to 1 %; no if outside; open with fewer than 3 "
+            "replicates.",
+        ),
+        ("interval", {"decision": "By hand."}, "By hand."),
+    ],
+)
+def test_the_rule_in_words_follows_from_the_fields(kind: str, changes: dict[str, Any], text: str) -> None:
+    assert tables.decision(make(kind, **changes), paper(entry(kind, **changes))) == text
+
+
+def test_the_tests_table_shows_rounded_text_and_keeps_raw_numbers() -> None:
+    claims = paper(
+        entry("direction"),
+        entry("interval", id="X", role="control", where={"schedule": "linear"}),
+        checks=[entry("identity", id="K")],
+    )
+    outcomes = answers(claims)
+    table = outcomes_table(outcomes, claims, "smoke")
+    assert table.columns == ("test", "question", "yes if", "ours [95 % interval]", "n", "answer", "reason")
+    assert [row[0] for row in table.rows] == ["C1 T1", "C1 X", "K"]
+    assert table.rows[0][2:6] == ("< 0 %", "-2.546 [-2.618, -2.474] %", "10", "yes")
+    assert table.rows[2][5] == "fails"  # a check holds or fails
+    assert [row[0] for row in outcomes_table(outcomes, claims, "smoke", "check").rows] == ["K"]
     data, metadata = table._repr_mimebundle_()
     assert set(data) == {"text/plain", "text/html"}
-    assert metadata["replication"]["verdicts"][0]["estimate"] == verdict.estimate
+    assert metadata["replication"]["tests"][0]["estimate"] == outcomes[0].estimate
     json.dumps(metadata, allow_nan=False)
-    assert str(verdict.estimate) not in data["text/html"] + data["text/plain"]
+    assert str(outcomes[0].estimate) not in data["text/html"] + data["text/plain"]
 
 
 def test_ipython_keeps_text_and_metadata() -> None:
     from IPython.core.interactiveshell import InteractiveShell
 
-    table, _ = show(make("identity"), values([0.0]))
+    claims = paper(entry("identity"))
+    table = outcomes_table(evaluate(values([0.0]), claims, "10_test", "smoke"), claims, "smoke")
     data, metadata = InteractiveShell.instance().display_formatter.format(table)
     InteractiveShell.clear_instance()
     assert data["text/html"].startswith("<table>")
-    assert metadata["replication"]["verdicts"][0]["claim_id"] == "T1"
-
-
-def test_volatile_numbers_are_never_printed() -> None:
-    claim = make("direction", volatile=True, unit="s")
-    table, row = show(claim, grid(MEANS))
-    assert row[3] == "see results"
-    verdict = evaluate(grid(MEANS), [claim], "smoke")[0]
-    assert {line[3] for line in comparisons_table(verdict, claim).rows} == {"see results"}
-    assert table.raw["verdicts"][0]["estimate"] == verdict.estimate
-    assert show(make("identity", volatile=True), values([1e-13]))[1][3] == "see results"
+    assert metadata["replication"]["tests"][0]["test_id"] == "T1"
 
 
 def test_rounding_errors_below_a_tolerance_are_not_printed() -> None:
-    assert show(make("identity"), values([1e-17]))[1][3] == show(make("identity"), values([0.0]))[1][3] == "≤ 1e-12"
-    assert show(make("identity"), values([0.5]))[1][3] == "0.5000"
-    assert show(make("identity", tolerance=0.0), values([0.0]))[1][3] == "0"
+    def shown(difference: float, **changes: Any) -> str:
+        claims = paper(entry("identity", **changes))
+        return tables.measured(ask(values([difference]), "identity", **changes), claims.tests[0], claims)
+
+    assert shown(1e-17) == shown(0.0) == "≤ 1e-12 %"
+    assert shown(0.5) == "0.5000 %"
+    assert shown(0.0, tolerance=0.0) == "0 %"
 
 
-def test_what_is_not_attempted_shows_no_number() -> None:
-    claim = make("value", profiles=["paper"])
-    assert show(claim, values([3.0]))[1][3:] == ("–", "–", "decided at profile paper", "not attempted")
+def test_what_was_not_run_shows_no_number() -> None:
+    claims = paper(entry("value", where={"budget": 7}))
+    table = outcomes_table(answers(claims), claims, "smoke")
+    assert table.rows[0][3:] == ("–", "–", "not run", "no data")
 
 
-def test_the_claims_table_says_what_is_not_verified() -> None:
-    source = {"kind": "section", "where": "6.3", "verified": False}
-    listed = [make("value"), make("interval", id="T2", source=source)]
-    table = claims_table(listed)
-    assert table.columns == ("claim", "statement", "source", "paper", "decision", "scale")
-    assert [row[2] for row in table.rows] == ["abstract", "section 6.3 (not verified)"]
-    assert table.rows == claims_table(PaperClaims(paper="p", title="t", citation="c", claims=tuple(listed))).rows
+def test_the_top_of_a_page_has_six_claims_at_most() -> None:
+    claim = {"id": "C1", "says": "Something holds.", "source": "abstract", "read": "paper"}
+    listed = [{**claim, "id": f"C{k}", "tests": [entry("direction", id=f"T{k}")]} for k in range(8)]
+    listed[0]["tests"].append(
+        entry(
+            "interval",
+            id="X",
+            role="control",
+            asks="Is it the rate?",
+            where={"schedule": "uba"},
+            lower=50.0,
+            upper=None,
+        )
+    )  # type: ignore[attr-defined]
+    claims = paper(claims=listed)
+    outcomes = answers(claims)
+    table = tables.top_table(verdicts(claims, outcomes, "10_test", "smoke"), outcomes, claims, "smoke")
+    assert table.columns == ("claim", "the paper says", "ours [95 % interval]", "verdict", "controls")
+    assert len(table.rows) == 6
+    assert len(table.raw["verdicts"]) == 8
+    assert table.rows[0] == (
+        "C0",
+        "Something holds.",
+        "-2.546 [-2.618, -2.474] %",
+        "✓ reproduced",
+        "Is it the rate? No.",
+    )
+
+
+def test_the_answer_says_effect_interval_scale_gates_and_checks() -> None:
+    gate = entry("interval", id="G", asks="Does it learn?", lower=None, upper=100.0, every=False)
+    gate |= {"where": {"schedule": "step"}}
+    checks = [entry("identity", id="K")]
+    claims = paper(entry("direction", gates=["G"]), gates=[gate], checks=checks)
+    outcomes = answers(claims)
+    text = tables.answer_text(verdicts(claims, outcomes, "10_test", "smoke"), outcomes, claims, "smoke")
+    assert text == (
+        "Something holds. **Reproduced** at the smoke scale: error, uba minus the mean of linear and step, is "
+        "-2.546 [-2.618, -2.474] % (n = 10, yes if < 0 %). Claims of the paper on this page, at the smoke scale: "
+        "1 reproduced; 1 of 1 gates came out; 0 of 1 checks hold (not K)."
+    )
+
+
+def test_a_blind_assay_names_its_gate_with_its_number() -> None:
+    gate = entry("interval", id="G", asks="Does it learn?", lower=None, upper=-100.0, every=False)
+    claims = paper(entry("direction", gates=["G"]), gates=[gate | {"where": {"schedule": "step"}}])
+    outcomes = answers(claims)
+    text = tables.answer_text(verdicts(claims, outcomes, "10_test", "smoke"), outcomes, claims, "smoke")
+    assert "**Inconclusive** at the smoke scale" in text
+    assert re.search(r"The assay is blind: Does it learn\? No: -?\d\.\d+ \[.*\] %\.", text)
+
+
+def test_an_open_answer_says_what_would_have_been_seen() -> None:
+    claims = paper(entry("direction", margin=0.0))
+    outcomes = answers(claims, dict.fromkeys(MEANS, 0.0))
+    assert outcomes[0].answer == "open"
+    (verdict,) = verdicts(claims, outcomes, "10_test", "smoke")
+    text = tables.finding(claims.claims[0], verdict, outcomes, claims, "smoke")
+    assert text.endswith(f"An effect of {outcomes[0].visible:.2g} % beyond that bound would have been seen.")
+
+
+def test_a_control_that_says_no_stands_beside_a_positive_verdict_only() -> None:
+    claims = paper(
+        entry("direction"),
+        entry(
+            "interval",
+            id="X",
+            role="control",
+            asks="Is it the rate?",
+            where={"schedule": "uba"},
+            lower=50.0,
+            upper=None,
+        ),
+    )
+    for mean, told in ((MEANS, True), ({"uba": 5.0, "linear": 2.0, "step": 3.0}, False)):
+        outcomes = answers(claims, mean)
+        (verdict,) = verdicts(claims, outcomes, "10_test", "smoke")
+        text = tables.finding(claims.claims[0], verdict, outcomes, claims, "smoke")
+        assert ("But: Is it the rate? No:" in text) == told
+
+
+def test_a_claim_that_was_not_attempted_says_where_it_is_asked() -> None:
+    claims = paper(entry("direction", at=["standard"]))
+    (verdict,) = verdicts(claims, [], "10_test", "smoke")
+    text = tables.finding(claims.claims[0], verdict, [], claims, "smoke")
+    assert text == "Something holds. **Not attempted** at the smoke scale: asked at standard."
 
 
 def test_the_comparisons_table_has_a_row_for_each() -> None:
-    records = grid(MEANS)
-    claim = make("direction", baselines=["linear"], decisive=None, premise="step")
-    verdict = evaluate(grid({"uba": 0.0, "linear": 2.0, "step": 1.0}), [claim], "smoke")[0]
-    table = comparisons_table(verdict)
-    assert table.columns == ("budget", "ours", "baseline", "difference [95 % interval]", "n", "role", "decision")
-    assert [row[:3] for row in table.rows[:2]] == [("25", "step", "linear"), ("50", "step", "linear")]
-    assert [row[5] for row in table.rows] == ["premise", "premise", "claim", "claim"]
-    assert table.raw["comparisons"][0]["p_holm"] == verdict.comparisons[0]["p_holm"]
-
-    plain = make("direction")
-    shown = comparisons_table(evaluate(records[records["schedule"] != "step"], [plain], "smoke")[0], plain)
-    assert shown.columns == ("budget", "ours", "baseline", "difference [95 % interval]", "n", "decision")
-    assert shown.rows[1][2:] == ("step", "–", "0", "unclear (no records of step), not decisive")
-    cells = comparisons_table(evaluate(records, [make("interval", where={"schedule": "uba"})], "smoke")[0])
-    assert cells.columns == ("budget", "value [95 % interval]", "n", "decision")
-    assert comparisons_table(evaluate(values([0.0]), [make("identity")], "smoke")[0]).rows == ()
+    claims = paper(entry("every"))
+    table = comparisons_table(answers(claims)[0], claims, "smoke")
+    assert table.columns == ("budget", "against", "ours [simultaneous 95 % interval]", "n", "answer")
+    assert [row[:2] for row in table.rows] == [("25", "linear"), ("25", "step"), ("50", "linear"), ("50", "step")]
+    assert {row[4] for row in table.rows} == {"yes"}
+    missing = evaluate(grid(MEANS).query("schedule != 'step'"), claims, "10_test", "smoke")[0]
+    assert comparisons_table(missing, claims, "smoke").rows[1][1:] == ("step", "–", "0", "no records of step")
+    cells = paper(entry("interval", where={"schedule": "uba"}))
+    assert comparisons_table(answers(cells)[0], cells, "smoke").columns[0] == "budget"
 
 
 def test_html_is_a_plain_well_formed_table() -> None:
@@ -212,23 +319,3 @@ def test_plain_text_is_aligned_and_wrapped() -> None:
 def test_markdown_escapes_what_would_break_its_table() -> None:
     text = Table(("a", "b"), (("x|y", "two\nlines"),), strong="b").to_markdown()
     assert text.splitlines() == ["| a | b |", "| --- | --- |", "| x\\|y | **two lines** |"]
-
-
-def test_the_readme_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = (make("direction", unit="%"), make("value", id="T2", profiles=["paper"]))
-    loaded = PaperClaims(paper="test", title="t", citation="c", claims=listed)
-    monkeypatch.setattr(tables, "load_claims", lambda paper: loaded)
-    stored = [verdict.to_dict() for verdict in evaluate(grid(MEANS), listed, "smoke")]
-    results = {"paper": "test", "notebook": "10_test", "profile": "smoke", "verdicts": json.loads(json.dumps(stored))}
-    lines = verdict_markdown([results]).splitlines()
-    assert lines[0] == "| notebook | claim | paper | ours [95 % interval] | n | profile | verdict |"
-    assert lines[2] == (
-        "| [10_test](notebooks/10_test.ipynb) | T1: Something holds. | uba lower | -2.09 [-2.19, -1.99] % | 10 | smoke "
-        "| **reproduced** |"
-    )
-    assert lines[3].endswith("| – | – | smoke | **not attempted** |")
-    undecided = {**results, "profile": "standard", "verdicts": [{**one, "verdict": "not attempted"} for one in stored]}
-    assert verdict_markdown([results, undecided]).splitlines() == lines  # decided above, or told above
-    results["verdicts"][0]["claim_id"] = "gone"
-    with pytest.raises(ValueError, match="10_test: the stored verdict 'gone' has no claim today"):
-        verdict_markdown([results])
