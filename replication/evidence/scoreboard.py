@@ -172,6 +172,22 @@ class Board:
         found = {scale for one in self.standings for scale in one.verdicts} | {PROFILES[-1]}
         return tuple(sorted(found, key=_rank))
 
+    def findings(self, notebooks: str = "") -> str:
+        """One line a paper: what was found on its first claim that was decided, with a link to the evidence.
+
+        Parameters
+        ----------
+        notebooks : str
+            As for `to_markdown`.
+        """
+        lines = []
+        for standings in self.papers.values():
+            run = [one for one in standings if one.scale]
+            lead = next((one for one in run if one.word != "inconclusive"), run[0] if run else standings[0])
+            link = f" [Evidence]({notebooks}{lead.notebook(lead.scale)}.ipynb)." if lead.scale else ""
+            lines.append(f"- **{lead.claims.title}.** {lead.finding}{link}")
+        return "\n".join(lines)
+
     def to_markdown(self, notebooks: str = "") -> str:
         """Every claim with its verdict at every scale, paper by paper.
 

@@ -86,6 +86,15 @@ def test_a_control_that_says_no_is_named_beside_a_positive_verdict() -> None:
     assert not any(one.controls for one in Board.of(BOTH).standings)
 
 
+def test_each_paper_has_one_finding_of_its_first_decided_claim() -> None:
+    first, second = Board.of(BOTH).findings("notebooks/").splitlines()
+    assert first.startswith("- **On a.** Something holds. **Inconclusive** at the smoke scale: ")
+    assert first.endswith("[Evidence](notebooks/10_a.ipynb).")
+    assert "**Not reproduced** at the standard scale" in second
+    (nothing,) = Board.of([results("a", "smoke", T0="not run")]).findings().splitlines()
+    assert nothing == "- **On a.** Something holds. **Not attempted.**"
+
+
 def test_a_paper_without_results_and_an_answer_without_a_test_are_told() -> None:
     with pytest.raises(ValueError, match="no results of c; there are a, b"):
         Board.of(BOTH, ["a", "c"])
