@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from replication.evidence.claims import BaseTest, DirectionTest, PaperClaims, Test
-from replication.evidence.statistics import ALPHA, Draws, Estimate, mean_of
+from replication.evidence.statistics import ALPHA, Draws, Estimate, Mean
 from replication.evidence.tables import Table
 from replication.evidence.verdicts import Answer, every, limits, one
 
@@ -93,7 +93,8 @@ def _needs(test: Test, n: int, confirms: float, simulations: int) -> int | None:
         return n
     assert test.effect is not None
     tried = (round(base * 2**step) for step in range(1, 12) for base in (1, 1.5))
-    return next((m for m in tried if m > n and _share(test, test.effect, m, simulations)["yes"] >= LEAST), None)
+    few = min(simulations, 200)
+    return next((m for m in tried if m > n and _share(test, test.effect, m, few)["yes"] >= LEAST), None)
 
 
 def _share(test: Test, truth: float, n: int, simulations: int) -> dict[Answer, float]:
@@ -112,33 +113,35 @@ def _cells(test: Test, truth: float, n: int, rng: np.random.Generator) -> Iterat
     for _ in range(test.cells if test.every else 1):
         if getattr(test, "rows", "") == "draws":
             # one data set has given the estimate; its draws lie around it
-            yield Draws(np.sort(rng.normal(rng.normal(truth, test.spread), test.spread, _DRAWS)))
+            yield Draws(rng.normal(rng.normal(truth, test.spread), test.spread, _DRAWS))
         else:
-            yield mean_of(rng.normal(truth, test.spread, n))
+            # the mean and the variance of n normal replicates, without drawing them
+            variance = test.spread**2 * rng.chisquare(n - 1) / (n - 1) / n
+            yield Mean(rng.normal(truth, test.spread / n**0.5), n, ((variance, n - 1),))
 
 
 def _truths(test: Test) -> Iterator[float]:
-    """True effects at which a wrong answer is most likely: on the bounds and the margin, and where the claim holds."""
+    """True numbers at which a wrong answer is most likely: on each bound, and just outside of it."""
     assert test.effect is not None
+    low, high = limits(test)
     yield test.effect
-    yield from (bound for bound in limits(test) if math.isfinite(bound))
+    yield from (truth for truth in (low, math.nextafter(low, -math.inf)) if math.isfinite(truth))
+    yield from (truth for truth in (high, math.nextafter(high, math.inf)) if math.isfinite(truth))
     if isinstance(test, DirectionTest) and test.margin:
-        yield from (test.sign * test.margin, -test.sign * test.margin)
+        yield test.sign * test.margin
 
 
 def _wrong(test: Test, truth: float, said: Answer) -> bool:
-    """Whether an answer is wrong: a yes where the number is on or beyond a bound, a no where it is on or inside one.
+    """Whether an answer is wrong: a yes outside the limits, a no inside.
 
-    On a bound both would be; a direction with a margin is rightly refused while the true number is within the margin.
+    A difference smaller than the margin is rightly refused.
     """
     low, high = limits(test)
     if said == "yes":
-        return truth <= low or truth >= high
-    if said != "no":
-        return False
+        return not low <= truth <= high
     if isinstance(test, DirectionTest) and test.margin:
-        return test.sign * truth >= test.margin
-    return low <= truth <= high
+        return said == "no" and test.sign * truth >= test.margin
+    return said == "no" and low <= truth <= high
 
 
 def checked(test: BaseTest) -> bool:

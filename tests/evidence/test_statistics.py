@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -67,6 +67,7 @@ def test_what_is_visible_is_seen_in_four_of_five_runs() -> None:
     assert seen / 2000 == pytest.approx(0.8, abs=0.04)
 
 
+@settings(deadline=None)
 @given(st.lists(finite, min_size=2, max_size=8), st.randoms())
 def test_the_order_of_values_changes_no_bit(x: list[float], random: Any) -> None:
     shuffled = list(x)
