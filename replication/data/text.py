@@ -21,7 +21,16 @@ from replication.data import wheels
 from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder
 from replication.data.wheels import Document
 
-__all__ = ["CORPUS_SHA256", "SEPARATOR", "Corpus", "text_checksum", "text_corpus", "text_folder", "text_jsonl"]
+__all__ = [
+    "CORPUS_SHA256",
+    "SEPARATOR",
+    "Corpus",
+    "table_bits",
+    "text_checksum",
+    "text_corpus",
+    "text_folder",
+    "text_jsonl",
+]
 
 #: SHA-256 of the embedded corpus, as `Corpus.checksum` has it. It changes with the pins and the rules of `wheels` only.
 CORPUS_SHA256: Final = "28640fae156fc6c1d55d99dabccb2647efb8bb36bc47928c5fe1aa44d232ea1d"
@@ -205,6 +214,33 @@ def text_jsonl(path: str | Path, *, domain: str = "domain", limit: int | None = 
     if not documents:
         raise DataNotFound(f"path: {file} holds no document")
     return Corpus.of(documents)
+
+
+def table_bits(train: npt.NDArray[np.int64], held_out: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Bits per byte of two tables of counts: what a language model has to beat before it is asked anything.
+
+    A *unigram* table knows how often each byte occurs, a *bigram* table how often it follows the byte before it; one is
+    added to every count.
+
+    Parameters
+    ----------
+    train, held_out : ndarray of int64, shapes (N, context + 1) and (M, context + 1)
+        Windows of bytes to count, and to score: every byte but a window's first.
+
+    Examples
+    --------
+    >>> ab = np.frombuffer(b"ababababab", np.uint8).astype(np.int64)[None]
+    >>> bits = table_bits(ab.repeat(100, axis=0), ab)
+    >>> round(bits["unigram"], 1), bits["bigram"] < 0.8
+    (1.4, True)
+    """
+    pairs = np.bincount((256 * train[:, :-1] + train[:, 1:]).ravel(), minlength=65536).reshape(256, 256)
+    before, after = held_out[:, :-1], held_out[:, 1:]
+    unigram, bigram = pairs.sum(axis=0) + 1, pairs + 1
+    return {
+        "unigram": float(-np.log2(unigram / unigram.sum())[after].mean()),
+        "bigram": float(-np.log2(bigram / bigram.sum(axis=1, keepdims=True))[before, after].mean()),
+    }
 
 
 def _document(line: bytes, domain: str, name: str, number: int) -> Document:

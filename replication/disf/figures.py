@@ -438,7 +438,7 @@ def tuning(records: pd.DataFrame) -> Figure:
     rows = rows_of(records, "tuning_score")
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for index, method in enumerate(_order(rows["method"])):
-        part = rows[rows["method"] == method].sort_values("peak")
+        part = rows[rows["method"] == method].groupby("peak", as_index=False)["value"].mean()
         axis.plot(part["peak"], part["value"], ("-", "--", ":")[index % 3], color=COLOURS[method], label=NAMES[method])
         best = part.nsmallest(1, "value")
         axis.plot(best["peak"], best["value"], "o", ms=6, color=COLOURS[method], mec="white", mew=0.6, zorder=3)
