@@ -34,11 +34,11 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.installed-* && touch $@
 
-reproduce:  ## set up, run every notebook at the smoke profile, and write a report
+reproduce:  ## set up, run every notebook at the smoke profile, and say whether it agrees with what is published
 	@begin=$$(date +%s); $(MAKE) --no-print-directory setup || exit 1; ready=$$(date +%s); \
 	$(BIN)/replicate batch --profile smoke --workers $(WORKERS); status=$$?; done=$$(date +%s); \
-	$(BIN)/replicate report || status=1; \
 	echo "set-up: $$((ready - begin)) s; runs: $$((done - ready)) s. Executed notebooks and results: runs/"; \
+	$(BIN)/replicate report || status=1; \
 	exit $$status
 
 test: setup lint  ## lint, all tests and doctests, and nbval: every stored output of every notebook is compared
@@ -61,7 +61,7 @@ notebooks: setup  ## execute every notebook at the smoke profile and replace pag
 batch: setup  ## run many: GRID=grid.yaml, or PROFILE=standard for all notebooks of a profile; WORKERS=2
 	$(BIN)/replicate batch $(if $(GRID),$(GRID),--profile $(PROFILE)) --workers $(WORKERS)
 
-report: setup  ## one page about the newest batch, as HTML and as Markdown
+report: setup  ## one page about the newest batch: agreement with what is published first; HTML and Markdown
 	$(BIN)/replicate report
 
 site: setup  ## build the site into docs/_build/html (no notebook is executed)

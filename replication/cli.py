@@ -21,14 +21,15 @@ from rich.table import Column, Table
 from replication import __version__
 from replication.runs import batch as batches
 from replication.runs import collect, diff, profiles, publish, report, verify
+from replication.runs.agreement import Agreement, agreement
 from replication.runs.display import Display, JsonLines, Watcher
 from replication.runs.engines import Engine, ProcessEngine, SerialEngine
 from replication.runs.errors import RefusedError, ReplicationError
-from replication.runs.notebook import Options, Outcome, sentence
+from replication.runs.notebook import Options, Outcome, missing, sentence
 from replication.runs.profiles import Project
 from replication.runs.store import Run, RunStore, Spec
 
-_INTERRUPTED = 130
+_INTERRUPTED, _WITHOUT_DATA = 130, 3
 
 
 class _Refused(click.ClickException):
@@ -75,6 +76,7 @@ def cli() -> None:
     After a Ctrl-C:     replicate resume
     What came out:      replicate report
     What changed:       replicate diff HEAD~1 HEAD
+    What a rule sees:   replicate power uba
     Use a method:       replicate select corpus/ --ratio 0.015 --out selected.jsonl
 
     A run that is already there is not computed again: its folder under runs/ is named by a hash of the notebook,
@@ -138,6 +140,9 @@ def run(
     replicate run notebooks/11_uba_vision.ipynb -y '{mlp_seeds: 50, models: [mlp]}'
 
     `replicate show NOTEBOOK` lists the parameters. A wrong name or type is refused before anything starts.
+
+    The exit status is 0 if the run is finished, 1 if it failed, 2 if it was refused, and 3 if it is finished but did
+    not find some of its data: its last line says what brings them, and it is neither compared nor published.
     """
     store = RunStore(Project.find())
     name = store.project.notebook(notebook)
@@ -202,7 +207,11 @@ def batch(
           resources: {GPU: 1}              # of a worker
 
     Everything is checked before anything starts. A notebook that fails never stops the rest; it is kept as
-    notebook.failed.ipynb, listed at the end, and the exit status is 1.
+    notebook.failed.ipynb, listed at the end, and the exit status is 1. If all are finished but some did not find their
+    data, what brings them is listed, and the exit status is 3.
+
+    At the end the runs are compared with the published results, where there are some of the same notebook, profile and
+    parameters. That they disagree is told and changes no exit status.
 
     Several workers are a dask cluster on this machine, with a dashboard; with --scheduler they are those of a cluster
     that is there already and sees this project's folder (see REPRODUCING.md). The results are the same to the byte.
@@ -290,6 +299,7 @@ def _run_all(
     store.prepare()
     outcomes: list[Outcome] = []
     published: list[Path] = []
+    without: dict[str, str] = {}
     lines = JsonLines(click.echo) if as_json else None
     watcher: Watcher = lines or Display(made.runs, Console())
     engine = where.start(watcher.note)
@@ -300,7 +310,10 @@ def _run_all(
             for outcome in stream:
                 outcomes.append(outcome)
                 watcher.outcome(outcome)
-                if publishing and outcome.ok:
+                lacking = missing(store.results(outcome.run) or {}) if outcome.ok else ""
+                if lacking:
+                    without[outcome.run.name] = lacking
+                elif publishing and outcome.ok:
                     # at once: a notebook that shows the published results is executed after the others
                     published += publish.publish(store, outcome.run)
     except KeyboardInterrupt:
@@ -312,20 +325,33 @@ def _run_all(
     bad = [outcome for outcome in outcomes if not outcome.ok]
     said = functools.partial(click.echo, err=as_json)
     if publishing:
-        for path in [*published, *([publish.refresh_readme(store.project)] if good else [])]:
+        for path in [*published, *([publish.refresh_readme(store.project)] if published else [])]:
             said(f"published {_shown(path)}")
     elif len(made.runs) == 1 and good:
         said(f"Results are in {_shown(store.folder(good[0]))}")
     if len(outcomes) > 1:
-        said(f"{len(good)} of {len(outcomes)} runs are finished (batch {made.name}).")
+        some = f", {len(without)} of them without some of their data" if without else ""
+        said(f"{len(good)} of {len(outcomes)} runs are finished{some} (batch {made.name}).")
     for outcome in bad:
         log = store.folder(outcome.run) / "log.txt"
         more = f" (see {_shown(log)})" if log.is_file() else ""
         click.echo(f"{outcome.status}: {outcome.run.name}: {outcome.message}{more}", err=True)
+    for name, lacking in without.items():
+        click.echo(f"data missing: {name}: {lacking}", err=True)
+    if resumable and not publishing:
+        _tell(agreement(store, made.runs), said)
     if lines is not None:
         lines.finished(made.name, str(store.root), outcomes)
-    if bad:
-        sys.exit(1)
+    if bad or without:
+        sys.exit(1 if bad else _WITHOUT_DATA)
+
+
+def _tell(agreed: Agreement, said: Callable[[str], None]) -> None:
+    """Say how runs agree with what is published: what is listed first, the one sentence last."""
+    for line in agreed.lines():
+        said(line)
+    if agreed.asked:
+        said(f"Agreement: {agreed}")
 
 
 def _shown(path: Path) -> str:
@@ -354,8 +380,9 @@ def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme:
     replicate report --profile smoke --profile standard --out ~/both
     replicate report --readme
 
-    The page shows the verdict of each claim at each setting, estimates against the numeric parameters that vary,
-    failures with their tracebacks, and what the runs depend on. The HTML file needs no other and no network.
+    The page shows first whether the runs agree with the published results, claim by claim; then each verdict and each
+    answer at each setting, estimates against the numeric parameters that vary, failures with their tracebacks, and what
+    the runs depend on. The HTML file needs no other and no network. That runs disagree changes no exit status.
     """
     store = RunStore(Project.find())
     if readme:
@@ -370,8 +397,11 @@ def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme:
         name, runs = batches.Batch.executed(store, name)
         title = f"Batch {name}"
     stem = out.expanduser().absolute() if out else store.root / "reports" / ("-".join(wanted) or f"batch-{name}")
-    for path in report.write(store, title, runs, stem):
+    agreed = agreement(store, runs, wanted)
+    for path in report.write(store, title, runs, stem, agreed):
         click.echo(f"wrote {_shown(path)}")
+    if agreed.asked:
+        click.echo(f"Agreement: {agreed}")
 
 
 @cli.command("diff")
@@ -379,7 +409,7 @@ def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme:
 @click.argument("after", metavar="[B]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the difference as JSON.")
 def diff_(before: str, after: str | None, as_json: bool) -> None:
-    """Say which claims, numbers and figures changed from A to B.
+    """Say which verdicts, answers, numbers and figures changed from A to B.
 
     \b
     replicate diff HEAD~1 HEAD                      commits
@@ -388,9 +418,9 @@ def diff_(before: str, after: str | None, as_json: bool) -> None:
     replicate diff 3f2a9c1e HEAD                    a batch and a commit
     replicate diff results/smoke ~/theirs/smoke     folders or single files of results
 
-    Numbers count as changed beyond their claim's tolerance; those of claims that are volatile by nature (timings)
-    never do, nor do figures of cells tagged nbval-ignore-output. Parameters, versions, machine and sources that differ
-    are listed too, but only what came out decides the exit status: 0 the same, 1 different, 2 trouble.
+    Numbers count as changed beyond their test's tolerance and rounding; timings never do, nor do figures of cells
+    tagged nbval-ignore-output but the answer's. Parameters, versions, machine and sources that differ are listed too,
+    but only what came out decides the exit status: 0 the same, 1 different, 2 trouble.
     """
     store = RunStore(Project.find())
     found = diff.compare(diff.side(store, before), diff.side(store, after) if after else diff.here(store))
@@ -405,11 +435,11 @@ def diff_(before: str, after: str | None, as_json: bool) -> None:
 
 @cli.command("verify")
 def verify_() -> None:
-    """Check that what is published still holds; nothing is executed, which takes seconds.
+    """Check that what is committed is consistent; nothing is executed, which takes seconds.
 
-    The verdicts in results/ follow from the stored records by today's claims; the README's table and the notebooks'
-    verdicts are those of results/; finished runs in the store agree with them within each claim's tolerance.
-    Every disagreement is printed, and then the exit status is 1.
+    Verdicts and answers in results/ follow from the stored records by today's claims; the README's table and the
+    notebooks' answers and tables are those of results/. Every disagreement is printed, and then the exit status is 1.
+    Runs in the store play no part: `replicate report` and `replicate diff` compare those.
     """
     project = Project.find()
     found = list(verify.disagreements(project))
@@ -476,7 +506,7 @@ def list_() -> None:
 @cli.command()
 @click.argument("what", metavar="NOTEBOOK|RUN")
 def show(what: str) -> None:
-    """Show a notebook's parameters, or a run's verdicts.
+    """Show a notebook's parameters, or a run's verdicts and answers.
 
     \b
     replicate show 11_uba_vision
@@ -514,10 +544,31 @@ def _show_run(store: RunStore, found: Run, console: Console) -> None:
     console.print(f"parameters: {profiles.canonical(found.parameters)}", highlight=False, markup=False)
     (section,) = report.sections(store, [found], store.root)
     console.print(section.summary, highlight=False, markup=False)
-    if section.table:
-        console.print(str(section.table), highlight=False, markup=False, soft_wrap=True)
+    for shown in section.tables:
+        console.print(f"\n{shown}", highlight=False, markup=False, soft_wrap=True)
     if section.trouble:
         console.print(section.trouble, highlight=False, markup=False)
+
+
+@cli.command("power")
+@click.argument("papers", metavar="[PAPER]...", nargs=-1)
+def power_(papers: tuple[str, ...]) -> None:
+    """Print what the rules of the named papers, or of all, can see.
+
+    \b
+    replicate power
+    replicate power uba disf
+
+    For each primary test: the replicates at which it may decide, the effect claimed and the spread between replicates,
+    how often it then says yes, how often it errs at worst, and the replicates with which 80 % of runs would say yes.
+    """
+    from replication.evidence import load_claims
+    from replication.evidence.power import power_table
+
+    known = sorted(path.parent.name for path in Project.find().package.glob("*/claims.yaml"))
+    # a paper's rules take seconds: show each paper's as soon as they are there
+    for claims in [load_claims(paper) for paper in papers or known]:
+        click.echo(f"{power_table([claims])}\n")
 
 
 @cli.command()

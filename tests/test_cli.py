@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from toys import Toy
 
+from replication import evidence
 from replication.cli import cli
+from replication.evidence import power
 from replication.runs import notebook
 from replication.runs.batch import Grid
 from replication.runs.notebook import Options, Outcome
@@ -31,7 +33,7 @@ def replicate(toy: Toy, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-unt
     return call
 
 
-COMMANDS = ["run", "batch", "resume", "report", "diff", "verify", "gc", "list", "show", "select"]
+COMMANDS = ["run", "batch", "resume", "report", "diff", "verify", "gc", "list", "show", "power", "select"]
 
 
 def test_help_lists_commands_in_the_order_of_need_and_teaches(replicate) -> None:
@@ -123,6 +125,13 @@ def test_exit_status_and_list_of_failures(replicate, toy: Toy, monkeypatch: pyte
     assert replicate("batch", str(grid), "--publish").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "said"), [("run", "and 3 if it is finished but did not find"), ("batch", "status is 3")]
+)
+def test_status_of_missing_data_stands_in_the_help(replicate, command: str, said: str) -> None:
+    assert said in " ".join(replicate(command, "-h").output.split())
+
+
 def test_show_lists_parameters_with_types_profiles_and_meanings(replicate) -> None:
     lines = replicate("show", "toy").output.splitlines()
     (row,) = [line for line in lines if "budgets" in line]
@@ -167,8 +176,28 @@ def test_module_is_the_command(tmp_path: Path) -> None:
     assert done.stdout.startswith("replicate, version ")
 
 
-def test_summary_names_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
-    verdicts = [{"verdict": "reproduced"}, {"verdict": "inconclusive"}]
-    assert notebook.summary({"profile": "smoke", "verdicts": verdicts}).startswith(
-        "**Verdicts** at the `smoke` profile: 1 rep"
-    )
+def test_stored_results_are_told_in_a_few_sentences() -> None:
+    check = evidence.Outcome("K1", "check", "", "no").to_dict()
+    results = {"verdicts": [{"verdict": "reproduced"}, {"verdict": "inconclusive"}], "tests": [check]}
+    told = "1 reproduced, 1 inconclusive. 0 of 1 checks hold (not K1)."
+    assert notebook.sentence(results) == notebook.message(results) == told
+    lacking = {**results, "missing": {"digits": "`fetch()` fetches them.", "tables": "Ask for them."}}
+    assert notebook.message(lacking) == (f"{told} Data missing: digits: `fetch()` fetches them. tables: Ask for them.")
+    # results of an older form, and of a notebook that asks nothing
+    assert notebook.sentence({"verdicts": [{"verdict": "reproduced"}]}).startswith("1 reproduced.")
+    assert notebook.sentence({"verdicts": [], "tests": []}) == "no claims."
+
+
+def test_power_of_named_papers_and_of_all(replicate, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(evidence, "load_claims", lambda paper: asked.append(paper) or paper)
+    monkeypatch.setattr(power, "power_table", lambda claims: f"of {', '.join(claims)}")
+    assert replicate("power").output == "of toy\n\n"
+    assert replicate("power", "uba", "disf").output == "of uba\n\nof disf\n\n"
+    assert asked == ["toy", "uba", "disf"]
+
+
+def test_power_of_an_unknown_paper_is_refused_in_words(replicate) -> None:
+    done = replicate("power", "ubba")
+    assert done.exit_code == 1
+    assert "paper: 'ubba' is not known; did you mean 'uba'?" in done.output

@@ -17,13 +17,15 @@ from typing import Any
 
 import nbformat
 import psutil
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import replication
 from replication.runs.profiles import Project
-from replication.runs.store import RunStore
+from replication.runs.store import Run, RunStore, Spec
 
 REAL = Path(replication.__file__).parent
+
+ANSWER = "from replication import evidence\n\nevidence.page()"
 
 PARAMETERS = """\
 profile: str = "smoke"  # which set of parameters
@@ -59,47 +61,79 @@ print(f"value {value:.3f}")\
 FINISH = """\
 from replication import evidence
 if folder:
-    verdict = dict(claim_id="double", verdict="reproduced", estimate=value, low=value, high=value, n=seeds,
-                   reason="", comparisons=[])
-    results = dict(schema=1, notebook="toy", paper="toy", profile=profile, run_id=run_id, parameters=dict(
+    def outcome(**told):
+        return dict(dict(estimate=value, low=value, high=value, n=seeds, visible=None, reason="", blind=[],
+                         comparisons=[]), **told)
+    results = dict(schema=2, notebook="toy", paper="toy", profile=profile, run_id=run_id, parameters=dict(
         profile=profile, seeds=seeds, peak=peak, budgets=budgets, label=label, fail=fail),
-        verdicts=[verdict], records={}, provenance={"device": "cpu"}, evidence_key=evidence.evidence_key("toy"))
+        missing={"toys": "get_toys() fetches them"} if label == "without data" else {},
+        verdicts=[dict(claim_id="double", verdict="reproduced", shown="T1", reason="")],
+        tests=[outcome(test_id="T1", role="primary", claim="double", answer="yes"),
+               outcome(test_id="K1", role="check", claim="", answer="yes")],
+        records={}, provenance={"device": "cpu", "started": time.time(), "wall_seconds": time.perf_counter()},
+        evidence_key=evidence.evidence_key("toy"))
     (folder / "results.tmp").write_text(json.dumps(results))
     (folder / "results.tmp").replace(folder / "results.json")
 print("finished")\
 """
 
-# what the runner needs of `replication.evidence`, without a second of imports
+# what the runner and the toy notebook need of `replication.evidence`, without a second of imports
 EVIDENCE = """
 import hashlib, pathlib
 VERDICTS = ("reproduced", "partly reproduced", "not reproduced", "inconclusive", "not attempted")
 HERE = pathlib.Path(__file__).parent.parent
 def evidence_key(paper):
     return hashlib.sha256((HERE / paper / "claims.yaml").read_bytes()).hexdigest()
-def summary_sentence(verdicts):
-    words = [v["verdict"] for v in verdicts]
-    return ", ".join(f"{words.count(w)} {w}" for w in VERDICTS if w in words) + "."
-def verdict_markdown(results, notebooks):
-    return "| claim |"
+def page():
+    pass
+def summary_sentence(words):
+    listed = list(words)
+    return ", ".join(f"{listed.count(w)} {w}" for w in VERDICTS if w in listed) + "."
+class Outcome(dict):
+    from_dict = classmethod(lambda cls, stored: cls(stored))
+"""
+
+TABLES = """
+def apart(outcomes):
+    checks = [one["answer"] == "yes" for one in outcomes if one["role"] == "check"]
+    return f"{sum(checks)} of {len(checks)} checks hold"
 """
 
 CLAIMS = """
 paper: toy
 title: A toy
 citation: Nobody (2024)
+quantities:
+  value: {label: value, unit: points}
+  error: {label: error}
+  seconds: {label: time of a step, unit: s, volatile: true}
 claims:
   - id: double
-    statement: The value is seeds times peak.
+    says: The value is seeds times peak.
+    source: nowhere
+    read: recollected
+    tests:
+      - id: T1
+        asks: Is the value 1.5?
+        notebook: toy
+        quantity: value
+        comparison: value
+        paper_value: 1.5
+        tolerance: 0.1
+        tolerance_reason: a toy
+        effect: 1.5
+        spread: 0.01
+        min_seeds: 3
+        at: [smoke]
+checks:
+  - id: K1
+    asks: Is there no error?
     notebook: toy
-    source: {kind: derived, where: nowhere, verified: true}
-    quantity: value
-    comparison: value
-    paper_value: 1.5
-    tolerance: 0.1
-    tolerance_reason: a toy
-    scale: smoke
-    profiles: [smoke]
-    decision: the value is 1.5 within 0.1
+    quantity: error
+    comparison: identity
+    tolerance: 1.0e-9
+    tolerance_reason: rounding
+    at: [smoke, standard]
 """
 
 
@@ -191,7 +225,7 @@ class Toy:
     def values(self, store: Path | None = None) -> dict[str, float]:
         """The estimate in each finished run, by run id."""
         files = (store or self.project.store).glob("*/*/results.json")
-        return {path.parent.name: json.loads(path.read_text())["verdicts"][0]["estimate"] for path in files}
+        return {path.parent.name: json.loads(path.read_text())["tests"][0]["estimate"] for path in files}
 
     def add(self, name: str, cells: Sequence[Any], **about: Any) -> None:
         write_notebook(self.root / "notebooks" / f"{name}.ipynb", cells, **about)
@@ -215,7 +249,7 @@ def write_notebook(path: Path, cells: Sequence[Any], **about: Any) -> None:
 def toy_cells(parameters: str = PARAMETERS, run: str = RUN, finish: str = FINISH) -> list[Any]:
     return [
         new_markdown_cell("# A toy"),
-        new_markdown_cell("Not run yet.", metadata={"tags": ["verdict-summary"]}),
+        new_code_cell(ANSWER, metadata={"tags": ["answer", "nbval-ignore-output"]}),
         new_code_cell(parameters, metadata={"tags": ["parameters"]}),
         new_code_cell("import sys", metadata={"tags": ["nbval-ignore-output"]}),
         new_code_cell(run),
@@ -243,7 +277,7 @@ def build(folder: Path, *, real_evidence: bool = False, files: Mapping[str, str]
     if real_evidence:
         (toy.package / "evidence").symlink_to(REAL / "evidence")
     else:
-        room["evidence/__init__.py"] = EVIDENCE
+        room |= {"evidence/__init__.py": EVIDENCE, "evidence/tables.py": TABLES}
     for name, text in {**room, **(files or {})}.items():
         path = toy.package / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -252,3 +286,76 @@ def build(folder: Path, *, real_evidence: bool = False, files: Mapping[str, str]
     toy.profile("smoke", "toy", "profile: smoke\nseeds: 3\n")
     toy.profile("standard", "toy", "profile: standard\nseeds: 5\nbudgets: [10, 20, 40]\n")
     return toy
+
+
+def leave(
+    toy: Toy,
+    profile: str = "smoke",
+    *,
+    value: float | Sequence[float] = 1.5,
+    error: float = 1e-12,
+    seconds: float = 2.0,
+    started: str = "now",
+    missing: Mapping[str, str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    figure: str = "",
+    **overrides: Any,
+) -> Run:
+    """Leave a finished run in the store as the notebook would, with the real evidence room and nothing executed.
+
+    Parameters
+    ----------
+    value, error, seconds
+        What was measured: one value, or one for each seed; the last is volatile.
+    figure
+        A picture for the page, base64.
+    """
+    from replication import evidence
+    from replication.evidence.tables import answer_text, outcomes_table, top_table
+
+    run = toy.store.plan(Spec("toy", profile, overrides))
+    work = toy.store.open_work(run, force=False)
+    values = list(value) if isinstance(value, Sequence) else [value] * 3
+    rows = [{"quantity": "value", "seed": seed, "value": number} for seed, number in enumerate(values)]
+    records = evidence.tidy([*rows, {"quantity": "error", "value": error}])
+    claims = evidence.load_claims("toy")
+    outcomes = evidence.evaluate(records, claims, "toy", profile)
+    decided = evidence.verdicts(claims, outcomes, "toy", profile)
+    machine = {
+        "started": started,
+        "wall_seconds": seconds,
+        "volatile": evidence.dump_records(evidence.tidy([{"quantity": "seconds", "value": seconds}])),
+    }
+    results = {
+        "schema": 2,
+        "notebook": "toy",
+        "paper": "toy",
+        "profile": profile,
+        "run_id": run.run_id,
+        "parameters": run.parameters,
+        "missing": dict(missing or {}),
+        "verdicts": [verdict.to_dict() for verdict in decided],
+        "tests": [outcome.to_dict() for outcome in outcomes],
+        "records": evidence.dump_records(records),
+        "provenance": {"device": "cpu", "cpu": {"model": "A"}, "packages": {"numpy": "2.0"}}
+        | dict(provenance or {})
+        | machine,
+        "evidence_key": evidence.evidence_key("toy"),
+    }
+    node = nbformat.read(toy.project.notebook_file("toy"), as_version=4)
+    node.cells[1]["outputs"] = [
+        new_output("display_data", {"text/markdown": f"**Answer.** {answer_text(decided, outcomes, claims, profile)}"}),
+        display(top_table(decided, outcomes, claims, profile)),
+    ]
+    node.cells[4]["outputs"] = [display(outcomes_table(outcomes, claims, profile))]
+    if figure:
+        node.cells[4]["outputs"].append(new_output("display_data", {"image/png": figure}))
+    nbformat.write(node, work / "notebook.ipynb")
+    toy.store.finish(run, results)
+    return run
+
+
+def display(shown: Any) -> Any:
+    """The output of a cell that displays a table or a board."""
+    data, metadata = shown._repr_mimebundle_()
+    return new_output("display_data", data=data, metadata=metadata)

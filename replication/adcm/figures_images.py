@@ -8,16 +8,15 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-from scipy import stats
 
-from replication.evidence import Table, rows_of
+from replication.evidence import Table, mean_interval, rows_of
 
 NAMES = {
-    "adcm": "ADCM, weight per sample",
+    "adcm-sample": "ADCM, weight per sample",
     "adcm-wt": "ADCM, weight w(t)",
-    "log-grid": "log grid, weight per sample",
-    "ecm-256": "ECM, q = 256",
-    "ecm": "ECM, q = 2, doubling",
+    "log-sample": "log grid, weight per sample",
+    "ecm256": "ECM, q = 256",
+    "ecm2": "ECM, q = 2, doubling",
     "ict": "iCT",
     "denoiser": "denoiser, before",
     "held-out": "held-out images",
@@ -75,7 +74,9 @@ def quality(records: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(8.5, 4.4), layout="constrained")
     for shift, method in zip(np.linspace(-0.03, 0.03, len(METHODS)), METHODS, strict=True):
         own = rows[rows["method"] == method]
-        mean, half = own.groupby("share")["value"].mean(), _half(own, "share")
+        found = {share: mean_interval(values) for share, values in own.groupby("share")["value"]}
+        mean = pd.Series({share: one.estimate for share, one in found.items()})
+        half = pd.Series({share: one.half_width for share, one in found.items()})
         colour, marker, line = STYLES[method]
         centre = np.exp(mean)
         reach = np.stack([centre - np.exp(mean - half), np.exp(mean + half) - centre])
@@ -83,11 +84,13 @@ def quality(records: pd.DataFrame) -> Figure:
             mean.index + shift, centre, reach, fmt=marker, ls=line, ms=5, lw=1.4, color=colour, label=NAMES[method]
         )
     references = (
-        ("denoiser", "the denoiser they start from", "0.35", "--"),
-        ("held-out", "held-out images", "0.35", ":"),
+        ("denoiser", 1, "the denoiser they start from", "--"),
+        ("held-out", 5, "5 times held-out images (gate)", "-."),
+        ("held-out", 1, "held-out images", ":"),
     )
-    for method, label, colour, line in references:
-        axis.axhline(np.exp(rows[rows["method"] == method]["value"].mean()), color=colour, lw=1.2, ls=line, label=label)
+    for method, factor, label, line in references:
+        level = factor * np.exp(rows[rows["method"] == method]["value"].mean())
+        axis.axhline(level, color="0.35", lw=1.2, ls=line, label=label)
     axis.set(
         xlabel="share of the budget of images", ylabel="Fréchet distance in the classifier's features", yscale="log"
     )
@@ -111,20 +114,23 @@ def differences(records: pd.DataFrame) -> Figure:
         Tidy records of ``images.run``.
     """
     rows = rows_of(records, "log_frechet")
-    others = [method for method in METHODS if method != "adcm"]
+    others = [method for method in METHODS if method != "adcm-sample"]
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.9), layout="constrained", sharey=True, sharex=True)
     for axis, steps in zip(axes, (1, 2), strict=True):
         part = rows[(rows["sampling_steps"] == steps) & (rows["share"] == 1) & rows["method"].isin(METHODS)]
         wide = part.pivot_table(index="seed", columns="method", values="value")
-        ratio = wide[others].rsub(wide["adcm"], axis=0)
-        half = ratio.sem() * stats.t.ppf(0.975, len(ratio) - 1)
-        mean = ratio.mean()
+        ratio = wide[others].rsub(wide["adcm-sample"], axis=0)
+        found = [mean_interval(ratio[name]) for name in others]
+        mean = np.array([one.estimate for one in found])
+        half = np.array([one.half_width for one in found])
         axis.axvspan(np.exp(-0.05), np.exp(0.05), color="0.92", zorder=0)
         axis.axvline(1, color="0.3", lw=0.8)
         for seed in ratio.index:
             axis.plot(np.exp(ratio.loc[seed]), range(len(others)), "o", ms=3, color="0.6")
         reach = np.stack([np.exp(mean) - np.exp(mean - half), np.exp(mean + half) - np.exp(mean)])
-        axis.errorbar(np.exp(mean), range(len(others)), xerr=reach, fmt="D", ms=5, lw=1.4, color=STYLES["adcm"][0])
+        axis.errorbar(
+            np.exp(mean), range(len(others)), xerr=reach, fmt="D", ms=5, lw=1.4, color=STYLES["adcm-sample"][0]
+        )
         axis.set(xscale="log", title=f"{steps} sampling step{'s' if steps > 1 else ''}")
         axis.set_yticks(range(len(others)), [NAMES[name] for name in others])
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -234,7 +240,7 @@ def scores(records: pd.DataFrame) -> Table:
             own = rows[(rows["method"] == method) & (rows["quantity"] == quantity) & (rows["sampling_steps"] == steps_)]
             values = own[own["share"] == own["share"].max()]["value"]
             raw.setdefault(method, {})[f"{quantity}, {steps_}"] = float(values.mean()) if len(values) else float("nan")
-            half = values.sem() * stats.t.ppf(0.975, len(values) - 1) if len(values) > 1 else None
+            half = mean_interval(values).half_width if len(values) > 1 else None
             cells.append("–" if not len(values) else f"{values.mean():.2g}" + (f" ± {half:.1g}" if half else ""))
         lines.append((NAMES[method], *cells))
     name = str(rows["features"].dropna().iloc[0])
@@ -263,29 +269,3 @@ def grids(records: pd.DataFrame) -> Table:
     return Table(
         ("method", "training step", "segments, least – most of the seeds", "safeguards that acted"), tuple(lines)
     )
-
-
-def costs(records: pd.DataFrame) -> Table:
-    """What the segmentation costs, measured: milliseconds and the extrapolation to the paper's cadence (a timing).
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of ``images.run``.
-    """
-    parts = rows_of(records, "cost").groupby("part", sort=False)["value"].median()
-    share = rows_of(records, "overhead_percent")["value"].median()
-    segments = rows_of(records, "segments")["value"].mean()
-    lines = [(f"{part}, milliseconds", f"{value:.1f}") for part, value in parts.items()]
-    lines += [
-        ("mean length of a grid", f"{segments:.0f}"),
-        ("extra training time at m = 25,000, percent", f"{share:.1f}"),
-    ]
-    return Table(("CPU time of one batch of 128, median", "measured"), tuple(lines))
-
-
-def _half(rows: pd.DataFrame, by: str) -> pd.Series:
-    """Half width of the 95 % t interval of every group's mean."""
-    groups = rows.groupby(by)["value"]
-    half: pd.Series = groups.sem() * stats.t.ppf(0.975, groups.size() - 1)
-    return half

@@ -15,15 +15,15 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from replication.evidence import mean_interval, rows_of
 
 NAMES = {
-    "adcm": "ADCM, w(t)",
+    "adcm-wt": "ADCM, w(t)",
     "adcm-sample": "ADCM, per sample",
     "adcm-step": "ADCM, 1/Δt",
     "adcm-one": "ADCM, 1",
     "adcm-inverse-t": "ADCM, 1/t",
-    "log": "log grid, w(t)",
+    "log-wt": "log grid, w(t)",
     "log-step": "log grid, 1/Δt",
     "ecm256": "ECM, q = 256",
-    "ecm256-w": "ECM q = 256 grid, w(t)",
+    "ecm256-wt": "ECM q = 256 grid, w(t)",
     "ecm2": "ECM, q = 2",
     "ict": "iCT",
     "ccm": "CCM stand-in",
@@ -33,7 +33,7 @@ NAMES = {
 }
 """How methods are written in figures."""
 
-MAIN = ("adcm", "ecm2", "ict", "ecm256", "log")
+MAIN = ("adcm-wt", "ecm2", "ict", "ecm256", "log-wt")
 _COLOURS = dict(zip(MAIN, sns.color_palette("colorblind", len(MAIN)), strict=True))
 _STYLES = dict(zip(MAIN, ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1))), strict=True))
 _MARKERS = dict(zip(MAIN, "osv^D", strict=True))
@@ -61,37 +61,52 @@ def _legend_below(figure: Figure, axis: Axes) -> None:
 
 
 def efficiency(records: pd.DataFrame) -> Figure:
-    """Draw the distance to the exact map on VE against images and against CPU time, with 95 % intervals over seeds."""
-    rows, times = (rows_of(records, quantity, schedule="VE") for quantity in ("log_rmse", "cpu_seconds"))
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
-    shares = sorted(rows["budget"].unique().tolist())
-    for method in MAIN:
-        own_rows = rows[rows["method"] == method]
-        groups = [own_rows.loc[own_rows["budget"] == share, "value"] for share in shares]
-        centre, half = np.array([_interval(values) for values in groups]).T
-        own = np.exp(centre)
-        seconds = times[times["method"] == method].groupby("budget")["value"].mean()
-        for axis, x in zip(axes, ([100 * share for share in shares], list(seconds)), strict=True):
-            axis.errorbar(
-                x,
-                own,
-                yerr=(own - np.exp(centre - half), np.exp(centre + half) - own),
-                color=_COLOURS[method],
-                ls=_STYLES[method],
-                marker=_MARKERS[method],
-                ms=5,
-                lw=1.6,
-                capsize=2,
-                label=NAMES[method],
-            )
-    for axis in axes:
-        _log_scale(axis)
-        axis.grid(alpha=0.3)
-    axes[0].set(xlabel="images (% of the budget)", ylabel=DISTANCE, title="at equal images")
-    axes[1].set(xlabel="CPU time of a run (s), its segmentations included", title="at equal CPU time", xlim=(0, None))
-    axes[0].set_xticks([100 * share for share in shares])
-    _legend_below(figure, axes[0])
+    """Draw the distance to the exact map on VE against images, with 95 % intervals over seeds."""
+    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    shares = _distances(axis, records, None)
+    axis.set(xlabel="images (% of the budget)", ylabel=DISTANCE)
+    axis.set_xticks([100 * share for share in shares])
+    _legend_below(figure, axis)
     return figure
+
+
+def cpu_time(records: pd.DataFrame) -> Figure:
+    """Draw the same against the CPU time of a run on this machine, its segmentations included."""
+    times = rows_of(records, "cpu_seconds", schedule="VE")
+    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    _distances(axis, records, times)
+    axis.set(xlabel="CPU time of a run on this machine (s), its segmentations included", ylabel=DISTANCE)
+    axis.set_xlim(0, None)
+    _legend_below(figure, axis)
+    return figure
+
+
+def _distances(axis: Axes, records: pd.DataFrame, times: pd.DataFrame | None) -> list[float]:
+    """Lines of the main methods over the share of images in percent, or over their mean times."""
+    rows = rows_of(records, "log_rmse", schedule="VE")
+    shares: list[float] = sorted(rows["budget"].unique().tolist())
+    for method in MAIN:
+        of = rows[rows["method"] == method]
+        centre, half = np.array([_interval(of.loc[of["budget"] == share, "value"]) for share in shares]).T
+        own = np.exp(centre)
+        x = [100 * share for share in shares]
+        if times is not None:
+            x = times[times["method"] == method].groupby("budget")["value"].mean().tolist()
+        axis.errorbar(
+            x,
+            own,
+            yerr=(own - np.exp(centre - half), np.exp(centre + half) - own),
+            color=_COLOURS[method],
+            ls=_STYLES[method],
+            marker=_MARKERS[method],
+            ms=5,
+            lw=1.6,
+            capsize=2,
+            label=NAMES[method],
+        )
+    _log_scale(axis)
+    axis.grid(alpha=0.3)
+    return shares
 
 
 def against(records: pd.DataFrame) -> Figure:
@@ -99,11 +114,11 @@ def against(records: pd.DataFrame) -> Figure:
     rows = rows_of(records, "log_rmse", schedule="VE", budget=1.0)
     wide = rows.pivot_table(index="seed", columns="method", values="value")
     present = [str(name) for name in wide]
-    others = [name for name in NAMES if name in present and name != "adcm"]
+    others = [name for name in NAMES if name in present and name != "adcm-wt"]
     others += sorted(name for name in present if name not in NAMES)
     figure, axis = plt.subplots(figsize=(8, 0.32 * len(others) + 1.4), layout="constrained")
     for i, name in enumerate(others):
-        centre, half = _interval(wide[name] - wide["adcm"])
+        centre, half = _interval(wide[name] - wide["adcm-wt"])
         low, middle, high = (100 * np.expm1([centre - half, centre, centre + half])).tolist()
         axis.errorbar(
             middle,
@@ -129,9 +144,9 @@ def against(records: pd.DataFrame) -> Figure:
 def attribution(records: pd.DataFrame) -> Figure:
     """Draw the distance to the exact map for every grid with either weight, with 95 % intervals over seeds."""
     cells = {
-        "ADCM's": ("adcm", "adcm-step"),
-        "log grid": ("log", "log-step"),
-        "ECM, q = 256": ("ecm256-w", "ecm256"),
+        "ADCM's": ("adcm-wt", "adcm-step"),
+        "log grid": ("log-wt", "log-step"),
+        "ECM, q = 256": ("ecm256-wt", "ecm256"),
     }
     rows = rows_of(records, "log_rmse", schedule="VE", budget=1.0)
     figure, axis = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
@@ -163,7 +178,7 @@ def attribution(records: pd.DataFrame) -> Figure:
 
 def transfer(records: pd.DataFrame) -> Figure:
     """Draw the distance to the exact map under VE and under flow matching, baselines rewritten and naive."""
-    methods = ("adcm", "ict", "ict-naive", "ecm2", "ecm2-naive")
+    methods = ("adcm-wt", "ict", "ict-naive", "ecm2", "ecm2-naive")
     figure, axis = plt.subplots(figsize=(8, 3.8), layout="constrained")
     palette = sns.color_palette("colorblind")
     for shift, schedule, label, colour, marker in (
@@ -187,7 +202,8 @@ def transfer(records: pd.DataFrame) -> Figure:
                 label=label if i == 0 else None,
             )
     axis.set_xticks(
-        range(len(methods)), ["ADCM", "iCT,\nrewritten", "iCT,\nnaive", "ECM q = 2,\nrewritten", "ECM q = 2,\nnaive"]
+        range(len(methods)),
+        ["ADCM, w(t)", "iCT,\nrewritten", "iCT,\nnaive", "ECM q = 2,\nrewritten", "ECM q = 2,\nnaive"],
     )
     _log_scale(axis)
     axis.set_ylabel(DISTANCE)
@@ -201,7 +217,7 @@ def trade_off(records: pd.DataFrame) -> Figure:
     rows = rows_of(records, "log_rmse", schedule="VE")
     own = rows[rows["method"].str.startswith("adcm-lambda-")]
     lam = own["method"].str.removeprefix("adcm-lambda-").astype(float)
-    base = rows[rows["method"] == "adcm"]
+    base = rows[rows["method"] == "adcm-wt"]
     paper = 0.01
     whole = pd.concat([own.assign(lam=lam), base.assign(lam=paper)])
     figure, axis = plt.subplots(figsize=(8, 3.8), layout="constrained")
@@ -232,7 +248,7 @@ def trade_off(records: pd.DataFrame) -> Figure:
 def segments(records: pd.DataFrame) -> Figure:
     """Draw how long the adaptive grid is in the course of training, and how often its safeguards acted."""
     figure, (lengths, guards) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
-    rows = records[records["method"] == "adcm"]
+    rows = records[records["method"] == "adcm-wt"]
     palette = sns.color_palette("colorblind")
     for schedule, label, colour, marker in (("VE", "VE", palette[0], "o"), ("FM", "flow matching", palette[1], "s")):
         for one, (_, of_seed) in enumerate(rows_of(rows, "segments", schedule=schedule).groupby("seed")):
@@ -293,7 +309,7 @@ def overhead(records: pd.DataFrame) -> Figure:
 
 def samples(records: pd.DataFrame) -> Figure:
     """Draw one-step samples from the same noise: the exact map's, and those of three methods joined to them."""
-    titles = {"exact": "exact map", "adcm": "ADCM, w(t)", "ecm2": "ECM, q = 2", "adcm-sample": "ADCM, per sample"}
+    titles = {"exact": "exact map", "adcm-wt": "ADCM, w(t)", "ecm2": "ECM, q = 2", "adcm-sample": "ADCM, per sample"}
     points = {
         method: np.stack([rows_of(records, f"sample_{axis}", method=method)["value"].to_numpy() for axis in "xy"], -1)
         for method in titles
@@ -311,18 +327,17 @@ def samples(records: pd.DataFrame) -> Figure:
 
 
 def tuning(records: pd.DataFrame, methods: Sequence[str] = (*MAIN, "ict-naive", "ecm2-naive")) -> Figure:
-    """Draw the tuning score against the learning rate on both schedules; dots mark the chosen rates."""
-    rows = rows_of(records, "tuning_rmse")
+    """Draw the mean tuning score against the learning rate on both schedules; dots mark the chosen rates."""
+    rows = rows_of(records, "tuning_score")
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharey=True, layout="constrained")
     palette = dict(zip(methods, sns.color_palette("colorblind", len(methods)), strict=True))
     for axis, (schedule, title) in zip(axes, {"VE": "VE", "FM": "flow matching"}.items(), strict=True):
         for i, method in enumerate(methods):
-            line = rows[(rows["schedule"] == schedule) & (rows["method"] == method)].sort_values("lr")
-            axis.plot(
-                line["lr"], line["value"], ("-", "--", ":", "-.")[i % 4], color=palette[method], label=NAMES[method]
-            )
-            best = line.nsmallest(1, "value")
-            axis.plot(best["lr"], best["value"], "o", ms=6, color=palette[method], mec="white", mew=0.6, zorder=3)
+            own = rows[(rows["schedule"] == schedule) & (rows["method"] == method)]
+            line = own.groupby("lr")["value"].mean().map(np.exp)
+            axis.plot(line, ("-", "--", ":", "-.")[i % 4], color=palette[method], label=NAMES[method])
+            best = line.nsmallest(1)
+            axis.plot(best, "o", ms=6, color=palette[method], mec="white", mew=0.6, zorder=3)
         axis.set(xlabel="learning rate (dot: chosen)", title=title)
         axis.set_xscale("log")
         ticks = sorted(rows["lr"].unique())
@@ -330,7 +345,7 @@ def tuning(records: pd.DataFrame, methods: Sequence[str] = (*MAIN, "ict-naive", 
         axis.minorticks_off()
         _log_scale(axis)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel(DISTANCE)
+    axes[0].set_ylabel(DISTANCE + ",\ngeometric mean of the tuning seeds")
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
     return figure

@@ -120,8 +120,8 @@ class SigmoidFit(Sigmoid):
 def fit_sigmoid(loss: ArrayLike, score: ArrayLike) -> SigmoidFit:
     """Fit a sigmoid to scores over losses by least squares, as the paper does (SciPy's `curve_fit`).
 
-    It starts at A = largest score, x0 = median loss, k = 1, b = smallest score. A sigmoid with -A, -k and b + A is the
-    same curve; the one with A > 0 is returned.
+    It starts at A = largest score, x0 = median loss, k = 1, b = smallest score, or at k = -20 if that fails. A sigmoid
+    with -A, -k and b + A is the same curve; the one with A > 0 is returned.
 
     Parameters
     ----------
@@ -153,11 +153,19 @@ def fit_sigmoid(loss: ArrayLike, score: ArrayLike) -> SigmoidFit:
     def curve(at: Float, A: float, k: float, x0: float, b: float) -> Float:
         return np.asarray(A * expit(k * (at - x0)) + b)
 
-    start = (y.max(), 1.0, float(np.median(x)), y.min())
-    try:
+    def solve(k: float) -> tuple[Float, Float]:
+        start = (y.max(), k, float(np.median(x)), y.min())
         with warnings.catch_warnings():
             warnings.simplefilter("error", OptimizeWarning)  # it says that the covariance cannot be had
             found, covariance = curve_fit(curve, x, y, p0=start, maxfev=10_000)
+        return np.asarray(found), np.asarray(covariance)
+
+    try:
+        try:
+            found, covariance = solve(1.0)
+        except (RuntimeError, OptimizeWarning):
+            # seldom that start leads to the far end of a flat curve; this one has the sign of a score that falls
+            found, covariance = solve(-20.0)
     except (RuntimeError, OptimizeWarning) as error:
         raise ValueError(f"loss, score: these {len(x)} models do not determine a sigmoid ({error})") from error
     if found[0] < 0:

@@ -137,6 +137,54 @@ def slopes_left_out(board: pd.DataFrame, band: Band) -> pd.Series[float]:
     return pd.Series(found, index=scored["model"].iloc[rows].to_list(), dtype=np.float64)
 
 
+def resampled_gaps(board: pd.DataFrame, band: Band, draws: int, seed: int = 0) -> pd.DataFrame:
+    """The monthly gap when the board's models are drawn anew, with replacement: what hangs on which models came out.
+
+    All rows of a model are drawn together. The same seed draws the same models for every band of a board, and for other
+    scores of the same models.
+
+    Parameters
+    ----------
+    board, band
+        As in `monthly_gap`.
+    draws : int
+        Number of resamples.
+    seed : int
+        Of the resampling.
+
+    Returns
+    -------
+    DataFrame
+        A row for each draw, a column for each month from the first in which the whole board has a gap; NaN where a
+        draw has none yet.
+    """
+    scored = _scored(board)
+    month, score, length = _coded(scored)
+    member = scored.index.isin(band.of(scored).index)
+    codes, models = pd.factorize(board["model"])
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(len(models), np.full(len(models), 1 / len(models)), size=draws)
+    drawn = times[:, codes[board.index.isin(scored.index)]] > 0
+
+    def best(rows: NDArray[np.bool_]) -> Float:
+        found = np.full((draws, length), -np.inf)
+        for at in np.unique(month[rows]):
+            of = rows & (month == at)
+            found[:, at] = np.where(drawn[:, of], score[of], -np.inf).max(axis=1)
+        return np.asarray(np.maximum.accumulate(found, axis=1))
+
+    overall, inside = best(np.ones_like(member)), best(member)
+    gaps = np.where(np.isfinite(inside), overall - np.where(np.isfinite(inside), inside, 0.0), np.nan)
+    first = int(month[member].min())
+    months = pd.period_range(scored["date"].min().to_period("M"), periods=length, freq="M")
+    return pd.DataFrame(gaps[:, first:], columns=months[first:])
+
+
+def gap_slopes(gaps: pd.DataFrame) -> Float:
+    """Slope of each row of `resampled_gaps`, in points a year; NaN where fewer than two months have a gap."""
+    return _slopes(gaps.to_numpy(dtype=np.float64))
+
+
 def random_band_slopes(board: pd.DataFrame, band: Band, draws: int, rng: np.random.Generator) -> Float:
     """Slopes of the gap for random bands: in each month as many models as the band has, drawn from all of that month.
 
@@ -192,9 +240,9 @@ def _path(month: NDArray[np.intp], score: Float, length: int) -> Float:
 
 
 def _slopes(gaps: NDArray[np.floating[Any]]) -> Float:
-    """Least-squares slopes, a year, of gaps a month apart, shape (n, months) to (n,); NaN of a single month."""
-    if gaps.shape[1] < 2:
-        return np.full(len(gaps), np.nan)
+    """Least-squares slopes, a year, of gaps a month apart, shape (n, months) to (n,); NaN of fewer than two months."""
+    known = np.isfinite(gaps)
     x = np.arange(gaps.shape[1]) / 12
-    x -= x.mean()
-    return np.asarray(gaps @ x / (x @ x))
+    with np.errstate(invalid="ignore"):
+        centred = np.where(known, x - (known @ x / known.sum(axis=1))[:, None], 0.0)
+        return np.asarray((np.where(known, gaps, 0.0) * centred).sum(axis=1) / (centred**2).sum(axis=1))

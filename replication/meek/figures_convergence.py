@@ -29,13 +29,15 @@ YEARS = "years from an equal start"
 NATS = "gap (nats per token)"
 
 
-def gap(records: pd.DataFrame) -> Figure:
+def gap(records: pd.DataFrame, points: str) -> Figure:
     """Draw the losses of both actors, and the gap between them with its uncertainty.
 
     Parameters
     ----------
     records : DataFrame
         Tidy records of ``convergence.run``.
+    points : str
+        Training runs that the law was fitted to, for the legend.
     """
     figure, (losses, gaps) = plt.subplots(1, 2, figsize=(11.5, 4.2), layout="constrained")
     growth = Growth()
@@ -50,22 +52,27 @@ def gap(records: pd.DataFrame) -> Figure:
         band.index, band["low"], band["high"], color="0.85", lw=0, label="95 %: law and growth rates uncertain"
     )
     band = rows[rows["source"] == "law"].pivot_table(index="t", columns="level", values="value")
-    gaps.fill_between(band.index, band["low"], band["high"], color="0.65", lw=0, label="95 %: refitted law uncertain")
+    label = f"95 %: law refitted to {points} runs"
+    gaps.fill_between(band.index, band["low"], band["high"], color="0.65", lw=0, label=label)
     gaps.plot(T, training_gap(T), color=COLOURS[0], lw=2, label="the paper's law, α = 0.154")
     gaps.plot(T, training_gap(T, experiment.LAWS["alpha 0.155"]), color=COLOURS[0], lw=1.2, ls="--", label="α = 0.155")
-    gaps.axvline(float(peak_time()), color=GREY, lw=1, ls=":", label="the paper's peak")
-    gaps.set(xlabel=YEARS, ylabel=NATS, title="the gap rises, then closes", ylim=(0, None))
+    gaps.axvline(float(peak_time()), color=GREY, lw=1, ls=":", label="its peak")
+    gaps.set(
+        xlabel=YEARS, ylabel=NATS, title="given the law and its constants, the gap rises, then closes", ylim=(0, None)
+    )
     gaps.legend(frameon=False)
     return _five_years(figure)
 
 
-def summary(records: pd.DataFrame) -> Figure:
+def summary(records: pd.DataFrame, points: str) -> Figure:
     """Draw the peak time, the peak, and what is left after ten years, each with its 95 % interval.
 
     Parameters
     ----------
     records : DataFrame
         Tidy records of ``convergence.run``.
+    points : str
+        Training runs that the law was fitted to, for the axis.
     """
     rows = rows_of(records, "summary")
     panels: dict[str, tuple[Callable[[], Float], str]] = {
@@ -73,7 +80,7 @@ def summary(records: pd.DataFrame) -> Figure:
         "peak gap": (peak_gap, "gap at the peak (nats)"),
         "gap at 10 years": (partial(training_gap, 10.0), "gap after 10 years (nats)"),
     }
-    names = {"law": "refitted law,\nits own uncertainty", "law and growth": "… and growth rates\nuncertain"}
+    names = {"law": f"law refitted to\n{points} runs", "law and growth": "… and growth rates\nuncertain"}
     figure, axes = plt.subplots(1, 3, figsize=(11.5, 2.6), sharey=True, layout="constrained")
     for axis, (what, (paper, label)) in zip(axes, panels.items(), strict=True):
         for y, source in enumerate(names):
@@ -161,6 +168,27 @@ def sensitivity() -> Figure:
         axis.set_ylim(0, None)
         axis.legend(frameon=False)
     return _five_years(figure)
+
+
+def head_start() -> Figure:
+    """Draw when the gap is largest, over the leader's head start, with the head starts of real systems marked."""
+    figure, axis = plt.subplots(figsize=(7.5, 4), layout="constrained")
+    kappa = np.geomspace(1, 1e6, 200)
+    axis.plot(kappa, peak_time(head_start=kappa), color=COLOURS[0], lw=2, label="the paper's law")
+    refitted = experiment.LAWS["alpha 0.178, refitted"]
+    axis.plot(kappa, peak_time(refitted, head_start=kappa), color=COLOURS[0], lw=1.5, ls="--", label="refitted law")
+    axis.axhline(0, color=GREY, lw=1)
+    axis.annotate("below: the gap only shrinks", (1.2, 0), xytext=(0, -12), textcoords="offset points", color=GREY)
+    for (start, value), marker in zip(experiment.MEASURED_HEAD_STARTS.items(), "osD", strict=True):
+        colour = "white" if marker == "D" else COLOURS[1]
+        at = float(peak_time(head_start=value))
+        axis.plot(value, at, marker, color=colour, mec="black", ms=8, ls="", label=f"{value:,.0f}×: {start}")
+    axis.plot(1, float(peak_time()), "*", color="black", ms=11, ls="", label="1×: the paper's start")
+    axis.set(
+        xscale="log", xlabel="the leader's compute / the meek's, at the start", ylabel="peak, years from the start"
+    )
+    axis.legend(frameon=False)
+    return figure
 
 
 def maps(size: int = 200) -> Figure:
@@ -251,7 +279,7 @@ def metrics() -> Figure:
     found = experiment.metric_gaps(T)
     for axis, bounded in zip(axes, (True, False), strict=True):
         names = [name for name in found if (name in experiment.BOUNDED) == bounded]
-        for name, colour, style, width in zip(names, COLOURS, ("-", "--", "-."), (4, 2, 2), strict=False):
+        for name, colour, style, width in zip(names, COLOURS, ("-", "--", "-.", ":"), (4, 2, 2, 2), strict=False):
             curve = found[name]
             axis.plot(T, curve / curve.max(), color=colour, ls=style, lw=width, label=name)
         axis.set(xlabel=YEARS, title="bounded metrics: closes" if bounded else "unbounded metrics: grows")

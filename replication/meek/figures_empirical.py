@@ -13,7 +13,16 @@ from matplotlib.figure import Figure
 from replication.meek.experiments.empirical import LAWS
 
 OVERALL = "0.15"
-UNITS = {"MMLU-Pro": "MMLU-Pro, %", "Chatbot Arena": "rating", "Aider polyglot": "tasks solved, %"}
+UNITS = {
+    "MMLU-Pro": "MMLU-Pro, %",
+    "Chatbot Arena": "rating",
+    "Aider polyglot": "tasks solved, %",
+    "MMLU-Pro, monthly prices": "MMLU-Pro, %",
+    "GPQA, monthly prices": "GPQA, %",
+    "LMArena Elo": "rating",
+}
+RATINGS = ("Chatbot Arena", "LMArena Elo")
+"""Boards without a highest score."""
 STYLES = ("-", "--", ":", "-.")
 
 
@@ -62,13 +71,13 @@ def gaps(records: pd.DataFrame) -> Figure:
             axis.plot(dates, line["value"], color=colour, ls=style, marker="o", ms=3.5, lw=1.8, label=label)
         axis.axhline(0, color="0.6", lw=0.8)
         axis.set_ylim(bottom=min(0, part["value"].min()) - 0.03 * part["value"].max())
-        axis.set_ylabel("gap, rating points" if board == "Chatbot Arena" else "gap, points")
+        axis.set_ylabel("gap, rating points" if board in RATINGS else "gap, points")
         _finish(axis, _title(rows, board))
     return figure
 
 
 def slopes(records: pd.DataFrame) -> Figure:
-    """Draw each band's slope beside those of random bands, and how far it moves when one model is left out.
+    """Draw each band's slope with its interval over models drawn anew, and the slopes of random bands.
 
     Parameters
     ----------
@@ -76,27 +85,30 @@ def slopes(records: pd.DataFrame) -> Figure:
         Tidy records of ``empirical.run``.
     """
     rows = _shown(records, "gap_slope").iloc[::-1].reset_index(drop=True)
-    without, minus = _shown(records, "gap_slope_without"), _shown(records, "slope_minus_random")
+    drawn, minus, without = (
+        _shown(records, name) for name in ("gap_slope_draw", "slope_minus_random", "gap_slope_without")
+    )
     figure, axis = plt.subplots(figsize=(8.5, 1.2 + 0.55 * len(rows)), layout="constrained")
     blue = sns.color_palette("colorblind")[0]
     for y, row in enumerate(rows.to_dict("records")):
-        at = [(frame["board"] == row["board"]) & (frame["band"] == row["band"]) for frame in (without, minus)]
-        random = row["value"] - minus.loc[at[1], "value"]
-        axis.plot(np.quantile(random, [0.025, 0.975]), [y, y], color="0.8", lw=11, solid_capstyle="butt")
-        axis.plot(random.median(), y, "|", color="0.35", ms=13, mew=2)
-        left_out = without.loc[at[0], "value"]
-        axis.plot([left_out.min(), left_out.max()], [y, y], color=blue, lw=2.5, solid_capstyle="butt")
+        again, random, left_out = (_values(frame, row["board"], row["band"]) for frame in (drawn, minus, without))
+        if len(random):
+            axis.plot(
+                row["value"] - np.quantile(random, [0.025, 0.975]), [y, y], color="0.8", lw=11, solid_capstyle="butt"
+            )
+        axis.plot(np.quantile(again, [0.025, 0.975]), [y, y], color=blue, lw=2.5, solid_capstyle="butt")
+        axis.plot(left_out, np.full(len(left_out), y), "|", color="0.35", ms=9)
         axis.plot(row["value"], y, "o", color=blue, ms=7)
-    axis.plot([], [], "o-", color=blue, lw=2.5, label="the band; bar: any one record setter left out")
-    axis.plot([], [], color="0.8", lw=11, label="random bands, 95 %; tick: their median")
+    axis.plot([], [], "o-", color=blue, lw=2.5, label="the band, 95 % over models drawn anew")
+    axis.plot([], [], "|", color="0.35", ms=9, label="one record setter left out")
+    axis.plot([], [], color="0.8", lw=11, label="random bands, 95 %")
     axis.axvline(0, color="black", lw=1)
     axis.set_yticks(range(len(rows)), rows["board"] + ", " + rows["band"])
     axis.set(
-        xlabel="slope of the gap, points (Arena: rating points) a year; left of 0 it closes",
-        ylim=(-0.6, len(rows) - 0.4),
+        xlabel="slope of the gap, points (or rating points) a year; left of 0 it closes", ylim=(-0.6, len(rows) - 0.4)
     )
     axis.set_title(_title(rows, ""), fontsize=11)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -223,6 +235,10 @@ def _shown(records: pd.DataFrame, quantity: str) -> pd.DataFrame:
     return observed if len(observed) else rows[rows["seed"].fillna(0) == 0]
 
 
+def _values(rows: pd.DataFrame, board: str, band: str) -> pd.Series[float]:
+    return rows.loc[(rows["board"] == board) & (rows["band"] == band), "value"]
+
+
 def _title(rows: pd.DataFrame, name: str) -> str:
     planted = "planted data" if (rows["origin"] == "planted").all() else ""
     return ", ".join(part for part in (name, planted) if part)
@@ -246,8 +262,12 @@ def _series(names: pd.Series[str]) -> list[tuple[str, object, object]]:
 
 def _panels(rows: pd.DataFrame) -> tuple[Figure, list[Axes]]:
     count = rows["board"].nunique()
-    figure, axes = plt.subplots(1, count, figsize=(1 + 4.2 * count, 4.2), squeeze=False, layout="constrained")
-    return figure, list(axes[0])
+    across, down = min(count, 3), -(-count // 3)
+    size = (1 + 4.2 * across, 4.2 * down)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for spare in axes.flat[count:]:
+        spare.set_visible(False)
+    return figure, list(axes.flat[:count])
 
 
 def _finish(axis: Axes, title: str) -> None:

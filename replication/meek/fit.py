@@ -8,6 +8,7 @@ gradients and Hessians of all of them are a few matrix products.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,11 @@ CHUNK = 128
 """Problems worked on together: enough to spread the cost of a call, few enough for a processor's cache."""
 ITERATIONS = 3000
 """Newton steps at most; a typical problem takes 20, one of few and noisy runs hundreds."""
+CONDITION = 1e5
+"""Largest condition number of the Hessian, in standardised parameters, at which the runs determine the law.
+
+Well spread runs have 1e3 to 1e4. Runs with 20 tokens per parameter have 3e5 if it is within a tenth, 1e15 if exactly.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class ChinchillaFit(ParametricLaw):
         Norm of the scaled objective's gradient there, in standardised parameters.
     converged : bool or ndarray
         Whether that is at most `TOLERANCE`.
+    condition : float or ndarray
+        Condition number of the Hessian there; above `CONDITION` other constants fit as well.
     n : int
         Points fitted, after outliers were left out.
     """
@@ -53,7 +61,12 @@ class ChinchillaFit(ParametricLaw):
     objective: Real
     gradient_norm: Real
     converged: bool | NDArray[np.bool_]
+    condition: Real
     n: int
+
+
+class IllConditionedWarning(UserWarning):
+    """The runs hardly determine the law: other constants fit them as well."""
 
 
 def drop_largest(count: int) -> Rule:
@@ -113,6 +126,11 @@ def fit_chinchilla(
     ChinchillaFit
         Of scalars.
 
+    Warns
+    -----
+    IllConditionedWarning
+        The runs hardly determine the law, as when all have the same tokens per parameter.
+
     Raises
     ------
     ValueError
@@ -129,8 +147,15 @@ def fit_chinchilla(
     (0.35, 0.1799)
     """
     problem = _Problem.of(N, D, loss, delta, outliers)
-    solution = problem.solve(np.ones((1, problem.n)), _starts(starts))
-    return problem.fit(solution, 0)
+    fitted = problem.fit(problem.solve(np.ones((1, problem.n)), _starts(starts)), 0)
+    if fitted.condition > CONDITION:
+        warnings.warn(
+            f"N, D: these runs hardly determine the law (condition number {fitted.condition:.0e}, at most "
+            f"{CONDITION:.0e} would do); give runs that differ more in size and in tokens per parameter",
+            IllConditionedWarning,
+            stacklevel=2,
+        )
+    return fitted
 
 
 def bootstrap_chinchilla(
@@ -180,6 +205,7 @@ class _Solution(NamedTuple):
     theta: Float
     objective: Float
     gradient_norm: Float
+    condition: Float
 
 
 @dataclass(frozen=True)
@@ -249,13 +275,14 @@ class _Problem:
             objective=solution.objective[index] / SCALE,
             gradient_norm=norm,
             converged=norm <= TOLERANCE,
+            condition=solution.condition[index],
             n=self.n,
         )
 
     def solve(self, counts: Float, starts: Float) -> _Solution:
         """Best solution of every row of counts over all starts."""
         begin = self.standard(starts)
-        best = _Solution(np.empty((len(counts), 5)), np.empty(len(counts)), np.empty(len(counts)))
+        best = _Solution(np.empty((len(counts), 5)), *(np.empty(len(counts)) for _ in range(3)))
         rows = max(1, BATCH // len(begin))
         for first in track(range(0, len(counts), rows), "batches of fits"):
             found = self._newton(counts[first : first + rows], begin)
@@ -300,7 +327,8 @@ class _Problem:
             room = CHUNK - len(active)
             active, waiting = np.concatenate([active, waiting[:room]]), waiting[room:]
         # a start at which the objective is not finite is never left
-        return _Solution(theta, value, np.where(np.isfinite(value), np.linalg.norm(gradient, axis=1), np.inf))
+        norm = np.where(np.isfinite(value), np.linalg.norm(gradient, axis=1), np.inf)
+        return _Solution(theta, value, norm, np.linalg.cond(np.nan_to_num(hessian)))
 
     @cached_property
     def _powers(self) -> tuple[Float, Float, Float]:

@@ -41,8 +41,8 @@ class MarkovSource:
         P(u, v) in the long run.
     entropy : float
         Entropy rate in nats per token: the loss of a perfect model.
-    unigram_entropy : float
-        Loss of the best model that ignores the context.
+    unigram_entropy, bigram_entropy : float
+        Loss of the best model that ignores the context, and of the best one that knows only the last token.
 
     Raises
     ------
@@ -52,7 +52,7 @@ class MarkovSource:
     Examples
     --------
     >>> source = MarkovSource(8)
-    >>> bool(0 < source.entropy < source.unigram_entropy < np.log(8))
+    >>> bool(0 < source.entropy < source.bigram_entropy < source.unigram_entropy < np.log(8))
     True
     """
 
@@ -78,6 +78,8 @@ class MarkovSource:
         self.entropy = -float(np.sum(self.joint * np.log(self.transition)))
         single = self.stationary.sum(axis=0)
         self.unigram_entropy = -float(np.sum(single * np.log(single)))
+        pairs = self.joint.sum(axis=0)
+        self.bigram_entropy = -float(np.sum(pairs * np.log(pairs / single[:, None])))
         self._cumulative = np.cumsum(self.joint)
 
     @property

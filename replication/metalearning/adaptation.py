@@ -77,9 +77,9 @@ def adapt(
     True
     """
     if not isinstance(rate, Tensor) and not rate >= 0:
-        raise ValueError(f"rate: must not be negative, came {rate}")
+        raise ValueError(f"rate: must not be negative, got {rate}")
     if steps < 0:
-        raise ValueError(f"steps: must not be negative, came {steps}")
+        raise ValueError(f"steps: must not be negative, got {steps}")
     for _ in range(steps):
         slope = grad(_risk)(parameters, model, loss, data)
         parameters = {name: p - rate * slope[name] for name, p in parameters.items()}
@@ -174,7 +174,7 @@ def _count(**halves: Data) -> None:
         for name, data in halves.items()
     }
     if any(len(found) != 1 or not found[0] for found in counts.values()) or len({*map(tuple, counts.values())}) > 1:
-        came = ", ".join(f"{name}: {' and '.join(map(str, found)) or 'no tensor'}" for name, found in counts.items())
+        got = ", ".join(f"{name}: {' and '.join(map(str, found)) or 'no tensor'}" for name, found in counts.items())
         raise ValueError(
-            f"{' and '.join(halves)}: every tensor needs the same number of tasks as its first axis, came {came}"
+            f"{' and '.join(halves)}: every tensor needs the same number of tasks as its first axis, got {got}"
         )

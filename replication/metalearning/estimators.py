@@ -20,7 +20,8 @@ so that one set of sums over tasks serves every alpha, and the running sums over
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,7 +112,7 @@ def draw(N: int, M: int, beta: Family = 2.0, trials: int = 1, seed: int = 0) -> 
     """
     N, M, trials = whole("N", N), whole("M", M), whole("trials", trials)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed: must be a whole number, not negative, came {seed!r}")
+        raise ValueError(f"seed: must be a whole number, not negative, got {seed!r}")
     tasks, shape = family(beta), (M, trials)
     p, rank = tasks.p, min(N, tasks.p)
     # a stream for each variable: the tasks come first on its own, so that more of them only append
@@ -168,6 +169,50 @@ def estimates(
     parts = list(_blocks(steps, whole("N", N), counts, family(beta), whole("trials", trials), seed))
     pooled, adapted = zip(*parts, strict=True)
     return Estimates(np.concatenate(pooled, axis=1), np.concatenate(adapted, axis=2))
+
+
+def nested_estimates(
+    alpha: ArrayLike, N: int, M: Sequence[int], beta: Family = 2.0, trials: int = 1, seed: int = 0
+) -> dict[int, Estimates]:
+    """Estimates by number of tasks, all from the same tasks: at fewer tasks there are as many times more of them.
+
+    Parameters
+    ----------
+    alpha : array_like
+        Step sizes, one-dimensional.
+    N : int
+        Samples in each half of a task's data.
+    M : sequence of int
+        Numbers of tasks, each a multiple of the one before.
+    beta : float or Tasks
+        The family of tasks.
+    trials, seed : int
+        Estimates at the largest M, and what fixes them.
+
+    Returns
+    -------
+    dict of int to Estimates
+        Without the axis M.
+
+    Raises
+    ------
+    ValueError
+        An argument is outside its range; the message names it.
+    """
+    steps, counts, tasks = np.atleast_1d(step_size(alpha)), _whole_numbers("M", M).tolist(), family(beta)
+    if not counts or any(more % fewer for fewer, more in itertools.pairwise(counts)):
+        raise ValueError(f"M: each number must be a multiple of the one before, got {list(M)}")
+    _check_determined(whole("N", N), counts[0], tasks)
+    parts = _summands(*draw(N, counts[0], tasks, whole("trials", trials) * counts[-1] // counts[0], seed))
+    made = {}
+    for m in counts:
+
+        def summed(summand: Float, groups: int = m // counts[0]) -> Float:
+            total: Float = summand.sum(axis=-2)
+            return np.asarray(total.reshape(*total.shape[:-1], groups, -1).sum(axis=-2))
+
+        made[m] = _solved(parts, summed, steps)
+    return made
 
 
 def win_fraction(
@@ -235,29 +280,48 @@ def _blocks(alpha: Float, N: int, M: NDArray[np.int64], tasks: Tasks, trials: in
     """Estimates block after block of trials."""
     size = max(1, BLOCK // tasks.p**2)
     ends, where = np.unique(M, return_inverse=True)
-    if N * ends[0] < tasks.p:
-        raise ValueError(f"M: {ends[0]} tasks of N = {N} samples in a half do not determine p = {tasks.p} parameters")
+    _check_determined(N, int(ends[0]), tasks)
     for block, start in enumerate(range(0, trials, size)):
-        first, second = draw(N, int(ends[-1]), tasks, min(size, trials - start), _block_seed(seed, block))
+        halves = draw(N, int(ends[-1]), tasks, min(size, trials - start), _block_seed(seed, block))
 
         def running(summand: Float) -> Float:
             """Sums over the first M tasks, for all M."""
             return np.add.reduceat(summand, [0, *ends[:-1]], axis=-2).cumsum(axis=-2)[..., where, :]
 
-        cross, vector = _times(first.A, second.A), _times(second.A, first.b)
-        weights = [
-            running(second.A),
-            -running(cross + cross.swapaxes(0, 1)),
-            running(_times(cross, first.A)),
-        ]
-        products = [
-            running(second.b),
-            -running(_times(first.A, second.b) + vector),
-            running(_times(first.A, vector)),
-        ]
-        pooled = _solve(weights[0] + running(first.A), products[0] + running(first.b))
-        adapted = np.stack([_solve(_polynomial(weights, a), _polynomial(products, a)) for a in alpha.tolist()])
-        yield Estimates(pooled[..., 0], adapted[..., 0]) if tasks.p == 1 else Estimates(pooled, adapted)
+        yield _solved(_summands(*halves), running, alpha)
+
+
+class _Summands(NamedTuple):
+    """What every task adds to the normal equations."""
+
+    weights: tuple[Float, Float, Float]
+    """MAML's matrix: coefficients of alpha to the power of 0, 1 and 2."""
+    products: tuple[Float, Float, Float]
+    """MAML's right-hand side."""
+    inner: Statistics
+    """What DRS has more than the first of both."""
+
+
+def _summands(first: Statistics, second: Statistics) -> _Summands:
+    cross, vector = _times(first.A, second.A), _times(second.A, first.b)
+    return _Summands(
+        (second.A, -(cross + cross.swapaxes(0, 1)), _times(cross, first.A)),
+        (second.b, -(_times(first.A, second.b) + vector), _times(first.A, vector)),
+        first,
+    )
+
+
+def _solved(parts: _Summands, summed: Callable[[Float], Float], alpha: Float) -> Estimates:
+    """Both estimates from the sums over tasks; p = 1 drops the last axis."""
+    weights, products = [summed(part) for part in parts.weights], [summed(part) for part in parts.products]
+    pooled = _solve(weights[0] + summed(parts.inner.A), products[0] + summed(parts.inner.b))
+    adapted = np.stack([_solve(_polynomial(weights, a), _polynomial(products, a)) for a in alpha.tolist()])
+    return Estimates(pooled[..., 0], adapted[..., 0]) if len(parts.inner.A) == 1 else Estimates(pooled, adapted)
+
+
+def _check_determined(N: int, M: int, tasks: Tasks) -> None:
+    if tasks.p > N * M:
+        raise ValueError(f"M: {M} tasks of N = {N} samples in a half do not determine p = {tasks.p} parameters")
 
 
 def _block_seed(seed: int, block: int) -> int:

@@ -125,7 +125,7 @@ def objectives(records: pd.DataFrame) -> Figure:
     """
     figure, (errors, wins) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     alpha = np.linspace(0.01, 1, 1981)
-    rows = rows_of(records, "neutral_wins")
+    rows = rows_of(records, "neutral_wins").groupby(["N", "M"], as_index=False)["value"].mean()
     for N, colour in _shades(FEW):
         errors.plot(alpha, modelling_error(alpha, N, BETA), color=colour, lw=1.8, label=f"N = {N}")
         at = rows[rows["N"] == N]

@@ -21,12 +21,13 @@ def returns(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``navigation.run``.
     """
-    rows = rows_of(records, "return")
+    rows, untrained = rows_of(records, "return"), intervals(rows_of(records, "untrained_return"), "updates").T
     steps = sorted(rows["steps"].unique())
     figure, axes = plt.subplots(
         1, len(steps), figsize=(1 + 3 * len(steps), 3.8), sharex=True, sharey=True, layout="constrained"
     )
     for axis, step in zip(axes, steps, strict=True):
+        axis.plot(untrained[0], untrained[1], "x:", color="0.45", ms=5, lw=1.5, label="untrained")
         for method in METHODS:
             colour, style = LOOKS[method]
             x, mean, low, high = intervals(rows[(rows["steps"] == step) & (rows["method"] == method)], "updates").T
@@ -35,7 +36,7 @@ def returns(records: pd.DataFrame) -> Figure:
         axis.set(xlabel="updates on a new task", title=f"{step:,.0f} environment steps")
         axis.set_xticks(x)
     axes[0].set_ylabel("return, minus the sum of\nsquared distances from the goal")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -18,7 +18,7 @@ LOOKS = {"DRS": (_PALETTE[0], "o-"), "FOMAML": (_PALETTE[2], "^:"), "MAML": (_PA
 
 
 def trade_off(records: pd.DataFrame) -> Figure:
-    """Draw the error after one step over the number of training tasks, under both budgets, and the crossing.
+    """Draw the error after one step over the number of tasks, under both budgets, the crossing, and predicting zero.
 
     Parameters
     ----------
@@ -26,12 +26,14 @@ def trade_off(records: pd.DataFrame) -> Figure:
         Tidy records of ``sinusoid.run``.
     """
     final = rows_of(records, "final", condition=MAIN)
+    of, over = (rows_of(records, name, condition=MAIN)["value"] for name in ("log_mse", "log_over_zero"))
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
     for axis, budget in zip(axes, (SAMPLES, CALLS), strict=True):
         draws = rows_of(records, "crossing_draw", condition=MAIN, budget=budget)["value"].to_numpy()
         low, middle, high = np.quantile(draws, [0.025, 0.5, 0.975])
         axis.axvspan(low, high, color="0.9", label="crossing of DRS and MAML, 95 %")
         axis.axvline(middle, color="0.5", lw=1, label="its median")
+        axis.axhline(np.exp(of.mean() - over.mean()), color="0.3", lw=1, ls=":", label="predicting zero")
         # side by side, so that no bar hides another
         for shift, (method, (colour, style)) in zip((0.96, 1.0, 1.04), LOOKS.items(), strict=True):
             rows = final[(final["budget"] == budget) & (final["method"] == method)]
@@ -43,7 +45,7 @@ def trade_off(records: pd.DataFrame) -> Figure:
         _plain(axis, sorted(final["tasks"].unique()))
     axes[0].set_ylabel("mean squared error on new tasks\nafter one step (geometric mean over seeds)")
     _ticks(axes[0])
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 

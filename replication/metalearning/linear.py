@@ -59,10 +59,10 @@ class Tasks:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.beta) and self.beta > 0):
-            raise ValueError(f"beta: must be a positive finite number, came {self.beta!r}")
+            raise ValueError(f"beta: must be a positive finite number, got {self.beta!r}")
         whole("p", self.p)
         if not 0 <= self.spread <= 1:
-            raise ValueError(f"spread: must lie between 0 and 1, came {self.spread!r}")
+            raise ValueError(f"spread: must lie between 0 and 1, got {self.spread!r}")
 
     @property
     def noise(self) -> float:
@@ -213,7 +213,7 @@ def adapted_risk(theta: ArrayLike, alpha: ArrayLike, N: ArrayLike, beta: Family 
     tasks = family(beta)
     theta = np.asarray(theta, dtype=np.float64)
     if tasks.p > 1 and theta.shape[-1:] != (tasks.p,):
-        raise ValueError(f"theta: the last axis must have length p = {tasks.p}, came the shape {theta.shape}")
+        raise ValueError(f"theta: the last axis must have length p = {tasks.p}, got the shape {theta.shape}")
     squares, total = (theta**2, theta) if tasks.p == 1 else ((theta**2).sum(-1), theta.sum(-1))
     # E (theta - theta_gamma)' W (theta - theta_gamma)
     quadratic = (
@@ -260,7 +260,7 @@ def variances(alpha: ArrayLike, N: ArrayLike, beta: Family = 2.0) -> Variances:
     """
     tasks = family(beta)
     if tasks.p != 1:
-        raise ValueError(f"p: the variances are known in closed form for p = 1 only, came {tasks.p}")
+        raise ValueError(f"p: the variances are known in closed form for p = 1 only, got {tasks.p}")
     alpha, N = np.broadcast_arrays(step_size(alpha), samples(N))
     c, weight = 1 + 2 / N, _average(alpha, N, tasks)
 
@@ -320,7 +320,7 @@ def step_size(alpha: ArrayLike) -> Float:
     """`alpha` as an array, if it is finite and not negative."""
     found = np.asarray(alpha, dtype=np.float64)
     if not (np.isfinite(found).all() and (found >= 0).all()):
-        raise ValueError(f"alpha: must be finite and not negative, came {alpha!r}")
+        raise ValueError(f"alpha: must be finite and not negative, got {alpha!r}")
     return found
 
 
@@ -328,14 +328,14 @@ def samples(N: ArrayLike) -> Float:
     """`N` as an array, if it is at least 1; infinity is allowed."""
     found = np.asarray(N, dtype=np.float64)
     if not (found >= 1).all():
-        raise ValueError(f"N: must be at least 1, came {N!r}")
+        raise ValueError(f"N: must be at least 1, got {N!r}")
     return found
 
 
 def whole(name: str, value: object) -> int:
     """A whole number above 0."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name}: must be a whole number, at least 1, came {value!r}")
+        raise ValueError(f"{name}: must be a whole number, at least 1, got {value!r}")
     return int(value)
 
 

@@ -39,7 +39,7 @@ class Policy(nn.Sequential):
 
     def __init__(self, hidden: int) -> None:
         if hidden < 1:
-            raise ValueError(f"hidden: must be at least 1, came {hidden}")
+            raise ValueError(f"hidden: must be at least 1, got {hidden}")
         super().__init__(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 2))
 
 
@@ -99,7 +99,7 @@ def rollout(policy: nn.Module, parameters: Parameters, goals: Tensor, noise: Ten
     """
     if noise.ndim != 5 or goals.shape != (*noise.shape[:2], 2):
         raise ValueError(
-            f"goals and noise: need shapes (R, T, 2) and (R, T, K, H, 2), came {tuple(goals.shape)} and "
+            f"goals and noise: need shapes (R, T, 2) and (R, T, K, H, 2), got {tuple(goals.shape)} and "
             f"{tuple(noise.shape)}"
         )
     mean = vmap(vmap(lambda p, s: functional_call(policy, p, (s,))))
@@ -142,7 +142,7 @@ def advantages(rewards: Tensor) -> Tensor:
     """
     rollouts, horizon = rewards.shape[-2:]
     if rollouts < 2:
-        raise ValueError(f"rewards: the baseline needs at least 2 rollouts of a task, came {rollouts}")
+        raise ValueError(f"rewards: the baseline needs at least 2 rollouts of a task, got {rollouts}")
     to_go = rewards.flip(-1).cumsum(-1).flip(-1)
     # leaving oneself out of the mean scales the distance from it
     return (to_go - to_go.mean(-2, keepdim=True)) * (rollouts / (rollouts - 1) / horizon)

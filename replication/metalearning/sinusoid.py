@@ -63,7 +63,7 @@ class Sinusoids(NamedTuple):
             If the width is outside [0, 1].
         """
         if not 0 <= width <= 1:
-            raise ValueError(f"width: must lie in [0, 1], came {width}")
+            raise ValueError(f"width: must lie in [0, 1], got {width}")
         generator = torch.Generator().manual_seed(stream_seed(seed, f"{stream} tasks"))
         u = 2 * torch.rand(*shape, 2, generator=generator) - 1
         return cls(2.55 + 2.45 * width * u[..., 0], math.pi / 2 * (1 + width * u[..., 1]))
@@ -137,13 +137,13 @@ class MetaPopulation:
         device: str | torch.device = "cpu",
     ) -> None:
         if method not in METHODS:
-            raise ValueError(f"method: must be one of {', '.join(METHODS)}, came {method!r}")
+            raise ValueError(f"method: must be one of {', '.join(METHODS)}, got {method!r}")
         if not seeds or lr.shape != (len(seeds),):
             raise ValueError(
-                f"seeds and lr: need one rate for each of at least one seed, came {len(seeds)} and {tuple(lr.shape)}"
+                f"seeds and lr: need one rate for each of at least one seed, got {len(seeds)} and {tuple(lr.shape)}"
             )
         if not inner_rate >= 0:
-            raise ValueError(f"inner_rate: must not be negative, came {inner_rate}")
+            raise ValueError(f"inner_rate: must not be negative, got {inner_rate}")
         self.method, self.inner_rate, self.seeds = method, inner_rate, tuple(seeds)
         models: dict[int, list[nn.Linear]] = {}
         for seed in dict.fromkeys(seeds):
@@ -186,7 +186,7 @@ class MetaPopulation:
             out = _forward(layers, x)
         else:
             if x.shape[2] % 2:
-                raise ValueError(f"x: needs an even number of examples per task to split, came {x.shape[2]}")
+                raise ValueError(f"x: needs an even number of examples per task to split, got {x.shape[2]}")
             half = x.shape[2] // 2
             with torch.set_grad_enabled(self.method == "MAML"):
                 inner = _backprop(layers, x[:, :, :half], y[:, :, :half])

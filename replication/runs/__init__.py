@@ -7,8 +7,10 @@
 `engines`, `cluster`  where several runs execute: one after another, side by side, or on a dask cluster
 `batch`               many runs from a grid file; remembered, so that they can be resumed
 `publish`             executed notebooks, reference results and the README's table put in their places
+`agreement`           whether local runs say what is published, and why perhaps not
 `report`, `page`      what came out, on one page
-`diff`, `verify`      what changed between two runs or commits; whether what is published still holds
+`diff`                what changed between two runs, batches or commits
+`verify`              whether committed results, pages and README fit each other and today's claims
 `collect`             which runs nobody can use any more, and their removal
 ====================  =================================================================================
 

@@ -40,7 +40,7 @@ from pydantic import (
 from replication.runs.engines import Engine
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_json, read_yaml, write_json
-from replication.runs.notebook import Listener, Options, Outcome, execute, sentence
+from replication.runs.notebook import Listener, Options, Outcome, execute, message
 from replication.runs.profiles import Project, canonical, expand_range, nearest
 from replication.runs.store import Run, RunStore, Spec
 
@@ -256,7 +256,7 @@ class Batch:
                 self.store.pull(run)
             # what is there needs no engine: a finished batch of hundreds is a matter of seconds
             if not options.force and (results := self.store.current(run)) is not None:
-                yield Outcome(run, "reused", time.monotonic() - start, sentence(results))
+                yield Outcome(run, "reused", time.monotonic() - start, message(results))
             else:
                 waiting.append(run)
             start = time.monotonic()

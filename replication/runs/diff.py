@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import base64
-import contextlib
+import functools
 import hashlib
 import io
 import subprocess
@@ -13,19 +12,22 @@ import tempfile
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from replication.runs.agreement import Change, changes, flat, short
 from replication.runs.batch import Batch
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_json
-from replication.runs.profiles import canonical
+from replication.runs.profiles import canonical, page_profile
 from replication.runs.store import Run, RunStore, room_files
-from replication.runs.verify import Change, changes
+
+if TYPE_CHECKING:
+    from replication.evidence import PaperClaims
 
 # what is compared of a checkout, at any commit
 _PARTS = ("notebooks", "results", "replication")
-# no two executions have them in common
-_STAMPS = frozenset({"started", "wall_seconds", "parameters", "seeds"})
+# what stands among the parameters, or in what an older form of the results tells of the time
+_LEFT_OUT = frozenset({"started", "wall_seconds", "parameters", "seeds"})
 
 
 @dataclass(frozen=True)
@@ -98,21 +100,21 @@ class Pair:
 
     Attributes
     ----------
-    claims, figures
+    changes, figures
         What came out differently.
     context
         What went in differently: parameters, versions, machine, sources; by name, before and after.
     """
 
     name: str
-    claims: tuple[Change, ...]
+    changes: tuple[Change, ...]
     figures: tuple[Figure, ...]
     context: Mapping[str, tuple[Any, Any]]
 
     @property
     def same(self) -> bool:
         """Whether the same came out."""
-        return not self.claims and not self.figures
+        return not self.changes and not self.figures
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,14 @@ class Difference:
         for pair in self.pairs:
             if not pair.same:
                 yield f"{pair.name}:"
-                yield from (f"  {_claim(change)}" for change in pair.claims)
+                yield from (f"  {_change(change)}" for change in pair.changes)
                 yield from (f"  {figure}" for figure in pair.figures)
         for names, side in ((self.only_before, self.before), (self.only_after, self.after)):
             yield from (f"only in {side}: {name}" for name in names)
         found: dict[str, list[str]] = {}
         for pair in self.pairs:
             for name, (a, b) in pair.context.items():
-                found.setdefault(f"{name}: {_short(a)} -> {_short(b)}", []).append(pair.name)
+                found.setdefault(f"{name}: {short(a)} -> {short(b)}", []).append(pair.name)
         if found:
             yield "What went in differs too:" if not self.same else "What went in differs:"
             for line, where in found.items():
@@ -201,6 +203,8 @@ def compare(before: Side, after: Side) -> Difference:
     RefusedError
         A paper's claims, by whose tolerances numbers are compared, are gone or malformed.
     """
+    from replication import evidence
+
     left, right = list(before.entries), list(after.entries)
     pairs: list[tuple[Entry, Entry]] = []
     keys: tuple[Callable[[Entry], Hashable], ...] = (
@@ -217,14 +221,15 @@ def compare(before: Side, after: Side) -> Difference:
                 right.remove(b[0])
     pairs.sort(key=lambda pair: (pair[0].name, canonical(pair[0].parameters)))
     only = [tuple(sorted(_named(one, side) for one in found)) for found, side in ((left, before), (right, after))]
-    made = tuple(_pair(a, b, _named(a, before), _named(b, after)) for a, b in pairs)
+    claims = functools.cache(evidence.load_claims)  # there may be hundreds of runs of one paper
+    made = tuple(_pair(a, b, _named(a, before), _named(b, after), claims) for a, b in pairs)
     return Difference(before.label, after.label, made, *only)
 
 
 def _named(entry: Entry, side: Side) -> str:
     """An entry's name, with the parameters that tell it from others of its notebook and profile on its side."""
     others = [one.parameters for one in side.entries if one.name == entry.name]
-    telling = [f"{name} {_short(value)}" for name, value in entry.parameters.items() if _varies(name, others)]
+    telling = [f"{name} {short(value)}" for name, value in entry.parameters.items() if _varies(name, others)]
     return f"{entry.name} ({', '.join(telling)})" if telling else entry.name
 
 
@@ -232,11 +237,11 @@ def _varies(name: str, settings: Sequence[Mapping[str, Any]]) -> bool:
     return any(one.get(name) != settings[0].get(name) for one in settings)
 
 
-def _pair(a: Entry, b: Entry, one: str, other: str) -> Pair:
+def _pair(a: Entry, b: Entry, one: str, other: str, claims: Callable[[str], PaperClaims]) -> Pair:
     found: tuple[Change, ...] = ()
     if a.results is not None and b.results is not None:
         try:
-            found = tuple(changes(a.results["verdicts"], b.results["verdicts"], b.results["paper"]))
+            found = tuple(changes(a.results, b.results, claims(b.results["paper"])))
         except ValueError as error:
             raise RefusedError(f"{b.name}: {error}") from error
     name = one if one == other else f"{one} and {other}"
@@ -259,16 +264,7 @@ def _differing(what: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterato
 
 
 def _provenance(results: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(flat("", {k: v for k, v in results.get("provenance", {}).items() if k not in _STAMPS}))
-
-
-def flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The entries of nested mappings, by names such as ``packages.numpy``."""
-    if not isinstance(value, Mapping):
-        yield prefix, value[:12] if prefix == "git.revision" and value else value
-        return
-    for name, inner in value.items():
-        yield from flat(f"{prefix}.{name}" if prefix else name, inner)
+    return dict(flat("", {k: v for k, v in results.get("provenance", {}).items() if k not in _LEFT_OUT}))
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -302,10 +298,11 @@ def _picture(cell: str, before: bytes | None, after: bytes | None) -> Figure | N
 
 
 def _pictures(page: Mapping[str, Any]) -> dict[str, bytes]:
-    """A page's PNG pictures by cell id; cells whose outputs differ from run to run by nature are left out."""
+    """A page's PNG pictures by cell id, without those of cells that nobody compares; the answer is none of these."""
     found = {}
     for cell in page["cells"]:
-        if "nbval-ignore-output" in cell["metadata"].get("tags", []):
+        tags = cell["metadata"].get("tags", [])
+        if "nbval-ignore-output" in tags and "answer" not in tags:
             continue
         encoded = [output["data"]["image/png"] for output in cell.get("outputs", []) if "image/png" in _data(output)]
         for number, text in enumerate(encoded, start=1):
@@ -391,24 +388,13 @@ def _of_checkout(root: Path) -> Iterator[Entry]:
                 file.relative_to(package).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
             }
         page = pages.get(entry.notebook)
-        own = page is not None and _profile(page) == entry.profile
+        own = page is not None and page_profile(page) == entry.profile
         yield Entry(
             entry.notebook, entry.profile, entry.parameters, entry.results, page if own else None, sources[paper]
         )
     for stem, page in pages.items():
         if not page["metadata"].get("replication", {}).get("paper"):
             yield Entry(stem, "", {}, None, page, {})
-
-
-def _profile(page: Mapping[str, Any]) -> str:
-    """The profile that a page's own defaults are of."""
-    for cell in page["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            with contextlib.suppress(SyntaxError, ValueError):
-                for node in ast.parse("".join(cell["source"])).body:
-                    if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "profile" and node.value:
-                        return str(ast.literal_eval(node.value))
-    return "smoke"
 
 
 def _of_commit(store: RunStore, name: str) -> Side | None:
@@ -435,21 +421,12 @@ def _git(root: Path, *arguments: str) -> bytes:
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
-def _claim(change: Change) -> str:
-    if change.what == "claim":
-        word = change.after if change.before is None else change.before
-        return f"claim {change.claim_id} {'appeared' if change.before is None else 'disappeared'}: {word}"
-    number = "" if change.what == "verdict" else f" {change.what}"
-    return f"claim {change.claim_id}:{number} {_short(change.before)} -> {_short(change.after)}"
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    text = value if isinstance(value, str) else canonical(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+def _change(change: Change) -> str:
+    number = "" if change.what in ("verdict", "answer") else f" {change.what}"
+    if not number and (change.before is None or change.after is None):
+        gone = change.after is None
+        return f"{change.of} {'disappeared' if gone else 'appeared'}: {change.before if gone else change.after}"
+    return f"{change.of}:{number} {short(change.before)} -> {short(change.after)}"
 
 
 def _percent(share: float) -> str:

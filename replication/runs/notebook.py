@@ -33,7 +33,6 @@ from replication.runs.profiles import Project
 from replication.runs.remote import local_folder
 from replication.runs.store import GENERATED_TAGS, Run, RunStore
 
-SUMMARY_TAG = "verdict-summary"
 #: Metadata that differs between two executions of the same notebook (nbstripout's own list, and papermill's).
 VOLATILE = [
     *("metadata.signature", "metadata.widgets", "metadata.papermill", "metadata.language_info"),
@@ -59,7 +58,7 @@ class Outcome:
     seconds
         Wall time that the caller waited.
     message
-        The verdicts in one sentence, or what went wrong.
+        The verdicts, checks and missing data in a few sentences, or what went wrong.
     """
 
     run: Run
@@ -182,15 +181,15 @@ def execute(run: Run, project: Project, options: Options, listener: Listener | N
         if not options.force:
             store.pull(run)
             if (results := store.current(run)) is not None:
-                return Outcome(run, "reused", time.monotonic() - start, sentence(results))
+                return Outcome(run, "reused", time.monotonic() - start, message(results))
         if listener is not None:
             listener(run, {"started": platform.node()})
-        status, message = _in_a_process(run, project, options, listener)
+        status, told = _in_a_process(run, project, options, listener)
         if status != "interrupted":
             store.push(run)
     except ReplicationError as error:
-        status, message = "failed", str(error)
-    return Outcome(run, status, time.monotonic() - start, message)
+        status, told = "failed", str(error)
+    return Outcome(run, status, time.monotonic() - start, told)
 
 
 def _in_a_process(run: Run, project: Project, options: Options, listener: Listener | None) -> tuple[str, str]:
@@ -323,7 +322,7 @@ def main() -> int:
             lock.acquire()
         with lock:
             if not options.force and (results := store.current(run)) is not None:
-                say(status="reused", message=sentence(results))
+                say(status="reused", message=message(results))
             else:
                 _execute_locked(run, store, options, say)
     except OSError as error:
@@ -347,11 +346,11 @@ def _execute_locked(run: Run, store: RunStore, options: Options, say: Callable[.
     try:
         _papermill(run, store.project, work, options, say)
         results = _results(run, work)
-        _finalise(work / "notebook.ipynb", results)
+        _normalise_file(work / "notebook.ipynb")
     except _Failure as failure:
         partial = work / "notebook.ipynb"
         if partial.exists():
-            _finalise(partial, None)
+            _normalise_file(partial)
         store.fail(
             run,
             {"message": str(failure), "status": failure.status, "cell": failure.cell, "traceback": failure.traceback},
@@ -359,7 +358,7 @@ def _execute_locked(run: Run, store: RunStore, options: Options, say: Callable[.
         say(status=failure.status, message=str(failure))
     else:
         store.finish(run, results)
-        say(status="re-evaluated" if reuses else "computed", message=sentence(results))
+        say(status="re-evaluated" if reuses else "computed", message=message(results))
 
 
 def _papermill(run: Run, project: Project, work: Path, options: Options, say: Callable[..., None]) -> None:
@@ -371,7 +370,7 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     node = read_notebook(project.notebook_file(run.notebook))
-    node.cells = [c for c in node.cells if not (GENERATED_TAGS - {SUMMARY_TAG}) & set(c.metadata.get("tags", []))]
+    node.cells = [c for c in node.cells if not GENERATED_TAGS & set(c.metadata.get("tags", []))]
     inject = profiles.changed(project, run.notebook, run.parameters)
     # papermill adds a cell if it has parameters to inject
     cells = len(node.cells) + bool(inject)
@@ -441,22 +440,21 @@ def _results(run: Run, work: Path) -> dict[str, Any]:
             raise _Failure(f"results.json is of run {results.get('run_id')!r}, not of this run, {run.run_id!r}.")
         return results
     return results or {
-        "schema": 1,
+        "schema": 2,
         "notebook": run.notebook,
         "paper": "",
         "profile": run.profile,
         "run_id": run.run_id,
         "parameters": run.parameters,
+        "missing": {},
         "verdicts": [],
+        "tests": [],
     }
 
 
-def _finalise(path: Path, results: Mapping[str, Any] | None) -> None:
-    """Make an executed notebook ready for keeping: volatile metadata off, the summary refreshed from `results`."""
+def _normalise_file(path: Path) -> None:
     node = read_notebook(path)
     normalise(node)
-    if results is not None and results["verdicts"]:
-        refresh_summary(node, results)
     write_notebook(path, node)
 
 
@@ -496,24 +494,26 @@ def normalise(node: Any) -> None:
 
 
 def sentence(results: Mapping[str, Any]) -> str:
-    """The verdicts of stored results in one sentence."""
-    from replication import evidence
-
-    if not results["verdicts"]:
+    """How many verdicts, gates and checks of stored results came out in which way."""
+    tests = results.get("tests", [])
+    if not results["verdicts"] and not tests:
         return "no claims."
-    return evidence.summary_sentence(results["verdicts"])
+    from replication import evidence
+    from replication.evidence.tables import apart
+
+    told = apart(evidence.Outcome.from_dict(test) for test in tests)
+    return f"{evidence.summary_sentence(one['verdict'] for one in results['verdicts'])} {told[:1].upper()}{told[1:]}."
 
 
-def summary(results: Mapping[str, Any]) -> str:
-    """The text of a notebook's cell tagged `verdict-summary`."""
-    return f"**Verdicts** at the `{results['profile']}` profile: {sentence(results)}"
+def missing(results: Mapping[str, Any]) -> str:
+    """The data sets that a run did not find, each with what brings it; empty if it had all."""
+    return " ".join(f"{name}: {command}" for name, command in results.get("missing", {}).items())
 
 
-def refresh_summary(node: Any, results: Mapping[str, Any]) -> None:
-    """Write the verdicts' summary into the markdown cell tagged `verdict-summary`, if the notebook has one."""
-    for cell in node.cells:
-        if SUMMARY_TAG in cell.metadata.get("tags", []):
-            cell.source = summary(results)
+def message(results: Mapping[str, Any]) -> str:
+    """What a person is told of a finished run."""
+    lacking = missing(results)
+    return f"{sentence(results)} Data missing: {lacking}" if lacking else sentence(results)
 
 
 def _die_with_caller() -> NoReturn:

@@ -1,7 +1,7 @@
 """A report as one HTML file that needs no other: style and figures are inside it.
 
-Colours are never alone: each verdict has its word or, where many runs stand side by side, its sign, which the legend
-explains; words stand in the count beside it and under the pointer.
+Colours are never alone: each verdict and answer has its word or, where many runs stand side by side, its sign, which
+the legend explains; words stand in the count beside it and under the pointer.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from replication.evidence import Verdict
-from replication.evidence.claims import Claim, DirectionClaim, IdentityClaim, OrderingClaim
-from replication.evidence.comparisons import limits
-from replication.evidence.scoreboard import MARKS
+from replication.evidence.claims import DirectionTest
+from replication.evidence.scoreboard import ANSWER_MARKS, MARKS, Mark
+from replication.evidence.verdicts import limits
+from replication.runs.agreement import Agreement
 from replication.runs.profiles import canonical
-from replication.runs.report import Matrix, Section, matrices, overview, shared, shown
+from replication.runs.report import Matrix, Row, Said, Section, matrices, overview, shared, shown, word
 
+_MARKS: dict[str, Mark] = dict([*MARKS.items(), *ANSWER_MARKS.items()])
 # runs side by side that still have room for words, and that one table has room for
 _WORDS, _COLUMNS = 4, 30
 # panels that are shown without being asked for
@@ -51,14 +52,18 @@ summary { cursor: pointer; padding: .15em 0; overflow-wrap: anywhere; } details 
   .matrix th:first-child { min-width: 6em; max-width: 8em; } .matrix .count { min-width: 7em; }
   .panels figure { flex-basis: 100%; } }
 """ + "".join(
-    f".v{place} {{ background: {mark.fill}; color: {mark.ink}; }}\n" for place, mark in enumerate(MARKS.values())
+    f".v{place} {{ background: {mark.fill}; color: {mark.ink}; }}\n" for place, mark in enumerate(_MARKS.values())
 )
 
 
-def page(title: str, found: Sequence[Section]) -> str:
+def page(title: str, found: Sequence[Section], agreed: Agreement) -> str:
     """The page as one HTML file."""
     made = matrices(found)
     parts = [f"<h1>{_text(title)}</h1><p>{_text(overview(found))}</p>"]
+    if agreed:
+        parts.append(f"<h2>Agreement with the published results</h2><p><strong>{_text(str(agreed))}</strong></p>")
+        parts.append(f"<ul>{''.join(f'<li>{_text(line)}</li>' for line in agreed.lines())}</ul>")
+        parts.append(_details("Claim by claim", f'<div class="scroll">{agreed.table().to_html()}</div>', opened=True))
     if made:
         parts.append(_legend())
     for matrix in made:
@@ -87,18 +92,18 @@ def page(title: str, found: Sequence[Section]) -> str:
 
 def _legend() -> str:
     signs = "".join(
-        f'<span class="v{place}">{mark.sign} {word}</span>' for place, (word, mark) in enumerate(MARKS.items())
+        f'<span class="v{place}">{mark.sign} {name}</span>' for place, (name, mark) in enumerate(_MARKS.items())
     )
     return f'<p class="legend">{signs}<span class="none">! no results</span></p>'
 
 
-# --- verdict per claim and setting -----------------------------------------------------------------------------------
+# --- verdict or answer per row and setting ---------------------------------------------------------------------------
 
 
 def _tables(matrix: Matrix) -> Iterator[str]:
     blocks = [matrix.columns[start : start + _COLUMNS] for start in range(0, len(matrix.columns), _COLUMNS)]
-    if not matrix.claims:
-        yield "<p>No run attempts a claim.</p>"
+    if not matrix.rows:
+        yield "<p>No run answers anything.</p>"
     elif len(blocks) == 1:
         yield f'<div class="scroll">{_table(matrix, matrix.columns, first=True)}</div>'
     else:
@@ -108,7 +113,7 @@ def _tables(matrix: Matrix) -> Iterator[str]:
             yield _details(name, table, opened=not place)
     if matrix.untouched:
         names = ", ".join(matrix.untouched)
-        yield _details(f"{len(matrix.untouched)} claims that none of these runs attempts", f"<p>{_text(names)}</p>")
+        yield _details(f"{len(matrix.untouched)} that none of these runs answers", f"<p>{_text(names)}</p>")
 
 
 def _table(matrix: Matrix, columns: Sequence[Section], *, first: bool) -> str:
@@ -117,11 +122,11 @@ def _table(matrix: Matrix, columns: Sequence[Section], *, first: bool) -> str:
     links = "".join(f'<th><a href="#run-{column.number}">{column.number}</a></th>' for column in columns)
     rows.append(f"<tr><th>run</th>{_count('all runs', 'th') if counted else ''}{links}</tr>")
     body = []
-    for claim in matrix.claims:
-        says = f'<span class="says">{_text(_shorter(claim.statement))}</span>'
-        cells = "".join(_cell(matrix, claim, column, words=len(columns) <= _WORDS) for column in columns)
-        counts = _count(matrix.counts(claim)) if counted else ""
-        body.append(f'<tr><th title="{_text(claim.statement)}">{_text(claim.id)}{says}</th>{counts}{cells}</tr>')
+    for row in matrix.rows:
+        says = f'<span class="says">{_text(_shorter(row.says))}</span>'
+        cells = "".join(_cell(matrix, row, column, words=len(columns) <= _WORDS) for column in columns)
+        counts = _count(matrix.counts(row)) if counted else ""
+        body.append(f'<tr><th title="{_text(row.says)}">{_text(row.name)}{says}</th>{counts}{cells}</tr>')
     return f'<table class="matrix"><thead>{"".join(rows)}</thead><tbody>{"".join(body)}</tbody></table>'
 
 
@@ -145,15 +150,15 @@ def _count(text: str, tag: str = "td") -> str:
     return f'<{tag} class="count">{_text(text)}</{tag}>'
 
 
-def _cell(matrix: Matrix, claim: Claim, column: Section, *, words: bool) -> str:
-    verdict, setting = matrix.verdict(claim, column), matrix.label(column)
-    if verdict is None:
-        tip = f"{setting}: {column.state}" if setting else column.state
-        return f'<td class="none" title="{_text(tip)}">{_text(f"! {column.state}" if words else "!")}</td>'
-    tip = ": ".join(filter(None, (setting, f"{verdict.verdict}; {verdict.reason}")))
-    place, sign = list(MARKS).index(verdict.verdict), MARKS[verdict.verdict].sign
-    inner = f"{sign} {verdict.verdict}" if words else sign
-    return f'<td class="v{place}" title="{_text(tip)}">{_text(inner)}</td>'
+def _cell(matrix: Matrix, row: Row, column: Section, *, words: bool) -> str:
+    said, setting, told = column.said.get(row.key), matrix.label(column), word(row, column)
+    if said is None:
+        tip = ": ".join(filter(None, (setting, told or "not asked at this profile")))
+        inner = f"! {told}" if words else "!"
+        return f'<td class="none" title="{_text(tip)}">{_text(inner) if told else ""}</td>'
+    tip = ": ".join(filter(None, (setting, f"{told}; {said.reason}")))
+    place, sign = list(_MARKS).index(told), _MARKS[told].sign
+    return f'<td class="v{place}" title="{_text(tip)}">{_text(f"{sign} {told}" if words else sign)}</td>'
 
 
 # --- estimate against parameter --------------------------------------------------------------------------------------
@@ -161,44 +166,46 @@ def _cell(matrix: Matrix, claim: Claim, column: Section, *, words: bool) -> str:
 
 def _plots(matrix: Matrix) -> Iterator[str]:
     for name in matrix.varying:
-        points = [column for column in matrix.columns if column.verdicts and _number(column.settings.get(name))]
+        points = [column for column in matrix.columns if column.said and _number(column.settings.get(name))]
         if len({column.settings[name] for column in points}) < 2:
             continue
-        panels = [panel for claim in matrix.claims if (panel := _panel(matrix, claim, name, points))]
+        panels = [panel for row in matrix.rows if row.test and (panel := _panel(matrix, row, name, points))]
         if panels:
             others = [other for other in matrix.varying if other != name]
             joined = (
                 f"; lines join runs that differ in nothing else that varies ({', '.join(others)})" if others else ""
             )
             note = (
-                f"Estimate with its 95 % interval against {name}, one panel a claim, coloured by verdict{joined}. "
-                "Grey: what the claim admits; dashed: no difference."
+                f"Estimate with its 95 % interval against {name}, one panel a test, coloured by answer{joined}. "
+                "Grey: where the answer is yes; dashed: no difference."
             )
             inside = f'<p>{_text(note)}</p><div class="panels">{"".join(panels)}</div>'
             yield _details(f"Results against {name}", inside, opened=len(panels) <= _PANELS)
 
 
-def _panel(matrix: Matrix, claim: Claim, name: str, columns: Sequence[Section]) -> str:
-    found = [(column, matrix.verdict(claim, column)) for column in columns]
-    points = [(c, v) for c, v in found if v is not None and v.estimate is not None and math.isfinite(v.estimate)]
+def _panel(matrix: Matrix, row: Row, name: str, columns: Sequence[Section]) -> str:
+    found = [(column, column.said[row.key]) for column in columns if row.key in column.said]
+    points = [(column, said) for column, said in found if said.estimate is not None and math.isfinite(said.estimate)]
     if not points:
         return ""
-    image = base64.b64encode(_draw(claim, name, points, [other for other in matrix.varying if other != name]))
-    label = f"{claim.id}: estimate against {name}"
+    image = base64.b64encode(_draw(matrix, row, name, points))
+    label = f"{row.name}: estimate against {name}"
     return (
         f'<figure><img alt="{_text(label)}" src="data:image/svg+xml;base64,{image.decode()}">'
-        f"<figcaption>{_text(_shorter(claim.statement))}</figcaption></figure>"
+        f"<figcaption>{_text(_shorter(row.says))}</figcaption></figure>"
     )
 
 
-def _draw(claim: Claim, name: str, points: Sequence[tuple[Section, Verdict]], others: Sequence[str]) -> bytes:
+def _draw(matrix: Matrix, row: Row, name: str, points: Sequence[tuple[Section, Said]]) -> bytes:
     import matplotlib as mpl
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    assert row.test is not None
+    others = [other for other in matrix.varying if other != name]
     xs = [column.settings[name] for column, _ in points]
-    ys = [verdict.estimate for _, verdict in points]
+    ys = [said.estimate for _, said in points]
     lines: dict[str, list[tuple[float, float | None]]] = {}
     for (column, _), x, y in zip(points, xs, ys, strict=True):
         lines.setdefault(canonical([column.settings.get(other) for other in others]), []).append((x, y))
@@ -211,8 +218,8 @@ def _draw(claim: Claim, name: str, points: Sequence[tuple[Section, Verdict]], ot
         if ends:
             ax.vlines(*zip(*ends, strict=True), color="#555555", lw=1, zorder=2)
         size = 6 if len(points) <= 60 else 4
-        for word, mark in MARKS.items():
-            at = [(x, y) for x, y, (_, verdict) in zip(xs, ys, points, strict=True) if verdict.verdict == word]
+        for answer, mark in ANSWER_MARKS.items():
+            at = [(x, y) for x, y, (_, said) in zip(xs, ys, points, strict=True) if said.word == answer]
             if at:
                 ax.plot(*zip(*at, strict=True), "o", ms=size, mfc=mark.fill, mec="#333333", mew=0.7, zorder=3)
         ax.add_collection(LineCollection([sorted(line) for line in lines.values()], color="#999999", lw=0.8, zorder=1))
@@ -221,16 +228,16 @@ def _draw(claim: Claim, name: str, points: Sequence[tuple[Section, Verdict]], ot
         elif all(isinstance(x, int) for x in xs):
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         bottom, top = ax.get_ylim()
-        if isinstance(claim, DirectionClaim | OrderingClaim):
+        if isinstance(row.test, DirectionTest):
             ax.axhline(0, color="#555555", lw=0.8, ls="--", zorder=0)
         else:
-            low, high = (0.0, claim.tolerance) if isinstance(claim, IdentityClaim) else limits(claim)
+            low, high = limits(row.test)
             if low < top and high > bottom:
                 ax.axhspan(max(low, bottom), min(high, top), color="#e6e6e6", lw=0, zorder=0)
             ax.set_ylim(bottom, top)
-        ax.set_title(claim.id, fontsize=10, loc="left")
+        ax.set_title(row.name, fontsize=10, loc="left")
         ax.set_xlabel(name)
-        ax.set_ylabel(_shorter(claim.unit or "estimate", 34))
+        ax.set_ylabel(_shorter(matrix.claims.unit(row.test) or "estimate", 34))
         ax.spines[["top", "right"]].set_visible(False)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
@@ -248,7 +255,7 @@ def _run(section: Section, common: dict[str, str]) -> str:
     own = {name: value for name, value in section.provenance.items() if name not in common}
     inside = [
         f"<p>{_links(section)}</p>",
-        f'<div class="scroll">{section.table.to_html()}</div>' if section.table else "",
+        *(f'<div class="scroll">{table.to_html()}</div>' for table in section.tables),
         _details("Parameters", _entries((name, shown(value)) for name, value in section.settings.items())),
         _details("Provenance of this run alone", _entries(own.items())) if own else "",
     ]

@@ -43,7 +43,7 @@ class Parameter:
         Raises
         ------
         RefusedError
-            `value` is of another type; the message says the parameter, what came and what is allowed.
+            `value` is of another type; the message says the parameter, what it got and what is allowed.
 
         Examples
         --------
@@ -85,7 +85,7 @@ def _adapter(type_name: str) -> TypeAdapter[Any]:
 
 
 def expand_range(value: Any) -> Any:
-    """The list of ints that the text `a..b` stands for (both ends included); any other value as it came.
+    """The list of ints that the text `a..b` stands for (both ends included); any other value unchanged.
 
     Examples
     --------
@@ -235,6 +235,17 @@ def infer(path: Path) -> tuple[Parameter, ...]:
         A default is no literal value.
     """
     return _infer(str(path), path.stat().st_mtime_ns)
+
+
+def page_profile(page: Mapping[str, Any]) -> str:
+    """The profile that a notebook's own defaults are of."""
+    for cell in page["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            with contextlib.suppress(SyntaxError, ValueError):
+                for node in ast.parse("".join(cell["source"])).body:
+                    if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "profile" and node.value:
+                        return str(ast.literal_eval(node.value))
+    return "smoke"
 
 
 def parameters(project: Project, notebook: str) -> dict[str, Parameter]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from replication.atomic import replacing
-from replication.runs import profiles
+from replication.runs import notebook, profiles
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json, write_rows, write_text
 from replication.runs.profiles import Project
@@ -31,7 +31,7 @@ def publish(store: RunStore, run: Run) -> list[Path]:
     Raises
     ------
     RefusedError
-        The run's parameters are not its profile's, or it is not finished.
+        The run's parameters are not its profile's, it is not finished, or some of its data were missing.
     """
     project, folder = store.project, store.folder(run)
     if run.parameters != profiles.resolve(project, run.notebook, run.profile, {}):
@@ -43,10 +43,12 @@ def publish(store: RunStore, run: Run) -> list[Path]:
         raise RefusedError(
             f"{run.name} is not finished; `replicate run {run.notebook} --profile {run.profile}` runs it."
         )
+    if lacking := notebook.missing(results):
+        raise RefusedError(f"{run.name} ran without some of its data, so it is not published. {lacking}")
     written = []
     if run.paper:
         written.append(project.results / run.profile / f"{run.notebook}.json")
-        write_rows(written[-1], results)
+        write_rows(written[-1], results | {"machine": store.machine(run)})
     if not profiles.changed(project, run.notebook, run.parameters):
         written.append(project.notebook_file(run.notebook))
         with replacing(written[-1]) as temporary:
@@ -71,12 +73,12 @@ def committed(project: Project) -> Iterator[tuple[Path, dict[str, Any]]]:
     Raises
     ------
     ReplicationError
-        A file is not whole JSON.
+        A file is not whole JSON, or of an older form.
     """
     for profile in sorted_profiles(project):
         for path in sorted((project.results / profile).glob("*.json")):
             found = read_json(path)
-            if not isinstance(found, dict) or "verdicts" not in found:
+            if not isinstance(found, dict) or "tests" not in found:
                 raise ReplicationError(f"{path} is not a results file; publish the run again or restore it from git.")
             yield path, found
 
@@ -89,32 +91,19 @@ def sorted_profiles(project: Project) -> list[str]:
 
 
 def readme_table(project: Project) -> str:
-    """The README's tables, generated from `results/` alone: how many verdicts of each kind, then every claim's.
+    """The README's table of verdicts, generated from `results/` alone.
 
     Raises
     ------
     ReplicationError
-        A published verdict has no claim today.
+        A published test is not among today's.
     """
-    published = [results for _, results in committed(project)]
-    if not published:
-        return "No reference run is published yet."
-    from replication import evidence
+    from replication.evidence.scoreboard import Board
 
-    lines = [
-        f"| notebook | profile | {' | '.join(evidence.VERDICTS)} |",
-        "|---|---|" + "---:|" * len(evidence.VERDICTS),
-    ]
-    for results in published:
-        words = [verdict["verdict"] for verdict in results["verdicts"]]
-        counts = " | ".join(str(words.count(word) or "·") for word in evidence.VERDICTS)
-        notebook = results["notebook"]
-        lines.append(f"| [{notebook}](notebooks/{notebook}.ipynb) | {results['profile']} | {counts} |")
     try:
-        claims = evidence.verdict_markdown(published, "notebooks")
+        return Board.of(results for _, results in committed(project)).to_markdown("notebooks/")
     except ValueError as error:
         raise ReplicationError(f"{error}; run the notebook again with --publish.") from error
-    return "\n".join([*lines, "", "<details><summary>Every claim</summary>", "", claims, "", "</details>"])
 
 
 def split_readme(project: Project) -> tuple[str, str, str]:

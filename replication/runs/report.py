@@ -1,4 +1,4 @@
-"""One page about runs: the verdict of each claim at each setting, what it depends on, what failed and how."""
+"""One page about runs: do they agree with what is published, each verdict and answer, and what failed and how."""
 
 from __future__ import annotations
 
@@ -8,21 +8,48 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from replication.runs import notebook
-from replication.runs.diff import flat
+from replication.runs.agreement import Agreement, flat
 from replication.runs.files import read_json, write_text
 from replication.runs.profiles import canonical
 from replication.runs.store import Run, RunStore
 
 if TYPE_CHECKING:
-    from replication.evidence import Claim, PaperClaims, Table, Verdict
+    from replication.evidence import PaperClaims, Table, Test
 
 # lines of a traceback that a reader needs to see where it went wrong
 _TRACEBACK = 12
 # columns that a Markdown table can have and still be read
 _COLUMNS = 8
+
+
+class Said(NamedTuple):
+    """A verdict on a claim, or the answer to a test with its number."""
+
+    word: str
+    reason: str
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Row(NamedTuple):
+    """A claim, or a test with its question: one row of a matrix.
+
+    Attributes
+    ----------
+    key
+        ``claim C1`` or ``test U3``.
+    name, says, test
+        As the page shows it; a claim has no test.
+    """
+
+    key: str
+    name: str
+    says: str
+    test: Test | None = None
 
 
 @dataclass(frozen=True)
@@ -33,8 +60,10 @@ class Section:
     ----------
     number
         By which the page refers to it, from 1.
-    verdicts
-        Of the claims that there are today; none for a run without results.
+    said
+        By the rows' keys, for claims and tests that there are today; nothing for a run without results.
+    tables
+        The claims and the tests.
     link, log
         Of the executed notebook and its log, relative to the page; empty where there is none.
     """
@@ -45,8 +74,8 @@ class Section:
     summary: str
     link: str
     log: str
-    verdicts: tuple[Verdict, ...]
-    table: Table | None
+    said: Mapping[str, Said]
+    tables: tuple[Table, ...]
     provenance: dict[str, str]
     trouble: str
 
@@ -58,34 +87,33 @@ class Section:
 
 @dataclass(frozen=True)
 class Matrix:
-    """The runs of one notebook: its attempted claims down, runs across.
+    """The runs of one notebook: its claims and tests down, runs across.
 
     Attributes
     ----------
     varying
         The parameters that name the columns.
-    claims
-        Those that some run attempts.
+    rows
+        The claims, then the tests, that some run answers.
     untouched
-        Ids of those that none does.
+        Names of those that none does.
+    claims
+        The paper's.
     """
 
     notebook: str
     columns: tuple[Section, ...]
     varying: tuple[str, ...]
-    claims: tuple[Claim, ...]
+    rows: tuple[Row, ...]
     untouched: tuple[str, ...]
+    claims: PaperClaims
 
-    def verdict(self, claim: Claim, column: Section) -> Verdict | None:
-        """What a run says of a claim, if anything."""
-        return next((one for one in column.verdicts if one.claim_id == claim.id), None)
-
-    def counts(self, claim: Claim) -> str:
-        """The verdicts on a claim over all runs, in words."""
+    def counts(self, row: Row) -> str:
+        """The words of a row over all runs, counted."""
         from replication import evidence
 
-        found = [verdict for column in self.columns if (verdict := self.verdict(claim, column)) is not None]
-        return evidence.summary_sentence(found).removesuffix(".")
+        counts = Counter(column.said[row.key].word for column in self.columns if row.key in column.said)
+        return ", ".join(f"{counts[word]} {word}" for word in (*evidence.VERDICTS, *evidence.ANSWERS) if counts[word])
 
     def label(self, column: Section) -> str:
         """A column's setting in words."""
@@ -105,40 +133,47 @@ def sections(store: RunStore, runs: Iterable[Run], page_folder: Path) -> Iterato
         )
         summary, trouble = "", ""
         if results is not None:
-            summary = notebook.sentence(results)
+            summary = notebook.message(results)
         if failure is not None:
             summary = summary or f"{failure['status']}: {failure['message']}"
             trouble = "\n".join(failure["traceback"].splitlines()[-_TRACEBACK:]).replace(
                 f"{store.project.root}{os.sep}", ""
             )
-        verdicts, table = _verdicts(results, claims)
-        yield Section(number, run, state, summary, link, log, verdicts, table, _provenance(folder, results), trouble)
+        said, tables = _said(results, claims)
+        provenance = _provenance(results, store.machine(run))
+        yield Section(number, run, state, summary, link, log, said, tables, provenance, trouble)
 
 
-def _verdicts(
-    results: dict[str, Any] | None, loaded: dict[str, PaperClaims]
-) -> tuple[tuple[Verdict, ...], Table | None]:
-    if not results or not results["verdicts"]:
-        return (), None
+def _said(
+    results: Mapping[str, Any] | None, loaded: dict[str, PaperClaims]
+) -> tuple[dict[str, Said], tuple[Table, ...]]:
+    # results of an older form have no tests
+    if not results or not results.get("paper") or "tests" not in results:
+        return {}, ()
     from replication import evidence
+    from replication.evidence.tables import outcomes_table, top_table
 
-    paper = results["paper"]
+    paper, profile = results["paper"], results["profile"]
     # there may be hundreds of runs of one paper
     if paper not in loaded:
         loaded[paper] = evidence.load_claims(paper)
-    known = {claim.id for claim in loaded[paper].claims}
-    # a stale run may hold the verdict of a claim that is gone
-    found = tuple(evidence.Verdict.from_dict(v) for v in results["verdicts"] if v["claim_id"] in known)
-    return found, evidence.verdict_table(found, loaded[paper])
+    claims = loaded[paper]
+    known = {f"claim {claim.id}" for claim in claims.claims} | {f"test {test.id}" for test in claims.tests}
+    # a stale run may hold what is gone
+    verdicts = [evidence.Verdict(**one) for one in results["verdicts"] if f"claim {one['claim_id']}" in known]
+    outcomes = [evidence.Outcome.from_dict(one) for one in results["tests"] if f"test {one['test_id']}" in known]
+    said = {f"claim {one.claim_id}": Said(one.verdict, one.reason) for one in verdicts}
+    for one in outcomes:
+        said[f"test {one.test_id}"] = Said(one.answer, one.reason, one.estimate, one.low, one.high)
+    top = top_table(verdicts, outcomes, claims, profile, len(verdicts))
+    return said, (top, outcomes_table(outcomes, claims, profile))
 
 
-def _provenance(folder: Path, results: Mapping[str, Any] | None) -> dict[str, str]:
+def _provenance(results: Mapping[str, Any] | None, machine: Mapping[str, Any]) -> dict[str, str]:
     if results is None:
         return {}
-    about = read_json(folder / "provenance.json")
-    # when and how long stands in provenance.json alone: results are a function of the run id
-    whole = {**results.get("provenance", {}), **(about.get("environment", {}) if isinstance(about, dict) else {})}
-    whole.pop("parameters", None)
+    left_out = {"parameters", "volatile", "processor"}
+    whole = {name: value for name, value in (results.get("provenance", {}) | machine).items() if name not in left_out}
     return {name: shown(value) for name, value in flat("", whole)}
 
 
@@ -152,11 +187,18 @@ def matrices(found: Sequence[Section]) -> list[Matrix]:
         if section.run.paper:
             of_notebook.setdefault(section.run.notebook, []).append(section)
     for name, columns in of_notebook.items():
-        listed = evidence.load_claims(columns[0].run.paper).of(name)
-        told = {one.claim_id for section in columns for one in section.verdicts if one.verdict != "not attempted"}
-        claims = tuple(claim for claim in listed if claim.id in told)
-        untouched = tuple(claim.id for claim in listed if claim.id not in told)
-        made.append(Matrix(name, tuple(columns), _varying(columns), claims, untouched))
+        claims = evidence.load_claims(columns[0].run.paper)
+        scales = dict.fromkeys(column.run.profile for column in columns)
+        tests = {test.id: test for scale in scales for test in claims.at(name, scale)}
+        listed = [Row(f"claim {claim.id}", claim.id, claim.says) for claim in claims.of(name)]
+        listed += [
+            Row(f"test {test.id}", f"{test.claim or test.role} {test.id}", test.asks, test) for test in tests.values()
+        ]
+        nothing = {"not attempted", "not run"}
+        told = {key for section in columns for key, one in section.said.items() if one.word not in nothing}
+        rows = tuple(row for row in listed if row.key in told)
+        untouched = tuple(row.name for row in listed if row.key not in told)
+        made.append(Matrix(name, tuple(columns), _varying(columns), rows, untouched, claims))
     return made
 
 
@@ -200,13 +242,16 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else canonical(value)
 
 
-def markdown(title: str, found: Sequence[Section], page_name: str) -> str:
+def markdown(title: str, found: Sequence[Section], agreed: Agreement, page_name: str) -> str:
     """The page as Markdown; its figures are on the HTML page, to which it leads."""
     lines = [f"# {title}", "", overview(found), "", f"[The same with figures]({page_name})", ""]
+    if agreed:
+        lines += ["## Agreement with the published results", "", str(agreed), ""]
+        lines += [*(f"- {line}" for line in agreed.lines()), "", agreed.table().to_markdown(), ""]
     for matrix in matrices(found):
         lines += [f"## {matrix.notebook}", "", _matrix(matrix).to_markdown(), ""]
         if matrix.untouched:
-            lines += [f"Not attempted by any of these runs: {', '.join(matrix.untouched)}.", ""]
+            lines += [f"Not answered by any of these runs: {', '.join(matrix.untouched)}.", ""]
     failures = [section for section in found if section.trouble]
     if failures:
         lines += ["## Failures", ""]
@@ -222,8 +267,9 @@ def markdown(title: str, found: Sequence[Section], page_name: str) -> str:
         links = [f"[{text}]({to})" for text, to in (("executed notebook", section.link), ("log", section.log)) if to]
         if links:
             lines += [" · ".join(links), ""]
-        if section.table:
-            lines += ["<details><summary>Verdicts</summary>", "", section.table.to_markdown(), "", "</details>", ""]
+        if section.tables:
+            tables = "\n\n".join(table.to_markdown() for table in section.tables)
+            lines += ["<details><summary>Claims and tests</summary>", "", tables, "", "</details>", ""]
         own = {name: value for name, value in section.provenance.items() if name not in common}
         if own:
             lines += [*(f"- {name}: {value}" for name, value in own.items()), ""]
@@ -236,17 +282,19 @@ def _matrix(matrix: Matrix) -> Table:
     from replication import evidence
 
     if len(matrix.columns) > _COLUMNS:
-        counts = tuple((claim.id, claim.statement, matrix.counts(claim)) for claim in matrix.claims)
-        return evidence.Table(("claim", "statement", f"verdicts of {len(matrix.columns)} runs"), counts)
-
-    def word(claim: Claim, column: Section) -> str:
-        verdict = matrix.verdict(claim, column)
-        return verdict.verdict if verdict is not None else column.state
-
-    heads = (matrix.label(column) or "verdict" for column in matrix.columns)
+        counts = tuple((row.name, row.says, matrix.counts(row)) for row in matrix.rows)
+        return evidence.Table(("claim, test", "what it says or asks", f"of {len(matrix.columns)} runs"), counts)
+    heads = (matrix.label(column) or "said" for column in matrix.columns)
     names = [f"{column.number}: {head}" for column, head in zip(matrix.columns, heads, strict=True)]
-    rows = tuple((claim.id, *(word(claim, column) for column in matrix.columns)) for claim in matrix.claims)
-    return evidence.Table(("claim", *names), rows)
+    rows = ((row.name, *(word(row, column) for column in matrix.columns)) for row in matrix.rows)
+    return evidence.Table(("claim, test", *names), tuple(rows))
+
+
+def word(row: Row, column: Section) -> str:
+    """What a run says of a row; its state if it has no results, nothing if it was not asked."""
+    if row.key in column.said:
+        return column.said[row.key].word
+    return "" if column.said else column.state
 
 
 def newest(store: RunStore, wanted: Sequence[str]) -> list[Run]:
@@ -258,7 +306,9 @@ def newest(store: RunStore, wanted: Sequence[str]) -> list[Run]:
     return sorted(last.values(), key=lambda run: (run.notebook, wanted.index(run.profile)))
 
 
-def write(store: RunStore, title: str, runs: Iterable[Run], stem: Path) -> tuple[Path, Path]:
+def write(
+    store: RunStore, title: str, runs: Iterable[Run], stem: Path, agreed: Agreement | None = None
+) -> tuple[Path, Path]:
     """Write the page as `stem`.html and `stem`.md; returns both."""
     from replication.runs.page import page
 
@@ -266,6 +316,7 @@ def write(store: RunStore, title: str, runs: Iterable[Run], stem: Path) -> tuple
     # a name may hold dots of its own
     name = stem.name.removesuffix(".html").removesuffix(".md")
     paths = stem.parent / f"{name}.html", stem.parent / f"{name}.md"
-    write_text(paths[0], page(title, found))
-    write_text(paths[1], markdown(title, found, paths[0].name))
+    agreed = agreed or Agreement()
+    write_text(paths[0], page(title, found, agreed))
+    write_text(paths[1], markdown(title, found, agreed, paths[0].name))
     return paths

@@ -29,11 +29,11 @@ from replication.runs.profiles import Project, canonical
 from replication.runs.remote import Remote
 
 #: Cells with these tags are written by the runner or papermill: they are results, not source.
-GENERATED_TAGS = frozenset({"verdict-summary", "injected-parameters", "papermill-error-cell-tag"})
+GENERATED_TAGS = frozenset({"injected-parameters", "papermill-error-cell-tag"})
 #: The package's parts that every paper's results depend on, beside the paper's own room.
 SHARED_ROOMS = ("training", "data", "compat.py")
 # what two equal executions tell differently; kept in provenance.json only
-_STAMPS = frozenset({"started", "wall_seconds"})
+_STAMPS = ("started", "wall_seconds", "volatile")
 
 
 @dataclass(frozen=True)
@@ -265,6 +265,11 @@ class RunStore:
         found = read_json(self.folder(run) / "results.json")
         return found if isinstance(found, dict) else None
 
+    def machine(self, run: Run) -> dict[str, Any]:
+        """What a finished run's machine told: when, how long, volatile quantities, processor; nothing compares it."""
+        about = read_json(self.folder(run) / "provenance.json")
+        return about.get("machine", {}) if isinstance(about, dict) else {}
+
     def current(self, run: Run) -> dict[str, Any] | None:
         """A finished run's results if its verdicts are today's, else None: it must be executed."""
         found = self.results(run) if run.paper else None
@@ -316,19 +321,23 @@ class RunStore:
             if path.name != "records.json" or records is None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         work.mkdir(parents=True, exist_ok=True)
+        about = asdict(run)
         if records is not None:
             write_text(work / "records.json", records)
-        write_json(folder / "provenance.json", asdict(run))
+            about["machine"] = self.machine(run)  # that on which the records were computed
+        write_json(folder / "provenance.json", about)
         return work
 
     def finish(self, run: Run, results: Mapping[str, Any]) -> None:
         """Move what a successful execution left in `work/` to its place, `results.json` last."""
         folder = self.folder(run)
         work = folder / "work"
-        environment = results.get("provenance", {})
-        write_json(folder / "provenance.json", asdict(run) | {"environment": environment})
+        told = results.get("provenance", {})
+        machine = {name: told[name] for name in _STAMPS if name in told}
+        machine["processor"] = told.get("cpu", {}).get("model")
+        write_json(folder / "provenance.json", asdict(run) | {"machine": self.machine(run) or machine})
         # results are a function of the run id: equal to the byte, whenever, wherever and by whichever engine
-        lasting = {name: value for name, value in environment.items() if name not in _STAMPS}
+        lasting = {name: value for name, value in told.items() if name not in _STAMPS}
         results = {**results, "provenance": lasting} if "provenance" in results else results
         for name in ("records.json", "notebook.ipynb"):
             if (work / name).exists():

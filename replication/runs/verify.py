@@ -1,99 +1,40 @@
-"""Whether what is published still holds: results, claims, README, scoreboard, notebooks and the store agree."""
+"""Is what is committed consistent: results with records and claims, pages and the README with results?"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from replication.runs import notebook, profiles, publish
+from replication.runs.agreement import Results, changes, close
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json
-from replication.runs.profiles import Project, canonical, infer
-from replication.runs.store import RunStore
+from replication.runs.profiles import Project, canonical
 
-# two machines' sums differ in the last digits, and no page shows more than four
-_RELATIVE = 1e-4
-_NUMBERS = ("estimate", "low", "high", "n")
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing about a claim that two sets of verdicts say differently.
-
-    Attributes
-    ----------
-    claim_id
-        Whose.
-    what
-        ``claim`` (one side lacks it; the other's verdict is given), ``verdict``, or the number's name: ``estimate``,
-        ``low``, ``high``, ``n``.
-    before, after
-        What the two sides say; None where a side says nothing.
-    """
-
-    claim_id: str
-    what: str
-    before: Any
-    after: Any
-
-
-def changes(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], paper: str) -> Iterator[Change]:
-    """What differs between two sets of stored verdicts, claim by claim.
-
-    Numbers differ if they do by more than the claim's tolerance and by more than rounding on another machine; those of
-    a claim that is volatile by nature never do.
-
-    Raises
-    ------
-    ValueError
-        There is no such paper, or its claims are malformed.
-    """
-    from replication import evidence
-
-    claims = {claim.id: claim for claim in evidence.load_claims(paper).claims}
-    left, right = ({verdict["claim_id"]: verdict for verdict in verdicts} for verdicts in (before, after))
-    for claim_id in sorted(left.keys() | right.keys()):
-        a, b = left.get(claim_id), right.get(claim_id)
-        if a is None or b is None:
-            yield Change(claim_id, "claim", a and a["verdict"], b and b["verdict"])
-            continue
-        if a["verdict"] != b["verdict"]:
-            yield Change(claim_id, "verdict", a["verdict"], b["verdict"])
-        claim = claims.get(claim_id)
-        if claim is not None and claim.volatile:
-            continue
-        for number in _NUMBERS:
-            tolerance = 0.0 if claim is None or number == "n" else claim.tolerance
-            if not _close(a[number], b[number], tolerance):
-                yield Change(claim_id, number, a[number], b[number])
+if TYPE_CHECKING:
+    from replication.evidence import PaperClaims
 
 
 def disagreements(project: Project) -> Iterator[str]:
-    """Each thing that disagrees, as a sentence; nothing is executed and nothing is written."""
-    stored = RunStore(project)
-    results_of: dict[tuple[str, str], Mapping[str, Any]] = {}
+    """Each thing that disagrees, as a sentence; only committed files are read, and nothing is executed or written."""
+    results_of: dict[tuple[str, str], Results] = {}
     for path, results in publish.committed(project):
         name = path.relative_to(project.root).as_posix()
         results_of[results["notebook"], results["profile"]] = results
         if (results["profile"], results["notebook"]) != (path.parent.name, path.stem):
             yield f"{name} holds results of {results['notebook']} at profile {results['profile']}."
+        if lacking := notebook.missing(results):
+            yield f"{name}: data were missing. {lacking}"
         yield from _today(project, name, results)
     yield from _readme(project)
     for stem in project.notebooks():
         yield from _page(project, stem, results_of)
-    for run in stored.runs():
-        found, reference = stored.results(run), results_of.get((run.notebook, run.profile))
-        if found is None or reference is None or found["parameters"] != reference["parameters"]:
-            continue
-        yield from _compare(f"run {run.name}", found["verdicts"], "committed", reference["verdicts"], found["paper"])
 
 
-def _today(project: Project, name: str, results: Mapping[str, Any]) -> Iterator[str]:
-    """Are results of a notebook and a profile that are there, and do the verdicts follow by today's claims?"""
+def _today(project: Project, name: str, results: Results) -> Iterator[str]:
+    """Are results of a notebook and a profile that are there, and do they follow from the records by today's claims?"""
     from replication import evidence
 
     stem, profile = results["notebook"], results["profile"]
@@ -102,7 +43,9 @@ def _today(project: Project, name: str, results: Mapping[str, Any]) -> Iterator[
         return
     try:
         asked = profiles.resolve(project, stem, profile, {})
-        today = [verdict.to_dict() for verdict in evidence.reevaluate(results)]
+        claims = evidence.load_claims(results["paper"])
+        outcomes = evidence.reevaluate(results, claims)
+        decided = evidence.verdicts(claims, outcomes, stem, profile)
     except (RefusedError, ValueError) as error:
         yield f"{name}: {error}"
         return
@@ -114,29 +57,41 @@ def _today(project: Project, name: str, results: Mapping[str, Any]) -> Iterator[
                 f"{name}: {parameter} was {canonical(measured[parameter])}, "
                 f"but profile {profile} says {canonical(asked[parameter])}."
             )
-    yield from _compare(name, results["verdicts"], "by today's claims", today, results["paper"])
+    today = {"verdicts": [one.to_dict() for one in decided], "tests": [one.to_dict() for one in outcomes]}
+    # rounding may differ between the machine of the run and this one
+    yield from _compare(name, results, "by today's claims", {**results, **today}, claims, _same)
 
 
 def _compare(
-    name: str, ours: list[dict[str, Any]], whose: str, theirs: list[dict[str, Any]], paper: str
+    name: str,
+    ours: Results,
+    whose: str,
+    theirs: Results,
+    claims: PaperClaims,
+    same: Callable[[Any, Any], bool] = operator.eq,
 ) -> Iterator[str]:
-    # one number a claim is enough to say that they differ
-    for _, found in groupby(changes(ours, theirs, paper), lambda change: (change.claim_id, change.what in _NUMBERS)):
-        change = next(found)
-        where = f"{name}: claim {change.claim_id}"
-        if change.what == "claim":
-            yield f"{where} is {'missing' if change.before is None else 'missing ' + whose}."
-        elif change.what == "verdict":
-            yield f"{where} is {change.before!r}, {whose} {change.after!r}."
-        else:
+    found = list(changes(ours, theirs, claims))
+    # one number a test is enough to say that they differ
+    for _, group in groupby(found, lambda change: (change.of, change.what in ("verdict", "answer"))):
+        change = next(group)
+        where = f"{name}: {change.of}"
+        if change.what not in ("verdict", "answer"):
             yield f"{where}, {change.what} is {change.before}, {whose} {change.after}."
+        elif change.before is None or change.after is None:
+            yield f"{where} is {'missing' if change.before is None else f'missing {whose}'}."
+        else:
+            yield f"{where} is {change.before!r}, {whose} {change.after!r}."
+    if not found and not all(same(ours[key], theirs[key]) for key in ("verdicts", "tests")):
+        yield f"{name}: a reason, a comparison or a number's last digits are others {whose}."
 
 
-def _close(a: Any, b: Any, tolerance: float) -> bool:
-    numbers = [float("nan") if value is None else float(value) for value in (a, b)]
-    if any(map(math.isnan, numbers)):
-        return all(map(math.isnan, numbers))
-    return math.isclose(*numbers, rel_tol=_RELATIVE, abs_tol=max(tolerance, 1e-12))
+def _same(a: Any, b: Any) -> bool:
+    """Whether JSON values are the same, numbers up to rounding on another machine."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return close(a, b) if isinstance(a, float) and isinstance(b, float) else bool(a == b)
 
 
 def _readme(project: Project) -> Iterator[str]:
@@ -150,7 +105,7 @@ def _readme(project: Project) -> Iterator[str]:
         yield "README.md: its table of verdicts is not the one of results/; `replicate report --readme` writes it."
 
 
-def _page(project: Project, stem: str, results_of: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[str]:
+def _page(project: Project, stem: str, results_of: Mapping[tuple[str, str], Results]) -> Iterator[str]:
     """Does a committed notebook show the committed results of the profile that it was executed at?"""
     path = project.notebook_file(stem)
     name = path.relative_to(project.root).as_posix()
@@ -163,23 +118,48 @@ def _page(project: Project, stem: str, results_of: Mapping[tuple[str, str], Mapp
         yield from _scoreboard(name, stem, node, results_of)
     if not about.get("paper"):
         return
-    profile = page_profile(path)
+    profile = profiles.page_profile(node)
     results = results_of.get((stem, profile))
     if results is None:
         yield f"{name}: there is no results/{profile}/{stem}.json; `replicate run {stem} --publish` makes it."
         return
-    shown = summaries(node)
-    if shown != [notebook.summary(results)]:
-        yield f"{name}: its verdict summary is not the one of results/{profile}/{stem}.json."
-    tables = list(verdict_tables(node))
-    if not tables:
-        yield f"{name}: it shows no verdict table."
-    for table in tables:
-        yield from _compare(name, table, f"in results/{profile}", results["verdicts"], results["paper"])
+    yield from _shown(name, node, results)
+
+
+def _shown(name: str, node: Mapping[str, Any], results: Results) -> Iterator[str]:
+    """Are the answer at the top of a page, its table of claims and its tables of tests those of some results?"""
+    from replication import evidence
+    from replication.evidence.tables import answer_text
+
+    profile, of = results["profile"], f"results/{results['profile']}/{results['notebook']}.json"
+    try:
+        claims = evidence.load_claims(results["paper"])
+        outcomes = [evidence.Outcome.from_dict(one) for one in results["tests"]]
+        decided = [evidence.Verdict(**one) for one in results["verdicts"]]
+        answer = f"**Answer.** {answer_text(decided, outcomes, claims, profile)}"
+    except (ValueError, TypeError, KeyError) as error:
+        yield f"{of}: {error}"
+        return
+    top = list(_outputs(node, "answer"))
+    texts = ["".join(output.get("data", {}).get("text/markdown", "")) for output in top]
+    if texts[:1] != [answer]:
+        yield f"{name}: its answer is not the one of {of}."
+    verdicts, tests = list(_raw(top, "verdicts")), list(_raw(_outputs(node), "tests"))
+    if not verdicts:
+        yield f"{name}: its answer shows no table of claims."
+    absent = {test["test_id"] for test in results["tests"]} - {test["test_id"] for table in tests for test in table}
+    if absent:
+        yield f"{name}: no table shows {', '.join(sorted(absent))}."
+    for table in verdicts:
+        yield from _compare(name, {**results, "verdicts": table}, f"in {of}", results, claims)
+    for table in tests:
+        ids = {test["test_id"] for test in table}
+        known = [test for test in results["tests"] if test["test_id"] in ids]
+        yield from _compare(name, {**results, "tests": table}, f"in {of}", {**results, "tests": known}, claims)
 
 
 def _scoreboard(
-    name: str, stem: str, node: Mapping[str, Any], results_of: Mapping[tuple[str, str], Mapping[str, Any]]
+    name: str, stem: str, node: Mapping[str, Any], results_of: Mapping[tuple[str, str], Results]
 ) -> Iterator[str]:
     """Does the committed scoreboard show the committed results?"""
     from replication.evidence.scoreboard import Board
@@ -198,27 +178,15 @@ def _scoreboard(
         yield f"{name}: its board is not the one of results/; `replicate run {stem} --publish` makes it anew."
 
 
-def page_profile(path: Path) -> str:
-    """The profile that a notebook's own defaults are of."""
-    declared = {p.name: p.default for p in infer(path)}
-    return str(declared.get("profile", "smoke"))
-
-
-def summaries(node: Mapping[str, Any]) -> list[str]:
-    """The texts of a notebook's cells tagged `verdict-summary`."""
-    return [
-        "".join(cell["source"]) for cell in node["cells"] if notebook.SUMMARY_TAG in cell["metadata"].get("tags", [])
-    ]
-
-
-def verdict_tables(node: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
-    """The raw verdicts in the metadata of a notebook's displayed verdict tables."""
-    for output in _outputs(node):
-        verdicts = output.get("metadata", {}).get("replication", {}).get("verdicts")
-        if verdicts is not None:
-            yield verdicts
-
-
-def _outputs(node: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _outputs(node: Mapping[str, Any], tag: str = "") -> Iterator[dict[str, Any]]:
     for cell in node["cells"]:
-        yield from cell.get("outputs", [])
+        if not tag or tag in cell["metadata"].get("tags", []):
+            yield from cell.get("outputs", [])
+
+
+def _raw(outputs: Any, key: str) -> Iterator[list[dict[str, Any]]]:
+    """What lies under a key in the metadata of displayed tables."""
+    for output in outputs:
+        found = output.get("metadata", {}).get("replication", {}).get(key)
+        if found is not None:
+            yield found

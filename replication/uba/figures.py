@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,8 +12,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
-from scipy import stats
 
+from replication.evidence import Interval, Table, mean_interval
+from replication.evidence.claims import DirectionTest, Test
+from replication.evidence.samples import pool, samples
 from replication.uba.experiments.protocol import BASELINES, CONTROLS
 
 NAMES = {
@@ -63,6 +68,90 @@ def _budgets(rows: pd.DataFrame) -> dict[float, tuple[float, float, float]]:
     return dict(zip(budgets, sns.color_palette("colorblind", len(budgets)), strict=True))
 
 
+def pooled(records: pd.DataFrame, test: Test, *, unit: str) -> Figure:
+    """Draw UBA minus the other schedules, averaged over all cells, with a test's own 95 % intervals.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``vision.run`` or ``language.run``.
+    test : Test
+        The direction test whose number stands in the first row, and per budget below it; its fields say what is paired
+        and averaged.
+    unit : str
+        Unit of the score, for the axis.
+    """
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    _pooled(axis, records, test, unit)
+    return figure
+
+
+def assay(records: pd.DataFrame, test: Test, *, unit: str) -> Figure:
+    """Draw whether the network has learned enough to compare schedules, and beside it `pooled`.
+
+    Parameters
+    ----------
+    records, test, unit
+        As for `pooled`; records of ``language.run``.
+    """
+    figure, (levels, contrast) = plt.subplots(1, 2, figsize=(9, 4), width_ratios=(1, 1.6), layout="constrained")
+    rows = records[(records["quantity"] == "test_bits_per_byte") & (records["view"] == "fixed")]
+    shown = {"uba-fixed": "UBA", "linear": "linear", "constant": "constant"}
+    for name, colour in zip(shown, sns.color_palette("colorblind", len(shown)), strict=True):
+        of = _intervals(rows[rows["schedule"] == name], "budget")
+        levels.errorbar(
+            list(of),
+            [one.estimate for one in of.values()],
+            yerr=[one.half_width for one in of.values()],
+            fmt="o-",
+            ms=4,
+            color=colour,
+            label=shown[name],
+        )
+    tables = records[records["quantity"] == "table_bits_per_byte"]
+    for name, bits in zip(tables["schedule"], tables["value"], strict=True):
+        levels.axhline(bits, color="0.35", ls=":", lw=1.2)
+        levels.text(
+            1, bits, f"{name} table", ha="right", va="bottom", fontsize=9, transform=levels.get_yaxis_transform()
+        )
+    levels.set(xlabel="share of the steps", ylabel=f"held-out {unit}", title="Has it learned its bytes?")
+    levels.margins(y=0.12)
+    levels.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.12))
+    levels.grid(alpha=0.3)
+    _pooled(contrast, records, test, unit)
+    return figure
+
+
+def _pooled(axis: Axes, records: pd.DataFrame, test: Test, unit: str) -> None:
+    assert isinstance(test, DirectionTest)
+    mean = " and ".join(NAMES[str(name)] for name in test.baselines)
+    budgets = sorted(records.loc[records["quantity"] == test.quantity, "budget"].unique())
+    rows: list[tuple[str, tuple[Any, ...], dict[str, float]]] = [
+        (f"mean of {mean}", test.baselines, {}),
+        *((f"at {budget:.0%} of the steps", test.baselines, {"budget": budget}) for budget in budgets),
+        *((NAMES[name], (name,), {}) for name in (*BASELINES, *CONTROLS)),
+    ]
+    # gaps between the test's own rows, the schedules of the paper's list, and the two that it lacks
+    places = np.arange(len(rows)) + np.repeat([0, 0.5, 1], [1 + len(budgets), len(BASELINES), len(CONTROLS)])
+    for place, (_, baselines, where) in zip(places, rows, strict=True):
+        asked = test.model_copy(update={"baselines": baselines, "where": {**test.where, **where}})
+        found = pool(samples(records, asked)).interval()
+        marker, size = ("o", 4) if where else ("D", 6)
+        colour = "0.5" if where else "C0" if place else "black"
+        axis.errorbar(found.estimate, place, xerr=found.half_width, fmt=marker, ms=size, lw=size / 3, color=colour)
+    axis.axvspan(-test.margin, test.margin, color="0.9", zorder=0)
+    axis.axvline(0, color="0.3", lw=0.8)
+    axis.set_yticks(places, [name for name, *_ in rows])
+    axis.invert_yaxis()
+    axis.set(xlabel=f"UBA minus schedule ({unit})", title="Left of zero, UBA is better")
+    axis.grid(axis="x", alpha=0.3)
+
+
+def _intervals(rows: pd.DataFrame, column: str) -> dict[float, Interval]:
+    """Mean with 95 % t interval at each level of a column, in order."""
+    return {level: mean_interval(rows.loc[rows[column] == level, "value"]) for level in sorted(rows[column].unique())}
+
+
 def differences(records: pd.DataFrame, quantity: str, *, ours: str, view: str, unit: str) -> Figure:
     """Draw UBA minus every other schedule with 95 % paired t intervals, per budget; left of zero UBA is better.
 
@@ -84,12 +173,11 @@ def differences(records: pd.DataFrame, quantity: str, *, ours: str, view: str, u
     for axis, _, part in panels:
         for shift, (budget, colour) in zip(np.linspace(-0.22, 0.22, len(colours)), colours.items(), strict=True):
             wide = part[part["budget"] == budget].pivot_table(index="seed", columns="schedule", values="value")
-            difference = wide[others].rsub(wide[ours], axis=0)
-            half = stats.t.ppf(0.975, len(difference) - 1) * difference.sem()
+            found = [mean_interval(wide[ours] - wide[other]) for other in others]
             axis.errorbar(
-                difference.mean(),
+                [one.estimate for one in found],
                 np.arange(len(others)) + shift,
-                xerr=half,
+                xerr=[one.half_width for one in found],
                 fmt="o",
                 ms=4,
                 lw=1.4,
@@ -113,10 +201,10 @@ def phi_curves(records: pd.DataFrame, *, unit: str) -> Figure:
     colours = _budgets(rows)
     for axis, _, part in panels:
         for budget, colour in colours.items():
-            groups = part[part["budget"] == budget].groupby("phi")["value"]
-            mean, half = groups.mean(), groups.sem() * stats.t.ppf(0.975, groups.size() - 1)
-            axis.plot(mean.index, mean, "o-", ms=4, color=colour, label=f"{budget:.0%} of the steps")
-            axis.fill_between(mean.index, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
+            found = _intervals(part[part["budget"] == budget], "phi")
+            means, lows, highs = zip(*((one.estimate, one.low, one.high) for one in found.values()), strict=True)
+            axis.plot(list(found), means, "o-", ms=4, color=colour, label=f"{budget:.0%} of the steps")
+            axis.fill_between(list(found), lows, highs, color=colour, alpha=0.15, lw=0)
         axis.axvline(2, color="0.5", lw=0.8, ls=":")
         axis.set_xscale("log")
         ticks = sorted(part["phi"].unique())
@@ -129,34 +217,33 @@ def phi_curves(records: pd.DataFrame, *, unit: str) -> Figure:
     return figure
 
 
-def tuning(records: pd.DataFrame, *, fixed_phi: dict[str, float], unit: str) -> Figure:
+def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
     """Draw the validation score against the peak at the full budget, so that a peak on the grid's edge is seen.
 
     Parameters
     ----------
     records : DataFrame
         Tidy records.
-    fixed_phi : dict
-        The φ fixed beforehand per optimiser; UBA's line shows that φ.
     unit : str
         Unit of the score, for the axis.
     """
-    rows = records[(records["quantity"] == "tuning_score") & (records["budget"] == records["budget"].max())]
-    figure, panels = _panels(rows, 4.2, 3.2)
-    names = ["uba", *BASELINES, *CONTROLS]
+    full = records[(records["view"] == "fixed") & (records["budget"] == records["budget"].max())]
+    figure, panels = _panels(full[full["quantity"] == "tuning_score"], 4.2, 3.2)
+    names = {"uba-fixed": "UBA", **{name: NAMES[name] for name in (*BASELINES, *CONTROLS)}}
     colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
     for axis, _, part in panels:
-        phi = fixed_phi[str(part["optimizer"].iloc[0])]
-        for i, name in enumerate(names):
-            line = part[part["schedule"] == name]
-            line = (line[line["phi"] == phi] if name == "uba" else line).sort_values("peak")
-            width, dashes = (2.6, "-") if name == "uba" else (1.2, ("-", "--", ":")[i % 3])
-            axis.plot(line["peak"], line["value"], dashes, color=colours[name], label=NAMES[name], lw=width)
-            best = line.nsmallest(1, "value")
-            axis.plot(best["peak"], best["value"], "o", ms=6, color=colours[name], mec="white", mew=0.6, zorder=3)
+        cell = ["model", "optimizer", "schedule"]
+        chosen = full[full["quantity"] == "peak_on_edge"].set_index(cell)["peak"]
+        for i, (name, label) in enumerate(names.items()):
+            rows = part[part["schedule"] == name]
+            line = rows.groupby("peak")["value"].mean()
+            width, dashes = (2.6, "-") if name == "uba-fixed" else (1.2, ("-", "--", ":")[i % 3])
+            axis.plot(line.index, line, dashes, color=colours[name], label=label, lw=width)
+            peak = chosen[tuple(rows[cell].iloc[0])]
+            axis.plot(peak, line[peak], "o", ms=6, color=colours[name], mec="white", mew=0.6, zorder=3)
         axis.set_xscale("log")
         axis.set_yscale("log")
-        ticks = sorted(part.loc[part["schedule"] == "uba", "peak"].unique())
+        ticks = sorted(part["peak"].unique())
         axis.set_xticks(ticks, [f"{peak:g}" for peak in ticks], rotation=45)
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -169,3 +256,22 @@ def tuning(records: pd.DataFrame, *, fixed_phi: dict[str, float], unit: str) -> 
         axis.grid(alpha=0.3)
     _legend(figure, panels[0][0])
     return figure
+
+
+def edges(records: pd.DataFrame) -> Table:
+    """List the schedules whose chosen peak is an end of its grid, per network, optimiser and budget."""
+    rows = records[(records["quantity"] == "peak_on_edge") & (records["view"] == "fixed")]
+    made, raw = [], []
+    for cell, part in rows.groupby(["model", "optimizer", "budget"], sort=False):
+        model, optimizer, budget = cell
+        on = part[part["value"] == 1]
+        arms = [f"{name} ({peak:g})" for name, peak in zip(on["schedule"], on["peak"], strict=True)]
+        where = (*_names(model, optimizer), f"{budget:.0%}")
+        made.append((*where, f"{len(on)} of {len(part)}", ", ".join(arms) or "none"))
+        raw.append({"model": model, "optimizer": optimizer, "budget": budget, "on_edge": on["schedule"].tolist()})
+    head = ("network", "optimiser", "budget", "on an edge", "schedules (chosen peak)")
+    return Table(head, tuple(made), {"edges": raw})
+
+
+def _names(*levels: object) -> Iterable[str]:
+    return (NAMES.get(str(level), str(level)) for level in levels)

@@ -79,6 +79,44 @@ def min_max(records: pd.DataFrame) -> Figure:
     return figure
 
 
+def kappa(records: pd.DataFrame) -> Figure:
+    """Draw both sides of the link between phi and kappa: the min-max problem, and the best phi of noisy descent.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of ``theory.run``.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    rows = rows_of(records, "excess_log_contraction")
+    rows = rows[rows["steps"] == rows["steps"].max()]
+    kappas = sorted(rows["kappa"].unique())
+    for value, colour in zip(kappas, sns.color_palette("viridis", len(kappas)), strict=True):
+        part = rows[rows["kappa"] == value]
+        left.plot(part["phi_over_2kappa"], part["value"], color=colour, lw=1.8, label=f"κ = {value:g}")
+    left.axvline(1, color="0.6", lw=0.8, ls=":")
+    left.set(xscale="log", xlabel="φ / (2κ)", ylabel="ln(worst contraction) − ln(bound)")
+    left.set(title="Min-max problem: where is φ best?")
+    left.set_xticks([0.5, 0.7, 1, 1.4, 2], ["0.5", "0.7", "1", "1.4", "2"])
+    left.minorticks_off()
+    left.legend(frameon=False)
+    best = rows_of(records, "best_phi")
+    noises = sorted(best["noise"].unique())
+    colours = dict(zip(noises, sns.color_palette("colorblind", len(noises)), strict=True))
+    for problem, style in (("quadratic", "-"), ("logistic", "--")):
+        part = best[best["problem"] == problem]
+        for noise in sorted(part["noise"].unique()):
+            colour = colours[noise]
+            line = np.exp(np.log(part[part["noise"] == noise].set_index("kappa")["value"]).groupby(level=0).mean())
+            right.plot(line.index, line, "o", ls=style, ms=4, color=colour, lw=1.6, label=f"{problem}, s² = {noise:g}")
+    grid = np.array(sorted(best["kappa"].unique()), dtype=float)
+    right.plot(grid, 2 * grid, color="0.35", lw=1.2, ls=":", label="φ = 2κ")
+    right.set(xscale="log", yscale="log", xlabel="condition number κ", ylabel="best φ, geometric mean over budgets")
+    right.set(title="Noisy descent, peak tuned: does it grow?", ylim=(best["value"].min() / 2, 2 * best["value"].max()))
+    right.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    return figure
+
+
 def step_order(records: pd.DataFrame) -> Figure:
     """Draw the error of gradient descent with the min-max steps in three orders.
 
@@ -255,8 +293,8 @@ def stationarity(records: pd.DataFrame) -> Figure:
     shares = axes[2]
     for problem, style in (("quadratic", "-"), ("logistic", "--")):
         for phi, colour in zip(phis, colours, strict=True):
-            part = ratios[(ratios["problem"] == problem) & (ratios["phi"] == phi)].sort_values("budget")
-            shares.plot(part["budget"], part["value"], style, marker="o", ms=4, color=colour, lw=1.5)
+            part = ratios[(ratios["problem"] == problem) & (ratios["phi"] == phi)].groupby("budget")["value"].max()
+            shares.plot(part.index, part, style, marker="o", ms=4, color=colour, lw=1.5)
         shares.plot([], [], style, color="0.35", label=problem)
     shares.axhline(1, color="black", lw=1)
     shares.set(title="largest share of the bound", ylabel="min E‖∇f‖² / bound", ylim=(ratios["value"].min() / 2, 1.4))

@@ -155,11 +155,12 @@ def test_notebooks_that_misbehave_stop_none_of_the_others(tmp_path: Path, engine
 FINISH_UNLESS_GARBAGE = """\
 from replication import evidence
 if label != "garbage":
-    verdict = dict(claim_id="double", verdict="reproduced", estimate=value, low=value, high=value, n=seeds,
-                   reason="", comparisons=[])
-    results = dict(schema=1, notebook="toy", paper="toy", profile=profile, run_id=os.environ["REPLICATION_RUN_ID"],
-        parameters=dict(profile=profile, seeds=seeds, peak=peak, budgets=budgets, label=label, fail=fail),
-        verdicts=[verdict], records={}, provenance={}, evidence_key=evidence.evidence_key("toy"))
+    test = dict(test_id="T1", role="primary", claim="double", answer="yes", estimate=value, low=value, high=value,
+                n=seeds, visible=None, reason="", blind=[], comparisons=[])
+    results = dict(schema=2, notebook="toy", paper="toy", profile=profile, run_id=os.environ["REPLICATION_RUN_ID"],
+        parameters=dict(profile=profile, seeds=seeds, peak=peak, budgets=budgets, label=label, fail=fail), missing={},
+        verdicts=[dict(claim_id="double", verdict="reproduced", shown="T1", reason="")], tests=[test], records={},
+        provenance={}, evidence_key=evidence.evidence_key("toy"))
     (folder / "results.json").write_text(json.dumps(results))\
 """
 

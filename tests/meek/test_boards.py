@@ -12,9 +12,11 @@ from replication.meek.boards import (
     Band,
     first_new_bests,
     gap_slope,
+    gap_slopes,
     monthly_gap,
     new_bests,
     random_band_slopes,
+    resampled_gaps,
     slopes_left_out,
     years,
 )
@@ -82,7 +84,7 @@ def test_a_band_includes_its_limits_and_no_missing_value():
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), trend=st.sampled_from(["closing", "widening"]))
+@given(seed=st.integers(0, 10**6), trend=st.sampled_from(["closing", "widening", "steady"]))
 def test_planted_maxima_are_found_whatever_the_order_of_rows(seed, trend):
     planted = plant_board(trend, seed)
     table, (band,) = planted.board.table, planted.board.bands
@@ -90,7 +92,8 @@ def test_planted_maxima_are_found_whatever_the_order_of_rows(seed, trend):
         assert by_month(new_bests(rows)) == truth.to_dict()
     gap = monthly_gap(table, band)
     assert (gap >= 0).all()
-    assert np.sign(gap_slope(gap)) == (-1 if trend == "closing" else 1)
+    if trend != "steady":
+        assert np.sign(gap_slope(gap)) == (-1 if trend == "closing" else 1)
     again = monthly_gap(table.sample(frac=1, random_state=seed + 1), band)
     pd.testing.assert_series_equal(gap, again)
 
@@ -113,6 +116,58 @@ def test_without_its_only_model_a_band_has_no_slope():
     found = slopes_left_out(lonely, CHEAP)
     assert np.isnan(found["m1"])
     assert np.isfinite(found[["m0", "m2"]]).all()
+
+
+def test_a_resampled_board_is_the_board_of_the_models_drawn():
+    planted = plant_board("closing", 1, models=60)
+    table, (band,) = planted.board.table, planted.board.bands
+    gaps = resampled_gaps(table, band, 25, seed=3)
+    again = np.random.default_rng(3).multinomial(len(table), np.full(len(table), 1 / len(table)), size=25)
+    for draw, times in enumerate(again):
+        expected = monthly_gap(table[times > 0], band).reindex(gaps.columns).to_numpy()
+        # the board still ends in its last month, whatever was drawn
+        known = np.isfinite(expected)
+        np.testing.assert_array_equal(gaps.iloc[draw].to_numpy()[known], expected[known])
+    slopes = gap_slopes(gaps)
+    for draw, row in gaps.iterrows():
+        kept = row.dropna()
+        assert slopes[draw] == pytest.approx(np.polyfit(years(pd.PeriodIndex(kept.index)), kept, 1)[0])
+
+
+def test_rows_of_a_model_are_drawn_together():
+    twice = board(("2024-01", 50, 9), ("2024-01", 30, 0.6), ("2024-02", 60, 9), ("2024-02", 55, 0.6)).assign(
+        model=["a", "b", "a", "b"]
+    )
+    gaps = resampled_gaps(twice, CHEAP, 400)
+    assert [*gaps.columns.astype(str)] == ["2024-01", "2024-02"]
+    # both models, the cheap one alone, which is then the best of all, or the dear one alone, and no gap in either month
+    found = gaps.fillna(-1).value_counts(normalize=True).to_dict()
+    assert found == {
+        (20, 5): pytest.approx(0.5, abs=0.08),
+        (0, 0): pytest.approx(0.25, abs=0.08),
+        (-1, -1): pytest.approx(0.25, abs=0.08),
+    }
+    slopes = gap_slopes(gaps)
+    assert (np.isnan(slopes) == gaps.isna().all(axis=1)).all()
+    assert set(slopes[np.isfinite(slopes)].round(6)) == {-180.0, 0.0}
+
+
+def test_other_scores_of_the_same_models_are_drawn_with_them():
+    planted = plant_board("steady", 2, models=60)
+    table, (band,) = planted.board.table, planted.board.bands
+    other = table.assign(score=table["score"] + 10)
+    pd.testing.assert_frame_equal(resampled_gaps(table, band, 20), resampled_gaps(other, band, 20))
+
+
+def test_intervals_over_models_drawn_anew_hold_a_planted_slope():
+    inside = []
+    for seed in range(30):
+        for trend, slope in (("closing", -27.0), ("widening", 25.0), ("steady", 0.0)):
+            planted = plant_board(trend, seed, models=60)
+            slopes = gap_slopes(resampled_gaps(planted.board.table, planted.board.bands[0], 200))
+            low, high = np.nanquantile(slopes, [0.025, 0.975])
+            inside.append(low <= slope / (23 / 12) <= high)
+    assert np.mean(inside) >= 0.85
 
 
 def test_random_bands_keep_each_months_count():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,15 @@ from scipy.optimize import minimize
 from scipy.special import huber, logsumexp
 
 from replication.meek import fit
-from replication.meek.fit import DEFAULT_STARTS, bootstrap_chinchilla, drop_largest, fit_chinchilla, hoffmann_grid
+from replication.meek.fit import (
+    CONDITION,
+    DEFAULT_STARTS,
+    IllConditionedWarning,
+    bootstrap_chinchilla,
+    drop_largest,
+    fit_chinchilla,
+    hoffmann_grid,
+)
 from replication.meek.law import BESIROGLU, HOFFMANN, HOFFMANN_UNROUNDED, ParametricLaw
 
 FIELDS = ("A", "B", "E", "alpha", "beta")
@@ -110,6 +119,7 @@ PLANTED = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::replication.meek.fit.IllConditionedWarning")  # the last has next to no E
 @pytest.mark.parametrize("law", PLANTED)
 def test_planted_law_without_noise_is_recovered(law):
     fitted = fit_chinchilla(*runs(law))
@@ -120,6 +130,35 @@ def test_planted_law_without_noise_is_recovered(law):
     np.testing.assert_allclose(
         [fitted.frontier().A, fitted.frontier().alpha], [law.frontier().A, law.frontier().alpha], rtol=1e-3
     )
+
+
+def test_the_condition_number_is_that_of_the_hessian_at_the_solution():
+    data = runs(noise=0.01)
+    problem, fitted = fit._Problem.of(*data, 1e-3, None), fit_chinchilla(*data)
+    _, _, hessian = problem.derivatives(np.ones((1, problem.n)), problem.standard(natural(fitted)[None]))
+    values = np.linalg.eigvalsh(hessian[0])
+    assert fitted.condition == pytest.approx(values[-1] / values[0], rel=1e-4)
+    drawn = bootstrap_chinchilla(*data, resamples=20)
+    assert drawn.condition.shape == (20,)
+    assert (drawn.condition > 1).all()
+
+
+@pytest.mark.parametrize(("spread", "warned"), [(0.0, True), (0.01, True), (1.0, False)])
+def test_runs_with_the_same_tokens_per_parameter_are_warned_of(spread, warned):
+    """They are fitted as well by other exponents: those of a law with both terms alike come back."""
+    rng = np.random.default_rng(0)
+    N = np.exp(rng.uniform(np.log(5e7), np.log(1.6e10), 240))
+    D = 20 * N * np.exp(spread * rng.standard_normal(240))
+    loss = BESIROGLU.loss(N, D) * np.exp(0.01 * rng.standard_normal(240))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", IllConditionedWarning)
+        fitted = fit_chinchilla(N, D, loss)
+    assert [one.category for one in caught] == [IllConditionedWarning] * warned
+    assert (fitted.condition > CONDITION) == warned
+    if warned:
+        assert "these runs hardly determine the law" in str(caught[0].message)
+    if spread == 0:
+        assert fitted.alpha == pytest.approx(fitted.beta, rel=1e-3)
 
 
 @pytest.mark.parametrize("law", PLANTED[:3])

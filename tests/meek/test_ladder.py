@@ -7,16 +7,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from meek_targets import follows
 from pydantic import ValidationError
 
 from replication import evidence
 from replication.meek.experiments import ladder
 from replication.meek.experiments.ladder import TUNING_SEED, Cell, Config, Trained, cells
+from replication.meek.fit import CONDITION
 from replication.meek.gap import peak_time, training_gap
 from replication.meek.language import MarkovSource, NeuralNgram
 from replication.meek.law import ScalingLaw
 from replication.training import AdamW, Population, stream_seed
 
+CLAIMS = evidence.load_claims("meek")
 TINY = {
     "vocabulary": 8, "budgets": 3, "smallest_budget": 1e5, "budget_ratio": 4.0, "widths": [2, 4, 8],
     "least_tokens": 0.3, "most_tokens": 400.0, "peaks": [2.0, 5.0], "seeds": 3, "resamples": 20, "tests": 200,
@@ -236,6 +239,9 @@ def test_a_planted_law_is_found_again_with_the_gap_that_it_implies():
     time = float(peak_time(ScalingLaw(1.0, 0.3, 0.0), config.growth))
     assert 0 < time < config.years
     np.testing.assert_allclose(of(rows, "measured_peak_time")["value"], time, atol=config.years / 60)
+    np.testing.assert_allclose(of(rows, "peak_time_ratio")["value"], 1, atol=0.05)
+    assert len(of(rows, "peak_time_ratio")) == config.resamples
+    assert 1 < of(rows, "fit_condition")["value"].item() < CONDITION
     assert (of(rows, "gap_error")["value"] < 0.03).all()
     assert (of(rows, "end_over_peak")["value"] < 0.995).all()
 
@@ -273,11 +279,33 @@ def test_a_rung_that_is_no_better_is_refused():
         list(ladder._tests(config, source, [[one] for one in same]))
 
 
-def test_claims_can_be_decided_from_the_records(records):
-    claims = evidence.load_claims("meek").of("42_meek_ladder")
-    verdicts = {verdict.claim_id: verdict for verdict in evidence.evaluate(records, claims, "standard")}
-    assert set(verdicts) == {"M11-inside", "M11-time", "M11-size", "M11-entropy", "M5-stopping", "M5-error"}
-    assert "not attempted" not in {verdict.verdict for verdict in verdicts.values()}
+def test_tests_can_be_answered_from_the_records(records):
+    found = {one.test_id: one for one in evidence.evaluate(records, CLAIMS, "42_meek_ladder", "standard")}
+    gates = {"bracketed", "learned", "ladder-identified"}
+    assert set(found) == gates | {
+        "M11-inside",
+        "M11-time",
+        "M11-size",
+        "M11-entropy",
+        "M5-stopping",
+        "M5-each",
+        "M5-error",
+    }
+    assert "not run" not in {one.answer for one in found.values()}
+    for test in CLAIMS.at("42_meek_ladder", "standard"):
+        assert follows(test, records), test.id
+
+
+def test_gates_see_models_that_learned_nothing_and_sizes_that_bracket_nothing():
+    source = MarkovSource(8)
+    rows = [rung([100, 200, 400], np.array(losses)[:, None]) for losses in ([2.0, 1.0, 3.0], [3.0, 2.0, 1.0])]
+    best = [ladder.Frontier(1.0, np.full(3, level)) for level in (source.unigram_entropy, source.bigram_entropy)]
+    found = evidence.tidy(ladder._assay(source, rows, best))
+    assert of(found, "bracketed")["value"].item() == 0.5
+    assert of(found, "loss_minus_table")["value"].tolist() == [0.0] * 6
+    better = evidence.tidy(ladder._assay(source, rows[:1], [ladder.Frontier(1.0, one.loss - 0.1) for one in best]))
+    assert of(better, "bracketed")["value"].item() == 1.0
+    assert (of(better, "loss_minus_table")["value"] < 0).all()
 
 
 def test_same_configuration_gives_the_same_records(config, records):

@@ -42,7 +42,13 @@ def test_entropy_and_stationary_law_are_those_of_the_definition(vocabulary, scal
     np.testing.assert_allclose(source.stationary.ravel(), pairs / pairs.sum(), atol=1e-9)
     rows = [-(p * np.log(p)).sum() for p in source.transition.reshape(V * V, V)]
     assert source.entropy == pytest.approx(source.stationary.ravel() @ rows)
-    assert source.entropy <= source.unigram_entropy + 1e-12 <= np.log(V) + 2e-12
+    assert source.entropy <= source.bigram_entropy + 1e-12
+    assert source.bigram_entropy <= source.unigram_entropy + 1e-12 <= np.log(V) + 2e-12
+    # what a table of the next token after each single one reaches
+    table = source.joint.sum(axis=0)
+    table /= table.sum(axis=1, keepdims=True)
+    known = source.loss(np.log(np.broadcast_to(table, (V, V, V)).reshape(V * V, V)))
+    assert source.bigram_entropy == pytest.approx(float(known))
 
 
 def test_without_terms_of_the_context_it_is_zipfs_law():

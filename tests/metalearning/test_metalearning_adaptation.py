@@ -143,11 +143,11 @@ def test_adaptation_repeats_plain_steps_and_leaves_the_parameters_alone(problem)
 
 def test_bad_arguments_are_refused_by_name(problem):
     model, parameters, inner, outer = problem
-    with pytest.raises(ValueError, match=r"rate: must not be negative, came -0\.1"):
+    with pytest.raises(ValueError, match=r"rate: must not be negative, got -0\.1"):
         adapt(model, parameters, mse_loss, inner, rate=-0.1)
     with pytest.raises(ValueError, match="rate"):
         maml_gradient(model, parameters, mse_loss, inner, outer, rate=float("nan"))
-    with pytest.raises(ValueError, match="steps: must not be negative, came -1"):
+    with pytest.raises(ValueError, match="steps: must not be negative, got -1"):
         fomaml_gradient(model, parameters, mse_loss, inner, outer, 0.1, steps=-1)
     fewer = (outer[0][:2], outer[1][:2])
     with pytest.raises(

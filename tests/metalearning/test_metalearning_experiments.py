@@ -1,4 +1,4 @@
-"""The sinusoid and the navigation study at tiny sizes: pairing, tuning, budgets, claims."""
+"""The sinusoid and the navigation study at tiny sizes: pairing, tuning, budgets, tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from mutation import flips
 
 from replication import evidence
 from replication.metalearning import figures_navigation, figures_sinusoid
@@ -52,19 +53,63 @@ def of(records: pd.DataFrame, quantity: str, **levels: object) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("notebook", ["51_metalearning_sinusoid", "52_metalearning_navigation"])
-def test_every_smoke_claim_can_be_decided_and_flips(curves, paths, notebook):
-    # tiny runs under the names of the checkpoints that the claims are about
+@pytest.mark.parametrize("scale", ["smoke", "standard"])
+def test_every_test_can_be_answered_and_flips(curves, paths, notebook, scale):
+    # tiny runs under the names of the checkpoints that the tests are about
+    last, most = ({4: 600}, 80) if scale == "smoke" else ({4: 3000}, 320)
+    named = {"steps": {**last, 3: last[4]}, "tasks": {80: most}}
     records = (
-        curves.replace({"steps": {3: 600}}) if "sinusoid" in notebook else paths.replace({"iterations": {1: 5, 2: 80}})
+        curves.replace(named)
+        if "sinusoid" in notebook
+        else paths.replace({"iterations": {1: 5, 2: 80 if scale == "smoke" else 1000}})
     )
-    claims = evidence.load_claims("metalearning").of(notebook)
-    attempted = [claim for claim in claims if "smoke" in claim.profiles]
-    assert attempted
-    verdicts = {verdict.claim_id: verdict.verdict for verdict in evidence.evaluate(records, claims, "smoke")}
-    for claim in claims:
-        assert (verdicts[claim.id] == "not attempted") == (claim not in attempted)
-    for claim in attempted:
-        assert evidence.flips(claim, records, "smoke")
+    if scale == "standard":
+        # a width that the tiny run does not have
+        wider = records[records.get("width", pd.Series(np.nan, records.index)) == 0.25]
+        records = pd.concat([records, wider.assign(width=0.5)], ignore_index=True)
+    wide = records[records.get("width", pd.Series(np.nan, records.index)) == 0.25]
+    records = evidence.tidy(pd.concat([records, wide.assign(width=1.0)], ignore_index=True))
+    claims = evidence.load_claims("metalearning")
+    asked = claims.at(notebook, scale)
+    assert asked
+    for test, outcome in zip(asked, evidence.evaluate(records, claims, notebook, scale), strict=True):
+        assert outcome.answer != "not run"
+        assert flips(test, records)
+
+
+def test_a_closed_gate_blinds_what_depends_on_it(curves):
+    """A grid of two rates has ends only."""
+    records = curves.replace({"steps": {3: 600, 4: 600}})
+    claims = evidence.load_claims("metalearning")
+    assert (of(records, "rates_inside")["value"] == 0).all()
+    many = pd.concat([records.assign(seed=records["seed"] + 100 * i) for i in range(8)], ignore_index=True)
+    found = evidence.evaluate(evidence.tidy(many), claims, "51_metalearning_sinusoid", "smoke")
+    answers = {outcome.test_id: outcome.answer for outcome in found}
+    assert answers["rates-inside"] == answers["rates-inside-fresh"] == "no"
+    assert {answers[name] for name in ("T10-few", "T10-many", "T10-crossing", "T12", "T11", "T11-narrow")} == {"blind"}
+
+
+def test_rates_at_an_end_are_told():
+    """Of three learning rates the middle is inside; a test rate of 0 is, the highest is not."""
+    config = TINY.model_copy(update={"learning_rates": [1e-9, 0.01, 1e-8], "test_rates": [0.0, 0.01, 0.03]})
+    rows = evidence.tidy(list(sinusoid.finite(config, config.conditions[0])))
+    at = ["method", "tasks", "steps", "seed"]
+    wide = rows[rows["quantity"].isin(["learning_rate", "test_rate", "rates_inside"])].pivot_table(
+        index=at, columns="quantity", values="value"
+    )
+    inside = (wide["learning_rate"] == 0.01) & (wide["test_rate"] < 0.03)
+    assert inside.any()
+    assert (~inside).any()
+    assert (wide["rates_inside"] == inside).all()
+
+
+def test_the_error_of_predicting_zero_is_that_of_the_test_tasks(curves):
+    at = {"condition": sinusoid.MAIN, "steps": 4}
+    zero = of(curves, "log_mse", **at)["value"].to_numpy() - of(curves, "log_over_zero", **at)["value"].to_numpy()
+    for seed in (8, 9, 10):
+        judged = sinusoid._judged(TINY, seed, "test", TINY.conditions[0])
+        expected = float(np.log((judged.query[1] ** 2).mean()))
+        np.testing.assert_allclose(zero[of(curves, "log_mse", **at)["seed"] == seed], expected, rtol=1e-5)
 
 
 def test_a_run_repeats_itself(curves):
@@ -186,6 +231,36 @@ def test_advantages_are_paired_differences(paths):
     wide = of(paths, "return").pivot_table(index=["iterations", "updates", "seed"], columns="method", values="value")
     found = of(paths, "advantage").set_index(["iterations", "updates", "seed"])["value"]
     np.testing.assert_allclose((wide["MAML"] - wide["DRS"])[found.index], found)
+
+
+def test_gains_are_over_the_untrained_policy(paths):
+    start = of(paths, "untrained_return", updates=1).set_index("seed")["value"]
+    found = of(paths, "return", updates=1)
+    gain = of(paths, "gain").set_index(["method", "iterations", "seed"])["value"]
+    assert len(gain) == len(found) == 2 * 2 * 2
+    for row in found.itertuples():
+        assert gain[row.method, row.iterations, row.seed] == row.value - start[row.seed]
+
+
+def test_training_that_does_nothing_gains_nothing():
+    still = PATH.model_copy(update={"learning_rates": [1e-12]})
+    np.testing.assert_allclose(of(navigation.run(still), "gain")["value"], 0, atol=1e-4)
+
+
+def test_the_chosen_rates_have_the_best_score_and_their_return_is_kept():
+    config = PATH.model_copy(update={"tuning_seeds": 2})
+    found = navigation.run(config)
+    keys = ["at_learning_rate", "at_test_rate"]
+    for (method, iterations), scores in of(found, "tuning_score").groupby(["method", "iterations"]):
+        cell = {"method": method, "iterations": iterations}
+        assert len(scores) == 2 * len(config.learning_rates) * len(config.test_rates)
+        best = scores.groupby(keys)["value"].mean().idxmin()
+        assert best == tuple(of(found, name, **cell)["value"].item() for name in ("learning_rate", "test_rate"))
+        kept = of(found, "return_at", **cell)
+        by_seed = {scores[scores["seed"] == seed].set_index(keys)["value"].idxmin() for seed in (1000, 1001)}
+        assert set(kept.set_index(keys).index) == {best, *by_seed}
+        chosen = kept[(kept[keys[0]] == best[0]) & (kept[keys[1]] == best[1])]
+        np.testing.assert_allclose(chosen["value"], of(found, "return", updates=1, **cell)["value"], rtol=1e-4)
 
 
 def test_figures_draw_what_the_runs_give(curves, paths):

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import ks_2samp, ortho_group
 
 from replication.metalearning import Tasks, adapted_risk, estimates, variances, win_fraction, wins
-from replication.metalearning.estimators import BLOCK, Statistics, draw, drs, maml
+from replication.metalearning.estimators import BLOCK, Statistics, draw, drs, maml, nested_estimates
 from replication.metalearning.experiments.linear import SAMPLES, TASKS, reference, standard_error
 from replication.metalearning.smoothness import Risks, bound_ratio, logistic, quadratic
 
@@ -48,6 +48,34 @@ def statistics(X, Y):
     """What the estimators need of samples of one half (trials, M, N, p)."""
     A = np.einsum("tmni,tmnj->ijmt", X, X) / X.shape[2]
     return Statistics(A, np.einsum("tmni,tmn->imt", X, Y) / X.shape[2])
+
+
+@pytest.mark.parametrize("p", [1, 3])
+def test_nested_estimates_use_every_task_once_at_each_number(p):
+    tasks, alpha = Tasks(2.0, p=p), [0.0, 0.4]
+    found = nested_estimates(alpha, 4, (6, 12, 24), tasks, trials=2, seed=3)
+    halves = draw(4, 6, tasks, 8, 3)
+    for M, groups in ((6, 1), (12, 2), (24, 4)):
+        assert found[M].drs.shape[0] == 8 // groups
+        for trial in range(8 // groups):
+            # trials that are 8 / groups apart make one
+            taken = slice(trial, None, 8 // groups)
+            joined = [
+                Statistics(half.A[..., taken].reshape(p, p, M, 1), half.b[..., taken].reshape(p, M, 1))
+                for half in halves
+            ]
+            np.testing.assert_allclose(np.ravel(found[M].drs[trial]), drs(*joined)[0])
+            for a, step in enumerate(alpha):
+                np.testing.assert_allclose(np.ravel(found[M].maml[a, trial]), maml(*joined, step)[0])
+
+
+def test_nested_numbers_of_tasks_must_divide_each_other():
+    with pytest.raises(ValueError, match=r"M: each number must be a multiple of the one before, got \[10, 25\]"):
+        nested_estimates([0.5], 5, [10, 25])
+    with pytest.raises(ValueError, match="M: each number must be a multiple"):
+        nested_estimates([0.5], 5, [])
+    with pytest.raises(ValueError, match="M: 1 tasks of N = 1 samples in a half do not determine p = 2 parameters"):
+        nested_estimates([0.5], 1, [1, 2], Tasks(2.0, p=2))
 
 
 @pytest.mark.parametrize("p", [1, 2, 5])

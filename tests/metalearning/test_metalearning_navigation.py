@@ -165,12 +165,12 @@ def test_initial_policies_are_those_of_their_seeds_and_hardly_move():
 
 
 def test_bad_arguments_are_refused_by_name():
-    with pytest.raises(ValueError, match="hidden: must be at least 1, came 0"):
+    with pytest.raises(ValueError, match="hidden: must be at least 1, got 0"):
         Policy(0)
-    with pytest.raises(ValueError, match="rewards: the baseline needs at least 2 rollouts of a task, came 1"):
+    with pytest.raises(ValueError, match="rewards: the baseline needs at least 2 rollouts of a task, got 1"):
         advantages(torch.zeros(3, 1, 4))
     policy, parameters = still()
-    with pytest.raises(ValueError, match=r"goals and noise: need shapes .* came \(1, 2, 2\) and \(1, 1, 3, 4, 2\)"):
+    with pytest.raises(ValueError, match=r"goals and noise: need shapes .* got \(1, 2, 2\) and \(1, 1, 3, 4, 2\)"):
         rollout(policy, parameters, torch.zeros(1, 2, 2), torch.zeros(1, 1, 3, 4, 2))
 
 

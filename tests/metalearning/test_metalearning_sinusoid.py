@@ -118,14 +118,14 @@ def test_errors_are_those_of_the_adapted_model():
 
 
 def test_bad_arguments_are_refused_by_name():
-    with pytest.raises(ValueError, match="method: must be one of DRS, FOMAML, MAML, came 'Reptile'"):
+    with pytest.raises(ValueError, match="method: must be one of DRS, FOMAML, MAML, got 'Reptile'"):
         population("Reptile", [0], [0.1])
     with pytest.raises(ValueError, match="seeds and lr: need one rate for each"):
         population("MAML", [0, 1], [0.1])
-    with pytest.raises(ValueError, match=r"inner_rate: must not be negative, came -0\.1"):
+    with pytest.raises(ValueError, match=r"inner_rate: must not be negative, got -0\.1"):
         MetaPopulation("MAML", SIZES, [0], torch.tensor([0.1]), -0.1)
-    with pytest.raises(ValueError, match=r"width: must lie in \[0, 1\], came 1.5"):
+    with pytest.raises(ValueError, match=r"width: must lie in \[0, 1\], got 1.5"):
         Sinusoids.draw(0, "test", (1,), 1.5)
     x, y = examples(1)
-    with pytest.raises(ValueError, match="x: needs an even number of examples per task to split, came 7"):
+    with pytest.raises(ValueError, match="x: needs an even number of examples per task to split, got 7"):
         population("MAML", [0], [0.1]).step(x[:, :, :7], y[:, :, :7])

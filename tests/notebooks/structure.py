@@ -30,12 +30,14 @@ def problems(path: Path) -> list[str]:
     except (ValueError, nbformat.ValidationError) as error:
         return [f"not a notebook: {str(error).splitlines()[0]}"]
     code = [cell for cell in node["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    decides = bool(node["metadata"].get("replication", {}).get("paper"))
     return [
         *_file(path, node),
         *_execution(code),
         *(line for cell in code for line in _outputs(cell)),
-        *_tags(node, code),
-        *_parameters(path, code, decides=bool(node["metadata"].get("replication", {}).get("paper"))),
+        *_tags(code),
+        *_answer(code, decides),
+        *_parameters(path, code, decides),
     ]
 
 
@@ -78,20 +80,29 @@ def _outputs(cell: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where} shows styled HTML or SVG, whose ids differ from run to run"
 
 
-def _tags(node: Mapping[str, Any], code: list[Mapping[str, Any]]) -> Iterator[str]:
+def _tags(code: list[Mapping[str, Any]]) -> Iterator[str]:
     tags = [set(cell["metadata"].get("tags", [])) for cell in code]
     if any("injected-parameters" in found for found in tags):
         yield "has a cell of injected parameters: publish it from its own profile"
     start = next((i for i, found in enumerate(tags) if "parameters" in found), None)
     if start is not None and (len(tags) < start + 2 or "nbval-ignore-output" not in tags[start + 1]):
         yield "the code cell after the parameters must be the start, tagged nbval-ignore-output"
-    if node["metadata"].get("replication", {}).get("paper"):
-        kinds = [c["cell_type"] for c in node["cells"] if "verdict-summary" in c["metadata"].get("tags", [])]
-        if kinds != ["markdown"]:
-            yield "must have one markdown cell tagged verdict-summary"
 
 
-def _parameters(path: Path, code: list[Mapping[str, Any]], *, decides: bool) -> Iterator[str]:
+def _answer(code: list[Mapping[str, Any]], decides: bool) -> Iterator[str]:
+    """A page that decides claims begins with its answer, which `evidence.page()` makes room for."""
+    places = [place for place, cell in enumerate(code) if "answer" in cell["metadata"].get("tags", [])]
+    if places != [0] * decides:
+        yield f"{'the first code cell, and no other,' if decides else 'no cell'} must be tagged answer"
+        return
+    for cell in code[: len(places)]:
+        if "nbval-ignore-output" not in cell["metadata"]["tags"]:
+            yield "the answer must be tagged nbval-ignore-output"
+        if "evidence.page()" not in "".join(cell["source"]):
+            yield "the answer must call evidence.page()"
+
+
+def _parameters(path: Path, code: list[Mapping[str, Any]], decides: bool) -> Iterator[str]:
     # a notebook that decides no claims shows those of every profile, so it knows none
     cells = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
     if len(cells) != 1:

@@ -27,7 +27,7 @@ def good(toy: Toy) -> Path:
         for count, cell in enumerate(code, start=1):
             cell["execution_count"] = count
         texts = ["value 1.500 of 3/4/5, https://example.org/a/b\n"]
-        code[2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": texts}]
+        code[3]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": texts}]
 
     edit(path, execute)
     return path
@@ -65,13 +65,13 @@ def test_good_notebook_has_no_problem(good: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put(4, "execution_count", 7), "execution counts are [1, 2, 7, 4], not 1 to 4"),
-        (put(4, "execution_count", None), "execution counts are [1, 2, None, 4]"),
+        (put(4, "execution_count", 7), "execution counts are [1, 2, 3, 7, 5], not 1 to 5"),
+        (put(4, "execution_count", None), "execution counts are [1, 2, 3, None, 5]"),
         (
             output(output_type="error", ename="ValueError", evalue="", traceback=[]),
-            "cell [3] shows an error: ValueError",
+            "cell [4] shows an error: ValueError",
         ),
-        (output(output_type="stream", name="stderr", text="careful"), "cell [3] writes to stderr"),
+        (output(output_type="stream", name="stderr", text="careful"), "cell [4] writes to stderr"),
         (output(output_type="stream", name="stdout", text="in /home/me/x.py"), "shows an absolute path: /home/me/x.py"),
         (shows("text/html", "<td>/var/data</td>"), "shows an absolute path: /var/data"),
         (shows("text/html", "<style>td {}</style>"), "shows styled HTML"),
@@ -82,7 +82,11 @@ def test_good_notebook_has_no_problem(good: Path) -> None:
         (put(2, "metadata", {}), "has 0 cells tagged parameters"),
         (put(3, "metadata", {}), "must be the start, tagged nbval-ignore-output"),
         (put(3, "metadata", {"tags": ["injected-parameters", "nbval-ignore-output"]}), "injected parameters"),
-        (put(1, "metadata", {}), "must have one markdown cell tagged verdict-summary"),
+        (put(1, "metadata", {}), "the first code cell, and no other, must be tagged answer"),
+        (put(5, "metadata", {"tags": ["answer"]}), "the first code cell, and no other, must be tagged answer"),
+        (lambda node: node["cells"].insert(0, node["cells"].pop(2)), "the first code cell, and no other, must be"),
+        (put(1, "metadata", {"tags": ["answer"]}), "the answer must be tagged nbval-ignore-output"),
+        (put(1, "source", "from replication import evidence"), "the answer must call evidence.page()"),
         (source("seeds: int = 3", "seeds = 3"), "parameters, line 2: must be"),
         (source("  # replicates", ""), "parameter 'seeds' has no comment"),
         (source("peak: float", "peak: float | None"), "parameter 'peak' is not understood by papermill"),
@@ -120,4 +124,6 @@ def test_a_notebook_that_decides_no_claims_needs_no_profile_of_its_own(good: Pat
         toy.profile(profile, "toy", "seeds: 3\n")
     assert problems(good) == ["must have the parameter `profile`"]
     edit(good, lambda node: node["metadata"]["replication"].clear())
+    assert problems(good) == ["no cell must be tagged answer"]
+    edit(good, put(1, "metadata", {}))
     assert problems(good) == []

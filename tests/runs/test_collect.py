@@ -94,7 +94,7 @@ def test_a_reference_run_stays_whatever_it_is(toy: Toy) -> None:
     assert found(toy) == {run.name: "superseded"}
     path = toy.project.results / "smoke" / "toy.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"notebook": "toy", "run_id": run.run_id, "verdicts": []}))
+    path.write_text(json.dumps({"notebook": "toy", "run_id": run.run_id, "tests": []}))
     assert found(toy, in_batches=True) == {}
     path.write_text("{")
     with pytest.raises(ReplicationError, match="is not a results file"):

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_output
 from PIL import Image
-from toys import Toy, build
+from toys import Toy, build, leave
 
-from replication import evidence
 from replication.runs import diff, notebook, publish
 from replication.runs.batch import Batch
 from replication.runs.errors import RefusedError
@@ -23,12 +22,8 @@ from replication.runs.store import Run, Spec
 
 
 @pytest.fixture(autouse=True)
-def claims(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> Path:
+def _claims(claims: Path) -> None:
     """The real evidence room reads the toy paper's claims."""
-    path = toy.package / "toy" / "claims.yaml"
-    for module in (evidence.claims, evidence.run):
-        monkeypatch.setattr(module, "claims_file", lambda paper: path)
-    return path
 
 
 def picture(changed: int = 0, size: int = 10) -> str:
@@ -42,27 +37,15 @@ def picture(changed: int = 0, size: int = 10) -> str:
 def finish(
     toy: Toy, value: float = 1.5, shown: str | None = None, profile: str = "smoke", numpy: str = "2.0", **overrides: Any
 ) -> Run:
-    """Leave a finished run in the store, with one figure on its page."""
-    run = toy.store.plan(Spec("toy", profile, overrides))
-    work = toy.store.open_work(run, force=False)
-    records = evidence.tidy([{"quantity": "value", "seed": seed, "value": value} for seed in range(3)])
-    results = {
-        "schema": 1,
-        "notebook": "toy",
-        "paper": "toy",
-        "profile": profile,
-        "run_id": run.run_id,
-        "parameters": run.parameters,
-        "verdicts": [one.to_dict() for one in evidence.evaluate(records, evidence.load_claims("toy"), profile)],
-        "records": evidence.dump_records(records),
-        "provenance": {"device": "cpu", "packages": {"numpy": numpy}, "started": str(value)},
-        "evidence_key": "k",
-    }
-    node = notebook.read_notebook(toy.project.notebook_file("toy"))
-    node.cells[4]["outputs"] = [new_output("display_data", data={"image/png": shown or picture()})]
+    """Leave a finished run in the store, with one figure on its page, and one that nobody compares."""
+    packages = {"packages": {"numpy": numpy}}
+    run = leave(
+        toy, profile, value=value, started=str(value), provenance=packages, figure=shown or picture(), **overrides
+    )
+    page = toy.store.folder(run) / "notebook.ipynb"
+    node = notebook.read_notebook(page)
     node.cells[3]["outputs"] = [new_output("display_data", data={"image/png": picture(int(value * 10))})]
-    notebook.write_notebook(work / "notebook.ipynb", node)
-    toy.store.finish(run, results)
+    notebook.write_notebook(page, node)
     return run
 
 
@@ -75,7 +58,8 @@ def test_runs_differ_in_verdicts_numbers_figures_parameters_and_versions(toy: To
     a, b = finish(toy), finish(toy, 9.0, picture(7), numpy="2.1", seeds=4)
     text = lines(toy, a.run_id[:6], b.run_id[:6])
     assert text[:2] == ["toy at smoke:", "  claim double: reproduced -> not reproduced"]
-    assert "  claim double: estimate 1.5 -> 9" in text
+    assert "  test T1: yes -> no" in text
+    assert "  test T1: estimate 1.5 -> 9" in text
     assert "  figure cell-4: 7.0 % of its pixels differ" in text
     assert "  parameter seeds: 3 -> 4" in text
     assert "  packages.numpy: 2.0 -> 2.1" in text
@@ -92,7 +76,7 @@ def test_what_went_in_is_told_but_decides_nothing(toy: Toy) -> None:
 
 
 @pytest.mark.parametrize(("value", "same"), [(1.55, True), (1.65, False)])
-def test_numbers_within_the_claims_tolerance_are_equal(toy: Toy, value: float, same: bool) -> None:
+def test_numbers_within_the_tests_tolerance_are_equal(toy: Toy, value: float, same: bool) -> None:
     a, b = finish(toy), finish(toy, value, seeds=4)
     # the ends of the interval move with the estimate
     assert diff.compare(diff.side(toy.store, a.run_id), diff.side(toy.store, b.run_id)).same == same
@@ -133,14 +117,44 @@ def test_batches_are_paired_by_parameters(toy: Toy) -> None:
     # the fifth run is not finished, so there is nothing to compare
 
 
-def test_claims_that_appear_and_disappear(toy: Toy) -> None:
+def test_the_answers_figure_is_compared_though_nbval_ignores_it(toy: Toy) -> None:
+    runs = [finish(toy), finish(toy, seeds=4)]
+    for number, run in enumerate(runs):
+        page = toy.store.folder(run) / "notebook.ipynb"
+        node = notebook.read_notebook(page)
+        node.cells[1]["outputs"].insert(1, new_output("display_data", data={"image/png": picture(10 * number)}))
+        notebook.write_notebook(page, node)
+    (line, *_) = lines(toy, *(run.run_id for run in runs))[1:]
+    assert line == "  figure cell-1: 10.0 % of its pixels differ"
+
+
+def test_claims_and_tests_that_appear_and_disappear(toy: Toy) -> None:
     a, b = finish(toy), finish(toy, seeds=4)
     path = toy.store.folder(b) / "results.json"
     results = json.loads(path.read_text())
     results["verdicts"][0]["claim_id"] = "triple"
+    results["tests"].pop(1)
     path.write_text(json.dumps(results))
     text = lines(toy, a.run_id, b.run_id)
-    assert text[1:3] == ["  claim double disappeared: reproduced", "  claim triple appeared: reproduced"]
+    assert text[1:4] == [
+        "  claim double disappeared: reproduced",
+        "  claim triple appeared: reproduced",
+        "  test K1 disappeared: yes",
+    ]
+
+
+def test_results_of_an_older_form_are_compared_by_their_verdicts(toy: Toy, tmp_path: Path) -> None:
+    run = finish(toy)
+    results = json.loads((toy.store.folder(run) / "results.json").read_text())
+    del results["tests"]
+    results["verdicts"][0] |= {"verdict": "inconclusive", "estimate": 7.0}
+    (tmp_path / "old.json").write_text(json.dumps(results))
+    text = lines(toy, str(tmp_path / "old.json"), run.run_id)
+    assert text[1:4] == [
+        "  claim double: inconclusive -> reproduced",
+        "  test T1 appeared: yes",
+        "  test K1 appeared: yes",
+    ]
 
 
 def test_commits_files_and_folders(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,8 +199,9 @@ def test_command_ends_as_diff_does(tmp_path: Path) -> None:
     toy = build(tmp_path / "real", real_evidence=True)
     pages = []
     for word in ("reproduced", "not reproduced"):
-        verdict = {"claim_id": "double", "verdict": word, "estimate": 1.5, "low": 1.5, "high": 1.5, "n": 3}
+        verdict = {"claim_id": "double", "verdict": word}
         about = {"notebook": "toy", "paper": "toy", "profile": "smoke", "parameters": {}, "verdicts": [verdict]}
+        about["tests"] = []
         pages.append(tmp_path / f"{word}.json")
         pages[-1].write_text(json.dumps(about))
     same = toy.replicate("diff", str(pages[0]), str(pages[0]))
@@ -196,7 +211,7 @@ def test_command_ends_as_diff_does(tmp_path: Path) -> None:
     assert differs.returncode == 1, differs.stderr
     found = json.loads(differs.stdout)
     assert found["same"] is False
-    assert found["pairs"][0]["claims"] == [
-        {"claim_id": "double", "what": "verdict", "before": "reproduced", "after": "not reproduced"}
+    assert found["pairs"][0]["changes"] == [
+        {"of": "claim double", "what": "verdict", "before": "reproduced", "after": "not reproduced"}
     ]
     assert toy.replicate("diff", "nowhere", str(pages[0])).returncode == 2

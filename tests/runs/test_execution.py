@@ -17,6 +17,7 @@ def test_life_of_a_run(toy: Toy) -> None:
     first = toy.replicate("run", "toy")
     assert first.returncode == 0, first.stderr
     assert "computed" in first.stdout
+    assert "1 reproduced. 1 of 1 checks hold." in first.stdout
     (folder,) = (toy.root / "runs" / "toy").iterdir()
     names = {"log.txt", "notebook.ipynb", "provenance.json", "records.json", "results.json"}
     assert {path.name for path in folder.iterdir()} == names
@@ -27,9 +28,13 @@ def test_life_of_a_run(toy: Toy) -> None:
     assert node["metadata"]["kernelspec"]["name"] == "python3"
     assert node["metadata"]["language_info"] == {"name": "python"}
     code = [cell for cell in node["cells"] if cell["cell_type"] == "code"]
-    assert [cell["execution_count"] for cell in code] == [1, 2, 3, 4]
-    assert "".join(node["cells"][1]["source"]) == "**Verdicts** at the `smoke` profile: 1 reproduced."
-    assert code[2]["outputs"][0]["text"] == ["value 1.500\n"]
+    assert [cell["execution_count"] for cell in code] == [1, 2, 3, 4, 5]
+    assert code[3]["outputs"][0]["text"] == ["value 1.500\n"]
+
+    # what two equal executions tell differently is kept apart
+    machine = toy.store.machine(next(toy.store.runs()))
+    assert machine.keys() == {"started", "wall_seconds", "processor"}
+    assert json.loads((folder / "results.json").read_text())["provenance"] == {"device": "cpu"}
 
     again = toy.replicate("run", "toy")
     assert "reused" in again.stdout
@@ -42,9 +47,33 @@ def test_life_of_a_run(toy: Toy) -> None:
     assert "re-evaluated" in toy.replicate("run", "toy").stdout
     assert len(toy.computed()) == 1
     assert json.loads((folder / "results.json").read_text())["evidence_key"] != key
+    # the machine is still that on which the records were computed
+    assert toy.store.machine(next(toy.store.runs())) == machine
 
     assert "computed" in toy.replicate("run", "toy", "--force").stdout
     assert len(toy.computed()) == 2
+    assert toy.store.machine(next(toy.store.runs())) != machine
+
+
+def test_run_without_its_data_says_what_brings_them_and_is_not_published(toy: Toy) -> None:
+    done = toy.replicate("run", "toy", "-p", "label", "without data")
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[1].endswith("1 of 1 checks hold. Data missing: toys: get_toys() fetches them")
+    assert "data missing: toy/" in done.stderr
+    grid = toy.root / "grid.yaml"
+    grid.write_text("runs: [{notebook: toy, zip: {label: [without data, plain]}}]")
+    again = toy.replicate("batch", str(grid))
+    assert again.returncode == 3
+    assert "2 of 2 runs are finished, 1 of them without some of their data (batch " in again.stdout
+    grid.write_text("runs: [{notebook: toy, zip: {label: [without data, bad], fail: [false, true]}}]")
+    assert toy.replicate("batch", str(grid)).returncode == 1
+    # as the profile has it, so that it could be published
+    toy.profile("smoke", "toy", "profile: smoke\nseeds: 3\nlabel: without data\n")
+    before = toy.project.notebook_file("toy").read_bytes()
+    done = toy.replicate("run", "toy", "--publish")
+    assert done.returncode == 3
+    assert not toy.project.results.exists()
+    assert toy.project.notebook_file("toy").read_bytes() == before
 
 
 def test_failure_stops_nothing_else_and_is_kept_and_listed(toy: Toy) -> None:

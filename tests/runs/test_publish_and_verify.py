@@ -3,59 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nbformat.v4 import new_output
-from toys import Toy, build, toy_cells
+from toys import Toy, build, display, leave, toy_cells
 
-from replication import evidence
 from replication.evidence.scoreboard import Board
-from replication.runs import notebook, publish, verify
+from replication.runs import publish, verify
 from replication.runs.errors import RefusedError, ReplicationError
-from replication.runs.store import Run, Spec
+from replication.runs.store import Spec
 
-
-@pytest.fixture
-def claims(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The real evidence room reads the toy paper's claims."""
-    path = toy.package / "toy" / "claims.yaml"
-    for module in (evidence.claims, evidence.run):
-        monkeypatch.setattr(module, "claims_file", lambda paper: path)
-    return path
-
-
-def finish(toy: Toy, profile: str = "smoke", value: float = 1.5, **overrides: Any) -> Run:
-    """Leave a finished run in the store as a notebook would."""
-    run = toy.store.plan(Spec("toy", profile, overrides))
-    work = toy.store.open_work(run, force=False)
-    records = evidence.tidy([{"quantity": "value", "seed": seed, "value": value} for seed in range(3)])
-    verdicts = evidence.evaluate(records, evidence.load_claims("toy"), profile)
-    results = {
-        "schema": 1,
-        "notebook": "toy",
-        "paper": "toy",
-        "profile": profile,
-        "run_id": run.run_id,
-        "parameters": run.parameters,
-        "verdicts": [verdict.to_dict() for verdict in verdicts],
-        "records": evidence.dump_records(records),
-        "provenance": {"device": "cpu", "threads": 1},
-        "evidence_key": evidence.evidence_key("toy"),
-    }
-    node = notebook.read_notebook(toy.project.notebook_file("toy"))
-    notebook.refresh_summary(node, results)
-    data, metadata = evidence.verdict_table(verdicts, evidence.load_claims("toy"))._repr_mimebundle_()
-    node.cells[4]["outputs"] = [new_output("display_data", data=data, metadata=metadata)]
-    notebook.write_notebook(work / "notebook.ipynb", node)
-    toy.store.finish(run, results)
-    return run
+PAGE = "notebooks/toy.ipynb"
+RESULTS = "results/smoke/toy.json"
 
 
 @pytest.fixture
 def published(toy: Toy, claims: Path) -> Toy:
-    publish.publish(toy.store, finish(toy))
+    publish.publish(toy.store, leave(toy))
     publish.refresh_readme(toy.project)
     return toy
 
@@ -64,7 +30,7 @@ def found(toy: Toy) -> list[str]:
     return list(verify.disagreements(toy.project))
 
 
-def edit(path: Path, change: Any) -> None:
+def edit(path: Path, change: Callable[[Any], object]) -> None:
     node = json.loads(path.read_text())
     change(node)
     path.write_text(json.dumps(node))
@@ -73,47 +39,100 @@ def edit(path: Path, change: Any) -> None:
 def test_published_project_agrees_with_itself(published: Toy) -> None:
     assert found(published) == []
     readme = (published.root / "README.md").read_text()
-    assert "| [toy](notebooks/toy.ipynb) | smoke | 1 |" in readme
-    assert "**reproduced**" in readme
+    assert "[✓ reproduced](notebooks/toy.ipynb)" in readme
     assert readme.startswith("# Toy\n")
     assert readme.endswith("\nEnd.\n")
 
 
+def test_published_results_keep_what_the_machine_told_apart(published: Toy) -> None:
+    results = json.loads((published.root / RESULTS).read_text())
+    assert list(results)[-1] == "machine"
+    assert results["machine"] == {
+        "started": "now",
+        "wall_seconds": 2.0,
+        "volatile": {"quantity": {"levels": ["seconds"], "codes": [0]}, "value": [2.0]},
+        "processor": "A",
+    }
+    assert "seconds" not in results["records"]["quantity"]["levels"]
+    assert results["provenance"].keys() == {"device", "cpu", "packages"}
+    edit(published.root / RESULTS, lambda results: results["machine"].update(started="then", wall_seconds=9.0))
+    assert found(published) == []
+
+
 def test_another_profile_publishes_results_but_not_the_page(published: Toy) -> None:
     before = published.project.notebook_file("toy").read_bytes()
-    written = publish.publish(published.store, finish(published, "standard"))
+    written = publish.publish(published.store, leave(published, "standard"))
     assert written == [published.root / "results" / "standard" / "toy.json"]
     assert published.project.notebook_file("toy").read_bytes() == before
     publish.refresh_readme(published.project)
     assert found(published) == []
-    readme = (published.root / "README.md").read_text()
-    assert readme.index("(notebooks/toy.ipynb) | smoke |") < readme.index("(notebooks/toy.ipynb) | standard |")
+    assert "| smoke | standard | paper |" in (published.root / "README.md").read_text()
 
 
-def test_only_a_profile_as_it_stands_is_published(toy: Toy, claims: Path) -> None:
+def test_only_a_whole_run_of_a_profile_as_it_stands_is_published(toy: Toy, claims: Path) -> None:
     with pytest.raises(RefusedError, match="parameters of its own"):
-        publish.publish(toy.store, finish(toy, seeds=4))
+        publish.publish(toy.store, leave(toy, seeds=4))
     with pytest.raises(RefusedError, match="not finished"):
         publish.publish(toy.store, toy.store.plan(Spec("toy", "smoke", {})))
+    with pytest.raises(RefusedError, match="without some of its data, so it is not published"):
+        publish.publish(toy.store, leave(toy, missing={"toys": "fetch them"}))
+    assert not toy.project.results.exists()
+
+
+def test_runs_in_the_store_play_no_part(published: Toy) -> None:
+    run = leave(published, value=9.0)
+    results = published.store.results(run)
+    assert results is not None
+    assert results["verdicts"][0]["verdict"] == "not reproduced"
+    assert found(published) == []
+    leave(published, value=9.0, missing={"toys": "fetch them"})
+    assert found(published) == []
+
+
+# --- results and claims ----------------------------------------------------------------------------------------------
 
 
 def test_changed_verdict_in_results_is_found(published: Toy) -> None:
-    def forge(results: Any) -> None:
-        results["verdicts"][0]["verdict"] = "not reproduced"
-
-    edit(published.root / "results" / "smoke" / "toy.json", forge)
+    edit(published.root / RESULTS, lambda results: results["verdicts"][0].update(verdict="not reproduced"))
     text = "\n".join(found(published))
-    assert "results/smoke/toy.json: claim double is 'not reproduced', by today's claims 'reproduced'." in text
-    assert "README.md" in text
-    assert "notebooks/toy.ipynb: its verdict summary" in text
+    assert f"{RESULTS}: claim double is 'not reproduced', by today's claims 'reproduced'." in text
+    assert f"{PAGE}: claim double is 'reproduced', in {RESULTS} 'not reproduced'." in text
+    assert f"{PAGE}: its answer is not the one of {RESULTS}." in text
+
+
+def test_changed_answer_in_results_is_found_also_by_the_board(published: Toy) -> None:
+    edit(published.root / RESULTS, lambda results: results["tests"][0].update(answer="no"))
+    text = "\n".join(found(published))
+    assert f"{RESULTS}: test T1 is 'no', by today's claims 'yes'." in text
+    assert f"{PAGE}: test T1 is 'yes', in {RESULTS} 'no'." in text
+    assert "README.md: its table of verdicts is not the one of results/" in text
 
 
 def test_changed_number_in_results_is_found(published: Toy) -> None:
-    def forge(results: Any) -> None:
-        results["verdicts"][0]["estimate"] = 1.7
+    edit(published.root / RESULTS, lambda results: results["tests"][0].update(estimate=1.7))
+    assert f"{RESULTS}: test T1, estimate is 1.7, by today's claims 1.5." in found(published)
 
-    edit(published.root / "results" / "smoke" / "toy.json", forge)
-    assert "results/smoke/toy.json: claim double, estimate is 1.7, by today's claims 1.5." in found(published)
+
+def test_changed_details_in_results_are_found(published: Toy) -> None:
+    edit(published.root / RESULTS, lambda results: results["tests"][0].update(reason="because"))
+    line = "a reason, a comparison or a number's last digits are others"
+    assert f"{RESULTS}: {line} by today's claims." in found(published)
+    assert f"{PAGE}: {line} in {RESULTS}." in found(published)
+
+
+def test_another_machines_rounding_is_no_disagreement_with_the_claims(published: Toy) -> None:
+    def nudge(of: Any) -> None:
+        of.update(estimate=of["estimate"] * (1 + 1e-12))
+
+    edit(published.root / RESULTS, lambda results: nudge(results["tests"][0]))
+    page = published.project.notebook_file("toy")
+    edit(page, lambda node: nudge(node["cells"][4]["outputs"][0]["metadata"]["replication"]["tests"][0]))
+    assert found(published) == []
+
+
+def test_changed_records_are_found(published: Toy) -> None:
+    edit(published.root / RESULTS, lambda results: results["records"].update(value=[9.0, 9.0, 9.0, 0.0]))
+    assert f"{RESULTS}: test T1 is 'yes', by today's claims 'no'." in found(published)
 
 
 def test_changed_claim_is_found(published: Toy, claims: Path) -> None:
@@ -121,52 +140,109 @@ def test_changed_claim_is_found(published: Toy, claims: Path) -> None:
     assert any("is 'reproduced', by today's claims 'not reproduced'" in line for line in found(published))
 
 
-def test_changed_readme_is_found(published: Toy) -> None:
-    readme = published.root / "README.md"
-    readme.write_text(readme.read_text().replace("| smoke | 1 |", "| smoke | 7 |"))
-    (line,) = found(published)
-    assert line.startswith("README.md")
+def test_verdict_whose_claim_is_gone_is_found_everywhere(published: Toy, claims: Path) -> None:
+    claims.write_text(claims.read_text().replace("id: double", "id: triple").replace("id: T1", "id: T2"))
+    text = "\n".join(found(published))
+    for one in ("claim double", "test T1"):
+        assert f"{RESULTS}: {one} is missing by today's claims." in text
+    for one in ("claim triple", "test T2"):
+        assert f"{RESULTS}: {one} is missing." in text
+    assert "the stored test 'T1' is not among today's" in text
 
 
-def test_changed_page_is_found(published: Toy) -> None:
-    def forge(node: Any) -> None:
-        node["cells"][1]["source"] = ["**Verdicts** at the `smoke` profile: 7 reproduced."]
-        node["cells"][4]["outputs"][0]["metadata"]["replication"]["verdicts"][0]["estimate"] = 9.0
-
-    edit(published.project.notebook_file("toy"), forge)
-    summary, number = found(published)
-    assert "its verdict summary is not the one of results/smoke/toy.json" in summary
-    assert "notebooks/toy.ipynb: claim double, estimate is 9.0, in results/smoke 1.5" in number
+def test_malformed_claims_are_told_once_a_file(published: Toy, claims: Path) -> None:
+    claims.write_text("paper: toy\n")
+    assert all("claims" in line for line in found(published))
 
 
-def test_page_without_its_table_is_found(published: Toy) -> None:
-    edit(published.project.notebook_file("toy"), lambda node: node["cells"][4].update(outputs=[]))
-    assert found(published) == ["notebooks/toy.ipynb: it shows no verdict table."]
+def test_results_that_nothing_stands_behind_are_found(published: Toy) -> None:
+    path = published.root / RESULTS
+    edit(path, lambda results: results["parameters"].update(seeds=7))
+    assert found(published) == [f"{RESULTS}: seeds was 7, but profile smoke says 3."]
+    edit(path, lambda results: results["missing"].update(toys="fetch them"))
+    assert f"{RESULTS}: data were missing. toys: fetch them" in found(published)
+    edit(path, lambda results: results.update(profile="paper"))
+    lines = found(published)
+    assert f"{RESULTS} holds results of toy at profile paper." in lines
+    assert any("has no profile 'paper'" in line for line in lines)
+    edit(path, lambda results: results.update(notebook="gone", profile="smoke"))
+    assert f"{RESULTS}: there is no notebook 'gone'; remove the file." in found(published)
+
+
+@pytest.mark.parametrize("text", ["{", '{"verdicts": []}'], ids=["damaged", "older form"])
+def test_damaged_results_are_told_so(published: Toy, text: str) -> None:
+    (published.root / RESULTS).write_text(text)
+    with pytest.raises(ReplicationError, match="is not a results file"):
+        found(published)
+
+
+# --- pages and the README --------------------------------------------------------------------------------------------
+
+
+def raw(node: Any, cell: int, output: int) -> Any:
+    return node["cells"][cell]["outputs"][output]["metadata"]["replication"]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            lambda node: node["cells"][1]["outputs"][0]["data"].update({"text/markdown": "**Answer.** 7 reproduced."}),
+            f"its answer is not the one of {RESULTS}.",
+        ),
+        (lambda node: node["cells"][1]["outputs"].pop(0), f"its answer is not the one of {RESULTS}."),
+        (
+            lambda node: raw(node, 1, 1)["verdicts"][0].update(verdict="inconclusive"),
+            f"claim double is 'inconclusive', in {RESULTS} 'reproduced'.",
+        ),
+        (lambda node: node["cells"][1]["outputs"].pop(1), "its answer shows no table of claims."),
+        (
+            lambda node: raw(node, 4, 0)["tests"][0].update(estimate=9.0),
+            f"test T1, estimate is 9.0, in {RESULTS} 1.5.",
+        ),
+        (
+            # within the test's tolerance; but a page and its results are of one run
+            lambda node: raw(node, 4, 0)["tests"][0].update(estimate=1.5 + 1e-9),
+            f"a reason, a comparison or a number's last digits are others in {RESULTS}.",
+        ),
+        (lambda node: raw(node, 4, 0)["tests"].pop(1), "no table shows K1."),
+        (lambda node: node["cells"][4].update(outputs=[]), "no table shows K1, T1."),
+    ],
+)
+def test_changed_page_is_found(published: Toy, change: Callable[[Any], object], line: str) -> None:
+    edit(published.project.notebook_file("toy"), change)
+    assert found(published) == [f"{PAGE}: {line}"]
+
+
+def test_tests_may_stand_in_several_tables(published: Toy) -> None:
+    def split(node: Any) -> None:
+        (output,) = node["cells"][4]["outputs"]
+        other = json.loads(json.dumps(output))
+        output["metadata"]["replication"]["tests"].pop(0)
+        other["metadata"]["replication"]["tests"].pop(1)
+        node["cells"][4]["outputs"].append(other)
+
+    edit(published.project.notebook_file("toy"), split)
+    assert found(published) == []
 
 
 def test_page_without_results_is_found(published: Toy) -> None:
-    (published.root / "results" / "smoke" / "toy.json").unlink()
+    (published.root / RESULTS).unlink()
     publish.refresh_readme(published.project)
-    assert any("there is no results/smoke/toy.json" in line for line in found(published))
+    assert any(f"there is no {RESULTS}" in line for line in found(published))
 
 
-@pytest.mark.parametrize(("value", "agrees"), [(1.5 + 1e-6, True), (1.55, True), (1.65, False)])
-def test_rerun_is_compared_within_the_claims_tolerance(published: Toy, value: float, agrees: bool) -> None:
-    run = finish(published, value=value)
-    lines = [line for line in found(published) if line.startswith(f"run {run.name}")]
-    assert (lines == []) == agrees
+def test_changed_readme_is_found(published: Toy) -> None:
+    readme = published.root / "README.md"
+    readme.write_text(readme.read_text().replace("✓ reproduced", "✗ not reproduced"))
+    (line,) = found(published)
+    assert line.startswith("README.md")
 
 
 def test_readme_without_markers_is_told_so(toy: Toy) -> None:
     (toy.root / "README.md").write_text("# Toy\n")
     with pytest.raises(ReplicationError, match="verdicts:begin"):
         publish.refresh_readme(toy.project)
-
-
-def test_damaged_results_are_told_so(published: Toy) -> None:
-    (published.root / "results" / "smoke" / "toy.json").write_text("{")
-    with pytest.raises(ReplicationError, match="is not a results file"):
-        found(published)
 
 
 def test_board_needs_no_results(published: Toy) -> None:
@@ -183,9 +259,7 @@ def board(published: Toy) -> Toy:
 
 
 def show_board(toy: Toy) -> None:
-    results = [results for _, results in publish.committed(toy.project)]
-    data, metadata = Board.of(results)._repr_mimebundle_()
-    output = {"output_type": "display_data", "data": data, "metadata": metadata}
+    output = display(Board.of(results for _, results in publish.committed(toy.project)))
     edit(toy.project.notebook_file("00_board"), lambda node: node["cells"][4].update(outputs=[output]))
 
 
@@ -194,7 +268,7 @@ def test_scoreboard_that_shows_something_else_is_found(board: Toy) -> None:
     assert found(board) == [f"{line}makes it anew."]
     show_board(board)
     assert found(board) == []
-    publish.publish(board.store, finish(board, "standard"))
+    publish.publish(board.store, leave(board, "standard"))
     publish.refresh_readme(board.project)
     assert found(board) == [f"{line}makes it anew."]
 
@@ -208,40 +282,36 @@ def test_page_of_no_profile_is_published_at_any(board: Toy) -> None:
     assert publish.publish(board.store, run) == [board.project.notebook_file("00_board")]
 
 
-def test_results_that_nothing_stands_behind_are_found(published: Toy) -> None:
-    path = published.root / "results" / "smoke" / "toy.json"
-    edit(path, lambda results: results["parameters"].update(seeds=7))
-    assert found(published) == ["results/smoke/toy.json: seeds was 7, but profile smoke says 3."]
-    edit(path, lambda results: results.update(profile="paper"))
-    lines = found(published)
-    assert "results/smoke/toy.json holds results of toy at profile paper." in lines
-    assert any("has no profile 'paper'" in line for line in lines)
-    edit(path, lambda results: results.update(notebook="gone", profile="smoke"))
-    assert "results/smoke/toy.json: there is no notebook 'gone'; remove the file." in found(published)
+RECORDS = """\
+def compute():
+    rows = [{"quantity": "value", "seed": seed, "value": seeds * peak} for seed in range(3)]
+    return [*rows, {"quantity": "error", "value": 0.0}, {"quantity": "seconds", "value": time.perf_counter()}]
+
+records = run.records(compute)\
+"""
+
+FINISH = """\
+from matplotlib import pyplot
+outcomes = run.evaluate(records)
+run.show(outcomes, pyplot.figure(), caption="A toy", scale="three seeds")
+run.tests_table(outcomes)
+run.finish(records, outcomes)\
+"""
 
 
-def test_verdict_whose_claim_is_gone_is_found_everywhere(published: Toy, claims: Path) -> None:
-    claims.write_text(claims.read_text().replace("id: double", "id: triple"))
-    text = "\n".join(found(published))
-    assert "results/smoke/toy.json: claim double is missing by today's claims." in text
-    assert "results/smoke/toy.json: claim triple is missing." in text
-    assert "has no claim today" in text
+def real_page(toy: Toy) -> None:
+    """A notebook that does what the project's do."""
+    start = 'import time\nrun = evidence.start("toy", notebook="toy", profile=profile)\nrun.provenance(parameters={})'
+    show, _, end = FINISH.rpartition("\n")
+    cells = toy_cells(run=f"{start}\n{RECORDS}", finish=show)
+    toy.add("toy", [*cells, *toy_cells(finish=end)[-1:]], paper="toy")
 
 
-def test_changes_of_a_volatile_claims_numbers_are_none(published: Toy, claims: Path) -> None:
-    before = {"claim_id": "double", "verdict": "reproduced", "estimate": 1.5, "low": 1.5, "high": 1.5, "n": 3}
-    after = before | {"estimate": 2.5, "n": 4}
-    assert [(one.what, one.before, one.after) for one in verify.changes([before], [after], "toy")] == [
-        ("estimate", 1.5, 2.5),
-        ("n", 3, 4),
-    ]
-    claims.write_text(claims.read_text() + "    volatile: true\n")
-    assert list(verify.changes([before], [after], "toy")) == []
-
-
-def test_publishing_shows_itself_on_the_scoreboard_at_once(tmp_path: Path) -> None:
-    """Whichever way a result is published, the scoreboard is executed after it."""
+@pytest.mark.slow
+def test_what_is_published_shows_itself_everywhere_and_is_verified(tmp_path: Path) -> None:
+    """Whichever way a result is published, the scoreboard is executed after it; papermill fills in the answer."""
     toy = build(tmp_path, real_evidence=True)
+    real_page(toy)
     show = (
         "from replication.evidence import scoreboard\nfrom replication.runs import publish\n"
         "from replication.runs.profiles import Project\n"
@@ -257,5 +327,11 @@ def test_publishing_shows_itself_on_the_scoreboard_at_once(tmp_path: Path) -> No
         text = toy.project.notebook_file("00_board").read_text()
         assert '"text/markdown"' in text
     # the second time both profiles are on it
-    assert "| smoke | 1 |" in text
-    assert "| standard | 1 |" in text
+    assert "| smoke | standard | paper |" in text
+    verified = toy.replicate("verify")
+    assert verified.stdout == "2 published results checked: no disagreements.\n", verified.stderr
+    # and a run of the same on this machine agrees, whatever its clock says
+    again = toy.replicate("batch", "--force")
+    assert again.returncode == 0, again.stderr
+    assert "Volatile, compared with nothing: time of a step (toy at smoke)." in again.stdout
+    assert "Agreement: 1 of 1 notebooks ran; 1 of 1 verdicts, 1 of 1 checks and 1 of 1 other answers" in again.stdout

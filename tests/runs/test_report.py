@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 from click.testing import CliRunner
-from toys import CLAIMS, Toy
+from toys import CLAIMS, Toy, leave
 
-from replication import evidence
 from replication.cli import cli
 from replication.runs import report
 from replication.runs.profiles import Project
@@ -19,39 +18,20 @@ from replication.runs.store import Run, Spec
 
 
 @pytest.fixture(autouse=True)
-def claims(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The real evidence room reads the toy paper's claims: one that is decided, and one beyond all profiles."""
-    path = toy.package / "toy" / "claims.yaml"
+def _claims(claims: Path) -> None:
+    """The toy paper has a claim that two profiles decide, and one that none does."""
     head, start, claim = CLAIMS.partition("  - id: double\n")
-    decided = claim.replace("profiles: [smoke]", "profiles: [smoke, standard]")
-    path.write_text(head + start + decided + "  - id: beyond\n" + claim.replace("[smoke]", "[]"))
-    for module in (evidence.claims, evidence.run):
-        monkeypatch.setattr(module, "claims_file", lambda paper: path)
-    return path
+    decided, checks, rest = claim.replace("at: [smoke]", "at: [smoke, standard]").partition("checks:\n")
+    beyond = "  - id: beyond\n" + decided.replace("T1", "T9").replace("[smoke, standard]", "[paper]")
+    claims.write_text(head + start + decided + beyond + checks + rest)
 
 
 def finish(toy: Toy, profile: str = "smoke", started: str = "now", **overrides: Any) -> Run:
     """Leave a finished run whose value is its seeds times its peak."""
     run = toy.store.plan(Spec("toy", profile, overrides))
-    toy.store.open_work(run, force=False)
     value = run.parameters["seeds"] * run.parameters["peak"]
-    records = evidence.tidy([{"quantity": "value", "seed": seed, "value": value + 0.01 * seed} for seed in range(3)])
-    results = {
-        "schema": 1,
-        "notebook": "toy",
-        "paper": "toy",
-        "profile": profile,
-        "run_id": run.run_id,
-        "parameters": run.parameters,
-        "verdicts": [one.to_dict() for one in evidence.evaluate(records, evidence.load_claims("toy"), profile)],
-        "records": evidence.dump_records(records),
-        "provenance": {"device": "cpu", "packages": {"numpy": "2.4"}, "started": started},
-        "evidence_key": evidence.evidence_key("toy"),
-    }
-    work = toy.store.folder(run) / "work"
-    (work / "notebook.ipynb").write_bytes(toy.project.notebook_file("toy").read_bytes())
-    toy.store.finish(run, results)
-    return run
+    values = [value + 0.01 * seed for seed in range(3)]
+    return leave(toy, profile, value=values, started=started, provenance={"cpu": {}}, **overrides)
 
 
 def fail(toy: Toy, **overrides: Any) -> Run:
@@ -84,10 +64,10 @@ def test_report_shows_verdicts_failures_and_relative_links(toy: Toy) -> None:
         assert "line 39" in shown
         assert "line 20" not in shown
         assert str(toy.root) not in shown
-    assert "<strong>reproduced</strong>" in html
+    assert "<strong>✓ reproduced</strong>" in html
     assert "ValueError: a &lt; b" in html
     assert "<b>" not in html
-    assert "**reproduced**" in markdown
+    assert "**✓ reproduced**" in markdown
     for link in BeautifulSoup(html, "html.parser").find_all("a", href=True):
         if not str(link["href"]).startswith("#"):
             assert (page.parent / str(link["href"])).is_file(), link
@@ -98,10 +78,14 @@ def test_only_what_varies_names_the_columns_the_slowest_first(toy: Toy) -> None:
     made = matrix(toy, runs)
     assert made.varying == ("peak", "seeds")
     assert [made.label(column) for column in made.columns][:2] == ["peak 0.25, seeds 3", "peak 0.25, seeds 4"]
-    assert ([claim.id for claim in made.claims], made.untouched) == (["double"], ("beyond",))
-    words = [verdict.verdict for column in made.columns if (verdict := made.verdict(made.claims[0], column))]
-    assert words == ["not reproduced"] * 3 + ["reproduced"] + ["not reproduced"] * 2
-    assert made.counts(made.claims[0]) == "1 reproduced, 5 not reproduced"
+    assert ([row.name for row in made.rows], made.untouched) == (["double", "double T1", "check K1"], ("beyond",))
+    claim, test, _ = made.rows
+    assert [report.word(claim, one) for one in made.columns] == (
+        ["not reproduced"] * 3 + ["reproduced"] + ["not reproduced"] * 2
+    )
+    assert [report.word(test, one) for one in made.columns] == ["no"] * 3 + ["yes"] + ["no"] * 2
+    assert made.counts(claim) == "1 reproduced, 5 not reproduced"
+    assert made.counts(test) == "1 yes, 5 no"
 
 
 def test_what_follows_from_the_profile_is_not_said_again(toy: Toy) -> None:
@@ -112,19 +96,31 @@ def test_what_follows_from_the_profile_is_not_said_again(toy: Toy) -> None:
 
 
 def test_few_runs_have_words_and_many_have_signs_with_words_beside(toy: Toy) -> None:
-    def cells(runs: list[Run]) -> list[str]:
+    def cells(runs: list[Run], row: int = 0) -> list[str]:
         soup, _ = write(toy, runs)
-        return [cell.text for cell in soup.select("table.matrix tbody tr")[0].find_all("td")]
+        return [cell.text for cell in soup.select("table.matrix tbody tr")[row].find_all("td")]
 
     runs = [finish(toy, peak=peak) for peak in (0.5, 0.9)]
     assert cells([*runs, fail(toy, peak=0.1)]) == ["✓ reproduced", "✗ not reproduced", "! failed"]
+    assert cells([*runs, fail(toy, peak=0.1)], 1) == ["✓ yes", "✗ no", "! failed"]
     runs += [finish(toy, peak=peak) for peak in (1.0, 1.1, 1.2)]
     assert cells(runs) == ["1 reproduced, 4 not reproduced", "✓", "✗", "✗", "✗", "✗"]
 
 
+def test_a_test_that_a_profile_does_not_ask_is_left_blank(toy: Toy, claims: Path) -> None:
+    claims.write_text(claims.read_text().replace("at: [smoke, standard]", "at: [smoke]"))
+    runs = [finish(toy), finish(toy, "standard")]
+    soup, text = write(toy, runs)
+    rows = [[cell.text for cell in row.find_all("td")] for row in soup.select("table.matrix tbody tr")]
+    assert rows == [["✓ reproduced", "– not attempted"], ["✓ yes", ""], ["✓ yes", ""]]
+    assert "| double T1 | yes |  |" in text
+
+
 def test_numeric_parameters_are_plotted_and_nothing_is_fetched(toy: Toy) -> None:
     soup, _ = write(toy, [finish(toy, peak=peak, label=label) for peak in (0.25, 0.5) for label in ("a", "b")])
-    assert [figure.img["alt"] for figure in soup.find_all("figure") if figure.img] == ["double: estimate against peak"]
+    assert [figure.img["alt"] for figure in soup.find_all("figure") if figure.img] == [
+        f"{name}: estimate against peak" for name in ("double T1", "check K1")
+    ]
     sources = [str(tag.get("src") or "") for tag in soup.find_all(["img", "script", "iframe", "link"])]
     assert sources
     assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
@@ -150,13 +146,14 @@ def test_a_wide_batch_is_folded(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> No
     targets = {str(tag["id"]) for tag in soup.find_all(id=True)}
     assert {str(link["href"])[1:] for link in soup.find_all("a", href=True) if link["href"][0] == "#"} <= targets
     assert "| double | The value is seeds times peak. | 1 reproduced, 7 not reproduced |" in text
+    assert "| double T1 | Is the value 1.5? | 1 yes, 7 no |" in text
 
 
 def test_provenance_is_told_once_where_it_is_shared(toy: Toy) -> None:
     found = list(report.sections(toy.store, [finish(toy), finish(toy, started="later", seeds=4)], toy.root))
-    assert report.shared(found) == {"device": "cpu", "packages.numpy": "2.4"}
+    assert report.shared(found) == {"device": "cpu", "packages.numpy": "2.0", "wall_seconds": "2"}
     _, text = write(toy, [section.run for section in found])
-    assert text.count("packages.numpy: 2.4") == 1
+    assert text.count("packages.numpy: 2.0") == 1
     assert "- started: later" in text
 
 

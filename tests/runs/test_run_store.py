@@ -35,11 +35,11 @@ def test_another_parameter_is_another_run(toy: Toy, overrides: dict[str, Any]) -
     assert plan(toy, **overrides).run_id != plan(toy).run_id
 
 
-def test_outputs_counts_metadata_and_the_summary_are_no_source(toy: Toy) -> None:
+def test_outputs_counts_metadata_and_injected_cells_are_no_source(toy: Toy) -> None:
     run = plan(toy)
 
     def execute(node: Any) -> None:
-        node["cells"][1]["source"] = ["**Verdicts**: 1 reproduced."]
+        node["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["**Answer.**"]}]
         node["cells"][4]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["1.5\n"]}]
         node["cells"][4]["execution_count"] = 3
         node["cells"].insert(
@@ -166,6 +166,23 @@ def test_work_begins_with_this_runs_records_only(toy: Toy) -> None:
     assert list(toy.store.open_work(run, force=True).iterdir()) == []
     leave(toy, run, "records.json", {"run_id": "another"})
     assert list(toy.store.open_work(run, force=False).iterdir()) == []
+
+
+def test_what_the_machine_told_is_no_part_of_the_results(toy: Toy) -> None:
+    run = plan(toy)
+    told = {"started": "now", "wall_seconds": 2.0, "volatile": {"value": [1.0]}}
+    results = {"verdicts": [], "provenance": {"cpu": {"model": "A"}, **told}}
+    toy.store.open_work(run, force=False)
+    toy.store.finish(run, results)
+    assert toy.store.results(run) == {"verdicts": [], "provenance": {"cpu": {"model": "A"}}}
+    assert toy.store.machine(run) == {**told, "processor": "A"}
+    # verdicts made anew from the same records leave the machine on which those were computed
+    leave(toy, run, "records.json", {"run_id": run.run_id})
+    other = {"verdicts": [], "provenance": {"cpu": {"model": "B"}, "started": "later"}}
+    for force, expected in ((False, {**told, "processor": "A"}), (True, {"started": "later", "processor": "B"})):
+        toy.store.open_work(run, force=force)
+        toy.store.finish(run, other)
+        assert toy.store.machine(run) == expected
 
 
 def test_results_come_last_when_a_run_is_finished(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from replication import evidence
 from replication.data import DataNotFound
+from replication.evidence.samples import samples
 from replication.uba import uba
 from replication.uba.experiments import language, vision
 from replication.uba.experiments.protocol import Trial
 
 TINY = {
-    "budgets": [0.5, 1.0], "phis": [0.5, 5.0], "mlp_hidden": [8], "mlp_steps": 4, "mlp_seeds": 2, "mlp_tuning_seeds": 1,
-    "mlp_peaks_sgd": [0.05, 0.1], "mlp_peaks_adamw": [0.01, 0.02], "resnet8_steps": 4, "resnet8_seeds": 2,
-    "resnet8_tuning_seeds": 1, "resnet8_peaks_sgd": [0.1],
+    "budgets": [0.5, 1.0], "phis": [0.5, 2.0, 5.0], "mlp_hidden": [8], "mlp_steps": 4, "mlp_seeds": 2,
+    "mlp_tuning_seeds": 1, "mlp_peaks_sgd": [0.05, 0.1], "mlp_peaks_adamw": [0.01, 0.02], "resnet8_steps": 4,
+    "resnet8_seeds": 2, "resnet8_tuning_seeds": 1, "resnet8_peaks_sgd": [0.1],
 }  # fmt: skip
 
 
@@ -33,9 +35,19 @@ def test_records_hold_every_cell(records):
     assert set(cells.index) == {
         (m, o, b) for m, o in (("mlp", "sgd"), ("mlp", "adamw"), ("resnet8", "sgd")) for b in (0.5, 1.0)
     }
-    assert (cells == 3 + 6 + 2).all()
+    assert (cells == 4 + 6 + 2).all()  # UBA at the fixed φ, at the best φ, and twice for its mean rate
     assert errors["value"].between(0, 100).all()
     assert (records["quantity"] == "overhead_percent").sum() == 20
+
+
+@pytest.mark.parametrize("test", evidence.load_claims("uba").at("11_uba_vision", "smoke"), ids=lambda test: test.id)
+def test_records_hold_what_each_vision_test_needs(records, test):
+    """Every column, level and arm is there, so that only the number of seeds is missing from an answer."""
+    found = samples(records, test)
+    assert found
+    assert not any(sample.note for sample in found)
+    tuned = getattr(test, "tuned", None)
+    assert all(tuned is None or sample.tuning is not None for sample in found)
 
 
 def test_same_configuration_gives_the_same_records(records):
@@ -125,8 +137,29 @@ def test_language_runs_on_a_folder_of_ones_own(folder):
     )  # fmt: skip
     records = language.run(config)
     scores = records[(records["quantity"] == "test_bits_per_byte") & (records["view"] == "fixed")]
-    assert (scores.groupby("budget")["schedule"].nunique() == 9).all()
+    assert (scores.groupby("budget")["schedule"].nunique() == 10).all()
     assert scores["value"].between(3, 9).all()
+    for test in evidence.load_claims("uba").at("12_uba_language", "smoke"):
+        found = samples(records, test)
+        assert found, test.id
+        assert not any(sample.note for sample in found), test.id
+    best = scores.groupby(["budget", "schedule"])["value"].mean().groupby("budget").min()
+    bits = language.table_bits(language.load(config))
+    for name in ("unigram", "bigram"):
+        over = records[records["quantity"] == f"bits_over_{name}"].groupby("budget")["value"]
+        assert (over.size() == config.seeds).all()
+        np.testing.assert_allclose(over.mean(), best - bits[name])
+
+
+def test_tables_are_counted_on_the_training_bytes():
+    """Two bytes that take turns: a unigram table needs one bit, a bigram table next to none, up to the added counts."""
+    turns = torch.tensor([[0, 1] * 8 + [0]] * 4000)
+    text = language.Text(turns, turns[:2], turns[:3], "")
+    bits = language.table_bits(text)
+    assert bits["unigram"] == pytest.approx(1, abs=0.01)
+    assert bits["bigram"] == pytest.approx(-np.log2(32001 / 32256), rel=1e-9)
+    strange = language.Text(turns, turns[:2], torch.full((1, 17), 7), "")
+    assert language.table_bits(strange)["bigram"] == pytest.approx(8)  # a row without counts knows nothing
 
 
 def test_language_splits_share_no_document(folder):

@@ -1,4 +1,4 @@
-"""Discretization: what Eq. 10 is, what grids it makes, and how noisy it is (claims A1, A2, A3, A13, A15).
+"""Discretization: what Eq. 10 is, what grids it makes, and how noisy it is (tests A1, A2, A3, A13, A15).
 
 No network is trained here. Random networks serve where any smooth function will do; elsewhere the two exact ends of
 training do: the Bayes denoiser, which a consistency model is initialised from, and the consistency map, which it should
@@ -51,8 +51,8 @@ TIMES = {"VE": (0.01, 0.1, 0.3, 1.0, 3.0, 10.0), "FM": (0.01, 0.1, 0.25, 0.5, 0.
 """Where estimated rates are compared with closed forms."""
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Ratios tau at which consistency is split into its parts."""
-BATCHES = {"image, T = 80": (3072, 128, 80.0), "plane, T = 10": (2, 256, 10.0)}
-"""Dimension, batch and time of the cases of claim A13."""
+BATCHES = {"isotropic image, T = 80": (3072, 128, 80.0), "plane, T = 10": (2, 256, 10.0)}
+"""Dimension, batch and time of the isotropic cases of test A13."""
 CURVE_POINTS = 160
 """Points kept of a curve of steps."""
 
@@ -162,9 +162,7 @@ def _rates() -> Iterator[Row]:
 
 def _lengths() -> Iterator[Row]:
     """Numbers of segments with exact rates, by lambda: no sampling, so what remains is the rule itself."""
-    spectrum = torch.arange(1, 3073, dtype=torch.float64) ** -1.5
-    images = Gaussian((spectrum * 3072 * STD**2 / spectrum.sum()).sqrt())
-    one = Gaussian([STD])
+    images, one = image_like(3072), Gaussian([STD])
     cases: tuple[tuple[str, Gaussian, Exact, float, float], ...] = (
         ("denoiser, T = 80", one, "denoiser", 80.0, 1.0),
         ("map, T = 80", one, "map", 80.0, 1.0),
@@ -239,7 +237,8 @@ def _describe(grid: Segmentation, schedule: Schedule, at: Row) -> Iterator[Row]:
     # the last segment is what was left over
     inside = (tau[1:] >= 10 * tau[0]) & (tau[1:] <= tau[-1] / 2)
     yield {"quantity": "spearman", "value": float(spearmanr(t[1:], grid.steps[1:]).statistic), **at}
-    yield {"quantity": "share_spread", "value": float(share[inside].max() / share[inside].min()), **at}
+    spread = math.log(float(share[inside].max() / share[inside].min()))
+    yield {"quantity": "log_share_spread", "value": spread, **at}
     yield {"quantity": "grid_segments", "value": len(grid), **at}
     for safeguard, count in grid.counts.items():
         yield {"quantity": "safeguard", "value": count, "safeguard": safeguard, **at}
@@ -319,7 +318,7 @@ def numerators(sums: Tensor, t: Tensor, *, antithetic: bool) -> Tensor:
     """E[v.e] of mini-batches for the denoiser of isotropic Gaussian data on VE, up to the number of data.
 
     With gain g = s^2 / (s^2 + t^2), e = (g - 1) x0 + g t z and v = g' x0 + (g t)' z: a mini-batch enters through its
-    sums of x0.x0, x0.z and z.z alone. Antithetic pairs cancel the second.
+    sums of x0.x0, x0.z and z.z alone (`_coefficients`). Antithetic pairs cancel the second.
 
     Parameters
     ----------
@@ -334,11 +333,10 @@ def numerators(sums: Tensor, t: Tensor, *, antithetic: bool) -> Tensor:
     -------
     Tensor, shape (batches, k)
     """
-    v = STD**2 + t**2
-    gain, gain_dot, noise_dot = STD**2 / v, -2 * t * STD**2 / v**2, STD**2 * (STD**2 - t**2) / v**2
+    a, b, c = _coefficients(STD, t)
     data, mixed, noise = STD**2 * sums[:, 0, 0, None], STD * sums[:, 0, 1, None], sums[:, 1, 1, None]
-    total = gain_dot * (gain - 1) * data + noise_dot * gain * t * noise
-    return total if antithetic else total + (gain_dot * gain * t + noise_dot * (gain - 1)) * mixed
+    total = a * data + c * noise
+    return total if antithetic else total + b * mixed
 
 
 def batch_sums(dimension: int, batch: int, batches: int, seed: int) -> Tensor:
@@ -352,9 +350,52 @@ def batch_sums(dimension: int, batch: int, batches: int, seed: int) -> Tensor:
     return torch.from_numpy(wishart.rvs(dimension * batch, np.eye(2), size=batches, random_state=rng))
 
 
+def signal_to_noise(data: Gaussian, batch: int, t: Tensor) -> Tensor:
+    """Mean over standard deviation of E[v.e] of mini-batches, for the denoiser of Gaussian data on VE, exactly.
+
+    A coordinate of standard deviation s adds a s^2 u^2 + b s u w + c w^2 with u and w standard normal: its mean is
+    a s^2 + c, its variance 2 a^2 s^4 + b^2 s^2 + 2 c^2.
+
+    Parameters
+    ----------
+    data : Gaussian
+        Data.
+    batch : int
+        Data of a mini-batch, each with one noise.
+    t : Tensor, shape (k,)
+        Times.
+
+    Returns
+    -------
+    Tensor, shape (k,)
+    """
+    s = data.std
+    a, b, c = _coefficients(s, t[:, None])
+    variance = 2 * (a * s**2).square() + (b * s).square() + 2 * c.square()
+    ratio: Tensor = batch**0.5 * (a * s**2 + c).sum(-1) / variance.sum(-1).sqrt()
+    return ratio
+
+
+def image_like(dimension: int) -> Gaussian:
+    """Gaussian data with a power-law spectrum, variance ~ k^-1.5, and standard deviation 0.5 over all coordinates."""
+    spectrum = torch.arange(1, dimension + 1, dtype=torch.float64) ** -1.5
+    return Gaussian((spectrum * dimension * STD**2 / spectrum.sum()).sqrt())
+
+
+def _coefficients(s: Tensor | float, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """v e of one coordinate as a x0^2 + b x0 z + c z^2, for the denoiser of data of standard deviation s on VE."""
+    v = s**2 + t**2
+    gain, gain_dot, noise_dot = s**2 / v, -2 * t * s**2 / v**2, s**2 * (s**2 - t**2) / v**2
+    return gain_dot * (gain - 1), gain_dot * gain * t + noise_dot * (gain - 1), noise_dot * gain * t
+
+
 def _noise(config: Config) -> Iterator[Row]:
     """Signal-to-noise ratio of the step's numerator over mini-batches."""
     times = torch.logspace(-1, math.log10(80), 30, dtype=torch.float64)
+    for t, value in zip(times.tolist(), signal_to_noise(image_like(3072), 128, times).tolist(), strict=True):
+        yield {"quantity": "exact_ratio_by_time", "value": value, "t": t, "dimension": 3072, "batch": 128}
+    exact = signal_to_noise(image_like(3072), 128, torch.tensor([80.0], dtype=torch.float64))
+    yield {"quantity": "signal_to_noise", "value": exact.item(), "case": "image spectrum, T = 80", "pairs": "plain"}
     for seed, (dimension, batch) in itertools.product(range(config.seeds), ((2, 256), (64, 128), (3072, 128))):
         sums = batch_sums(dimension, batch, config.batches, seed)
         for pairs in ("plain", "antithetic"):

@@ -1,4 +1,4 @@
-"""Empirical part: what leaderboards, prices and published models say of the convergence (claims M3, M4, M7, M9).
+"""Empirical part: what leaderboards, prices and published models say of the convergence (claims M1, M3, M7, M10).
 
 The tables are other people's and are looked for on this machine (`replication.data.TABLES`); a part whose table is
 absent gives no records. What the methods do is decided on planted tables, whose running maxima and sigmoid are known.
@@ -6,7 +6,7 @@ absent gives no records. What the methods do is decided on planted tables, whose
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -22,9 +22,11 @@ from replication.meek.boards import (
     Order,
     first_new_bests,
     gap_slope,
+    gap_slopes,
     monthly_gap,
     new_bests,
     random_band_slopes,
+    resampled_gaps,
     slopes_left_out,
     years,
 )
@@ -33,7 +35,16 @@ from replication.meek.law import BESIROGLU, HOFFMANN, HOFFMANN_UNROUNDED, PAPER,
 
 Row = dict[str, Any]
 Tables = Mapping[str, pd.DataFrame]
-Trend = Literal["closing", "widening"]
+Trend = Literal["closing", "widening", "steady"]
+
+READ = ("meek_benchmarks", "art_analysis", "aider_polyglot", "price_trends", "ml_systems", "api_prices", "llm_elo")
+"""The tables that are read, of those that `replication.data.TABLES` knows."""
+PLANTED_GAPS: dict[str, tuple[float, float]] = {"closing": (30, 3), "widening": (5, 30), "steady": (15, 15)}
+"""The gap of a planted board in its first and in its last month, points."""
+FIGURE_SIGMOID = {"A": 0.556686, "k": -23.7749, "x0": 1.973948, "b": 0.254043}
+"""The sigmoid of the authors' MMLU figure."""
+
+MMLU_PRO, GPQA = "MMLU-Pro (Reasoning & Knowledge)", "GPQA Diamond (Scientific Reasoning)"
 
 LAWS: dict[str, ParametricLaw] = {
     "Hoffmann, rounded": HOFFMANN,
@@ -112,6 +123,7 @@ class Config(BaseModel):
     )
     random_bands: int = Field(100, ge=2, description="random bands that a band is compared with")
     resamples: int = Field(100, ge=2, description="bootstrap resamples of models")
+    later_price: PositiveFloat = Field(1.0, description="later boards: dollars per million tokens, at most")
     first_year: int = Field(2018, description="first year in which head starts are measured")
 
     @field_validator("budgets")
@@ -128,6 +140,8 @@ class Board(NamedTuple):
     name: str
     table: pd.DataFrame
     bands: tuple[Band, ...]
+    dated_prices: bool = False
+    """Whether a model has a row for each month's price, so that a single row is no model."""
 
 
 def load(config: Config) -> dict[str, pd.DataFrame]:
@@ -139,13 +153,25 @@ def load(config: Config) -> dict[str, pd.DataFrame]:
         A table is there, but damaged or another version.
     """
     found = {}
-    for name in ("meek_benchmarks", "art_analysis", "aider_polyglot", "price_trends", "ml_systems"):
-        if config.tables:
-            try:
-                found[name] = data.read_table(name)
-            except data.DataNotFound:
-                continue
+    for name in _wanted(config):
+        try:
+            found[name] = data.read_table(name)
+        except data.DataNotFound:
+            continue
     return found
+
+
+def missing(config: Config, tables: Tables) -> dict[str, str]:
+    """What the config asks for and is not on this machine, with what brings it; for `Run.provenance`."""
+    absent = [name for name in _wanted(config) if name not in tables]
+    if not absent:
+        return {}
+    command = 'python -c "from replication import data; data.download_tables()"'
+    return {"meek tables": f"Not here: {', '.join(absent)}. To get them: {command}, or set REPLICATION_DATA."}
+
+
+def _wanted(config: Config) -> list[str]:
+    return [name for name in READ if name in data.TABLES] if config.tables else []
 
 
 def inventory(tables: Tables) -> evidence.Table:
@@ -171,15 +197,14 @@ def run(config: Config, tables: Tables) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Tidy records; ``origin`` is "planted" or "observed". Quantities that decide claims: ``maxima_difference``,
-        ``gap``, ``gap_closed``, ``slope_minus_random``, ``authors_difference``, ``sigmoid``, ``points_peak_draw``,
-        ``covered``, ``price_decline``, ``head_start_draw``. Others serve the figures.
+        Tidy records; ``origin`` is "planted" or "observed".
     """
     rows = [*planted_boards(config), *planted_sigmoids(config)]
     rows += [*sigmoids(models(tables), config, origin="observed" if "meek_benchmarks" in tables else "planted")]
     for board in boards(tables, config):
         cell = {"origin": "observed", "board": board.name}
         rows += [*board_records(board, config, cell), *maxima(board, cell)]
+    rows += [*against_unbounded(boards(tables, config), config)]
     if "art_analysis" in tables:
         rows += [*authors_figure(scrape(tables["art_analysis"]), config)]
     if "price_trends" in tables:
@@ -205,7 +230,7 @@ def scrape(table: pd.DataFrame) -> pd.DataFrame:
         {
             "model": table["Model"],
             "date": dates,
-            "mmlu_pro": _number(table["MMLU-Pro (Reasoning & Knowledge)"]),
+            "mmlu_pro": _number(table[MMLU_PRO]),
             "arena": _number(table["Chatbot Arena"]),
             "price": price.where(price > 0),
             "parameters": _number(table["Parameter Count"]),
@@ -226,6 +251,38 @@ def aider(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def monthly_prices(table: pd.DataFrame) -> pd.DataFrame:
+    """Models at the output price of each month: a row without a price for the release, and one for each known price.
+
+    A price dates from its month, or from the release if that is later.
+    """
+    known = table[table["Model"].notna()]
+    released = pd.to_datetime(known["Release Date"], format="%m/%d/%y").dt.to_period("M").dt.start_time
+    scores = {"mmlu_pro": _percent(known[MMLU_PRO]), "gpqa": _percent(known[GPQA])}
+    rows = pd.DataFrame({"model": known["Model"], "date": released, "price": np.nan, **scores})
+    parts = [rows]
+    for column in known.columns[known.columns.str.fullmatch(r"\d+/1/\d{4} output price")]:
+        month = pd.Timestamp(pd.to_datetime(column.split()[0], format="%m/%d/%Y"))
+        price = _number(known[column])
+        parts.append(
+            rows.assign(price=price, date=released.where(released > month, month))[(price > 0) & released.notna()]
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def elo(table: pd.DataFrame) -> pd.DataFrame:
+    """Ratings of LMArena on one day, by launch month and today's input price."""
+    months = table["launch"].astype("string").str[:7]
+    return pd.DataFrame(
+        {
+            "model": table["model"],
+            "date": pd.to_datetime(months, format="%Y-%m"),
+            "score": table["overall"].astype("float64"),
+            "price": table["cpmi"].astype("float64"),
+        }
+    )
+
+
 def models(tables: Tables) -> pd.DataFrame:
     """Models with numeric parameters ``N``, tokens ``D`` and MMLU ``score``; a planted table if there is no other."""
     if "meek_benchmarks" not in tables:
@@ -238,7 +295,7 @@ def models(tables: Tables) -> pd.DataFrame:
 
 
 def boards(tables: Tables, config: Config) -> list[Board]:
-    """The leaderboards that are here: the scrape's two scores, and Aider's independent board."""
+    """The leaderboards that are here: the scrape's two scores, Aider's independent board, and later ones."""
     found = []
     if "art_analysis" in tables:
         rows = scrape(tables["art_analysis"])
@@ -249,7 +306,23 @@ def boards(tables: Tables, config: Config) -> list[Board]:
     if "aider_polyglot" in tables:
         budgets = tuple(Band(f"at most ${budget:g}", "cost", 0.0, budget) for budget in config.budgets)
         found.append(Board("Aider polyglot", aider(tables["aider_polyglot"]), budgets))
+    later = Band(f"at most ${config.later_price:g}", "price", 0.0, config.later_price)
+    if "api_prices" in tables:
+        rows = monthly_prices(tables["api_prices"])
+        for name, column in (("MMLU-Pro, monthly prices", "mmlu_pro"), ("GPQA, monthly prices", "gpqa")):
+            found.append(Board(name, rows.assign(score=rows[column]), (later,), dated_prices=True))
+    if "llm_elo" in tables:
+        found.append(Board(ELO, elo(tables["llm_elo"]), (later,)))
     return found
+
+
+def _percent(column: pd.Series[Any]) -> pd.Series[float]:
+    """Percentages, of which some lack the sign and are shares of 1."""
+    return _number(column).where(column.astype("string").str.contains("%", na=False), 100 * _number(column))
+
+
+ELO = "LMArena Elo"
+"""The board of an unbounded rating."""
 
 
 def _number(column: pd.Series[Any]) -> pd.Series[float]:
@@ -269,7 +342,7 @@ def _parameter_band(config: Config) -> Band:
 
 
 def board_records(board: Board, config: Config, cell: Row) -> Iterator[Row]:
-    """Running maxima, monthly gaps and their slopes: as they are, without each record setter, and of random bands."""
+    """Running maxima, monthly gaps and their slopes: as they are, of models drawn anew, and of random bands."""
     yield from _bests(board.table, **cell, series="overall")
     rng = np.random.default_rng(0)
     for band in board.bands:
@@ -280,11 +353,42 @@ def board_records(board: Board, config: Config, cell: Row) -> Iterator[Row]:
         slope = gap_slope(gap)
         yield {"quantity": "gap_slope", **at, "value": slope}
         yield {"quantity": "gap_closed", **at, "value": float(gap.iloc[0] - gap.iloc[-1])}
-        yield {"quantity": "models_in_band", **at, "value": len(band.of(board.table).dropna(subset=["date", "score"]))}
+        members = band.of(board.table).dropna(subset=["date", "score"])
+        count = members["model"].nunique() if board.dated_prices else len(members)
+        yield {"quantity": "models_in_band", **at, "value": count}
+        if board.dated_prices:
+            continue
         for model, value in slopes_left_out(board.table, band).items():
             yield {"quantity": "gap_slope_without", **at, "model": model, "value": value}
         for draw, value in enumerate(random_band_slopes(board.table, band, config.random_bands, rng)):
             yield {"quantity": "slope_minus_random", **at, "draw": draw, "value": slope - float(value)}
+    drawn = {band.name: resampled_gaps(board.table, band, config.resamples) for band in board.bands}
+    # a draw without a slope in some band is left out of all, so that the draws of a board stay paired
+    whole = np.isfinite([gap_slopes(gaps) for gaps in drawn.values()]).all(axis=0)
+    for name, gaps in drawn.items():
+        half = gaps.iloc[:, gaps.shape[1] // 2 :]
+        for quantity, part in (("gap_slope_draw", gaps), ("later_slope_draw", half)):
+            for draw, value in enumerate(gap_slopes(part)[whole]):
+                yield {"quantity": quantity, **cell, "band": name, "draw": draw, "value": float(value)}
+
+
+def against_unbounded(boards: Sequence[Board], config: Config) -> Iterator[Row]:
+    """Closing of the bounded boards minus that of the unbounded one, over the months that all have.
+
+    Closing is the gap's slope over its mean, so that points and ratings compare; models are drawn anew.
+    """
+    later = {board.name: board for board in boards if board.dated_prices}
+    unbounded = next((board for board in boards if board.name == ELO), None)
+    if not later or unbounded is None:
+        return
+    gaps = [resampled_gaps(board.table, board.bands[0], config.resamples) for board in later.values()]
+    gaps.append(resampled_gaps(unbounded.table, unbounded.bands[0], config.resamples, seed=1))
+    months = sorted(set.intersection(*(set(found.columns) for found in gaps)))
+    *closing, other = [gap_slopes(found[months]) / found[months].mean(axis=1).to_numpy() for found in gaps]
+    for name, found in zip(later, closing, strict=True):
+        cell = {"origin": "observed", "board": name}
+        for draw, value in enumerate(found - other):
+            yield {"quantity": "closing_difference", **cell, "draw": draw, "value": float(value)}
 
 
 def maxima(board: Board, cell: Row) -> Iterator[Row]:
@@ -343,13 +447,13 @@ class Planted(NamedTuple):
 def plant_board(trend: Trend, seed: int, months: int = 24, models: int = 120) -> Planted:
     """Plant a leaderboard whose running maxima are known.
 
-    The best overall rises at random; the band's best follows it at a distance that falls from 30 points to 3, or grows
-    from 5 to 30. Most new bests come with a lesser new best in the same month, ties and weaker models fill the board,
-    some have no score or no price, and the rows are shuffled.
+    The best overall rises at random; the band's best follows it at the distance of `PLANTED_GAPS`. Most new bests come
+    with a lesser new best in the same month, ties and weaker models fill the board, some have no score or no price, and
+    the rows are shuffled.
 
     Parameters
     ----------
-    trend : {"closing", "widening"}
+    trend : {"closing", "widening", "steady"}
         What the gap does.
     seed : int
         Of everything.
@@ -363,7 +467,7 @@ def plant_board(trend: Trend, seed: int, months: int = 24, models: int = 120) ->
     rises = rng.integers(1, 6, months) * (rng.random(months) < 0.5)
     rises[0] = 0
     overall = 40 + np.cumsum(rises)
-    distance = np.linspace(*((30, 3) if trend == "closing" else (5, 30)), months) + rng.integers(-1, 2, months)
+    distance = np.linspace(*PLANTED_GAPS[trend], months) + rng.integers(-1, 2, months)
     inside = np.maximum.accumulate(np.round(overall - distance)).astype(int)
     rows: list[tuple[int, float, bool]] = []  # month, score, whether in the band
     truth = {}
@@ -401,6 +505,15 @@ def planted_boards(config: Config) -> Iterator[Row]:
                 yield from _two_orders(board.table, band, cell)
             else:
                 yield from _gap(monthly_gap(board.table, band), **cell, band=band.name)
+            yield from _said(board, trend, config, cell)
+
+
+def _said(board: Board, trend: Trend, config: Config, cell: Row) -> Iterator[Row]:
+    """Whether the interval over models drawn anew says what was planted: below 0, above 0, or neither."""
+    slopes = gap_slopes(resampled_gaps(board.table, board.bands[0], config.resamples))
+    found = evidence.percentile_interval(slopes[np.isfinite(slopes)])
+    right = {"closing": found.high < 0, "widening": found.low > 0, "steady": found.low <= 0 <= found.high}
+    yield {"quantity": "said_right", **cell, "value": float(right[trend])}
 
 
 # --- M3: from loss to MMLU -------------------------------------------------------------------------------------------
@@ -439,15 +552,21 @@ def sigmoids(rows: pd.DataFrame, config: Config, origin: str) -> Iterator[Row]:
     models are resampled to see how well 30 of them determine the projection.
     """
     grid = np.linspace(1.6, 2.9, 66)
-    count = len(rows)
+    count, score = len(rows), rows["score"].to_numpy()
+    losses = {name: law.loss(rows["N"], rows["D"]) for name, law in LAWS.items()}
+    # the same models are drawn for every law; draws that determine no sigmoid by some law are left out of all
+    fits = {name: _resampled(loss, score, config.resamples) for name, loss in losses.items()}
+    whole = [draw for draw in range(config.resamples) if all(found[draw] for found in fits.values())]
     for name, law in LAWS.items():
         cell = {"origin": origin, "law": name}
-        loss, score = law.loss(rows["N"], rows["D"]), rows["score"].to_numpy()
-        fit = fit_sigmoid(loss, score)
+        fit, drawn = fit_sigmoid(losses[name], score), fits[name]
         for parameter, error in fit.errors.items():
             value = float(getattr(fit, parameter))
             yield {"quantity": "sigmoid", **cell, "parameter": parameter, "value": value}
             yield {"quantity": "sigmoid_error", **cell, "parameter": parameter, "value": error}
+            if origin == "observed" and name == "Hoffmann, rounded":
+                deviation = value / FIGURE_SIGMOID[parameter] - 1
+                yield {"quantity": "sigmoid_deviation", **cell, "parameter": parameter, "value": deviation}
         for quantity, value in (("ceiling", float(fit.ceiling)), ("rmse", fit.rmse), ("r_squared", fit.r_squared)):
             yield {"quantity": quantity, **cell, "n": count, "value": value}
         for projection, frontier in (("the same law", law.frontier()), ("the paper's law", PAPER)):
@@ -455,11 +574,10 @@ def sigmoids(rows: pd.DataFrame, config: Config, origin: str) -> Iterator[Row]:
             at = {**cell, "projection": projection}
             yield {"quantity": "points_peak", **at, "value": 100 * peak.gap}
             yield {"quantity": "points_peak_time", **at, "value": peak.time}
-        rng = np.random.default_rng(0)
-        drawn = [_resampled(loss, score, rng) for _ in range(config.resamples)]
-        for draw, found in enumerate(drawn):
-            peak_gap = 100 * peak_score_gap(found, law.frontier()).gap if found else np.nan
-            yield {"quantity": "points_peak_draw", **cell, "draw": draw, "value": peak_gap}
+        for draw in whole:
+            if found := drawn[draw]:
+                peak_gap = 100 * peak_score_gap(found, law.frontier()).gap
+                yield {"quantity": "points_peak_draw", **cell, "draw": draw, "value": peak_gap}
         above = np.mean([found is None or float(found.ceiling) > 1 for found in drawn])
         yield {"quantity": "ceiling_above_one", **cell, "n": config.resamples, "value": float(above)}
         curves = np.array([found(grid) for found in drawn if found])
@@ -469,10 +587,14 @@ def sigmoids(rows: pd.DataFrame, config: Config, origin: str) -> Iterator[Row]:
                 yield {"quantity": "curve", **cell, "bound": bound, "loss": float(at_loss), "value": float(value)}
 
 
-def _resampled(loss: Float, score: Float, rng: np.random.Generator) -> SigmoidFit | None:
-    index = rng.integers(0, len(loss), len(loss))
+def _resampled(loss: Float, score: Float, draws: int) -> list[SigmoidFit | None]:
+    rng = np.random.default_rng(0)
+    return [_fitted(loss[index], score[index]) for index in rng.integers(0, len(loss), (draws, len(loss)))]
+
+
+def _fitted(loss: Float, score: Float) -> SigmoidFit | None:
     try:
-        return fit_sigmoid(loss[index], score[index])
+        return fit_sigmoid(loss, score)
     except ValueError:
         return None
 

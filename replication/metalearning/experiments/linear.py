@@ -1,4 +1,4 @@
-"""The linear model: closed forms against simulation, over the authors' whole grid (claims T1-T9).
+"""The linear model: closed forms against simulation, over the authors' whole grid (tests T1 to T9 and T15).
 
 Every replicate simulates the authors' 12 x 12 x 21 grid once. All parts look at the same estimates, so that fractions
 of wins, mean risks and variances are of the same trials.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from replication import evidence
-from replication.metalearning.estimators import estimates, win_fraction, wins
+from replication.metalearning.estimators import estimates, nested_estimates, win_fraction, wins
 from replication.metalearning.linear import (
     Float,
     Tasks,
@@ -46,10 +46,10 @@ SHOWN = (0.25, 0.5, 0.75, 1.0)
 """Step sizes at which limits, errors and mean risks are kept."""
 FEW = (1, 5, 25, 100, 400)
 """N at which they are."""
-LIMIT = 100_000
-"""Tasks at which an estimator counts as converged."""
-REPEATS = 4
-"""Such estimates per replicate."""
+MANY = (1000, 10_000, 100_000)
+"""Tasks beyond those of the maps, each a multiple of the one before; at the last an estimator counts as converged."""
+REPEATS = 5
+"""Estimates per replicate from that many."""
 NEAR = {"optimum": 0.02, "authors": 0.1}
 """Distance of alpha from the zero of the modelling error below which a cell is left out: of the search for the smallest
 error, and of the comparison with the authors' code."""
@@ -57,8 +57,17 @@ SPREADS = np.round(np.arange(10, 0, -1) * 0.1, 1)
 """Ranges of the tasks, from the authors' to almost equal tasks."""
 SIMILAR = {"alpha": 0.5, "N": 10}
 """Where wins against similarity are simulated."""
-FACTORS = (1.5, 2.0)
-"""Distances from M* at which the mean risks must be in the order that it says."""
+FACTORS = (1.0, 1.5, 2.0)
+"""Distances from M* beyond which the order of the mean risks is held against it."""
+REGIONS: dict[str, tuple[tuple[float, ...], tuple[int, ...], tuple[int, ...]]] = {
+    "few tasks": (tuple(ALPHAS.tolist()), (1, 5), (2, 5)),
+    "many tasks": (tuple(a for a in ALPHAS.tolist() if 0 < a <= 0.7 or a >= 0.95), (400,), (400,)),
+    "valley": ((0.75,), (25,), (5, 10, 25, 50, 100, 150, 200, 250, 300)),
+    "samples": ((0.5,), SAMPLES, (100,)),
+    "step size": ((0.5, 0.75, 1.0), (25,), (100,)),
+}
+"""Step sizes, N and M of the parts of the maps that are kept for every replicate. "many tasks" leaves out the zeros of
+the modelling error at N = 400 (0 and 0.83) and what is within 0.1 of the second."""
 ALPHA_L = (0.01, 0.1, 0.5, 1.0, 2.0)
 """Step sizes of the smoothness bound, in units of 1/L."""
 
@@ -102,11 +111,11 @@ class Simulation:
     after: list[Float] = field(default_factory=list)
     neutral: list[Float] = field(default_factory=list)
     """At the exact zero of the modelling error, (N, M)."""
+    squares: list[Float] = field(default_factory=list)
+    """Mean squared distance of DRS's estimate from its optimum, (N, M)."""
     excess: dict[str, list[Float]] = field(default_factory=lambda: {"drs": [], "maml": []})
     """Mean risk after the update above the least that is possible."""
     median: dict[str, list[Float]] = field(default_factory=lambda: {"drs": [], "maml": []})
-    own: dict[str, list[Float]] = field(default_factory=lambda: {"drs": [], "maml": []})
-    """Mean squared distance from the method's own optimum."""
 
 
 def run(config: Config) -> pd.DataFrame:
@@ -126,9 +135,10 @@ def run(config: Config) -> pd.DataFrame:
     parts = [
         limits(config),
         zeros(),
-        neutral(simulated),
-        crossings(simulated),
-        maps(simulated),
+        neutral(config, simulated),
+        crossings(config, simulated),
+        maps(config, simulated),
+        regions(config, simulated),
         parity(config, simulated),
         dependence(config, simulated),
         similarity(config),
@@ -145,7 +155,8 @@ def simulate(config: Config) -> Simulation:
         for name in ("before", "after"):
             getattr(made, name).append(np.stack([column[name][:-1] for column in columns], axis=1))
         made.neutral.append(np.stack([column["after"][-1] for column in columns]))
-        for name in ("excess", "median", "own"):
+        made.squares.append(np.stack([column["squares"] for column in columns]))
+        for name in ("excess", "median"):
             for method, kept in getattr(made, name).items():
                 kept.append(np.stack([column[f"{name} {method}"][:-1] for column in columns], axis=1))
     return made
@@ -157,13 +168,12 @@ def _column(N: int, trials: int, seed: int) -> dict[str, Float]:
     found = estimates(alphas, N, TASKS, BETA, trials, seed)
     won = wins(found, alphas, N, BETA)
     columns = {"before": won.before.mean(-1), "after": won.after.mean(-1)}
+    columns["squares"] = ((found.drs - optimum_drs(BETA)) ** 2).mean(-1)
     half, best = curvature(alphas, N, BETA)[:, None] / 2, optimum_maml(alphas, N, BETA)
-    for method, theta, own in (("drs", found.drs[None], np.array([optimum_drs(BETA)])), ("maml", found.maml, best)):
+    for method, theta in (("drs", found.drs[None]), ("maml", found.maml)):
         squares = (theta - best[:, None, None]) ** 2
         columns[f"excess {method}"] = half * squares.mean(-1)
         columns[f"median {method}"] = half * np.median(squares, axis=-1)
-        away = ((theta - own[:, None, None]) ** 2).mean(-1)
-        columns[f"own {method}"] = np.broadcast_to(away, (len(alphas), len(TASKS)))
     return columns
 
 
@@ -171,20 +181,35 @@ def _column(N: int, trials: int, seed: int) -> dict[str, Float]:
 
 
 def limits(config: Config) -> Iterator[Row]:
-    """Both estimators at very many tasks: errors in standard errors, and DRS's excess risk over the closed form."""
-    for N in FEW:
-        found = estimates(SHOWN, N, LIMIT, BETA, REPEATS * config.replicates, config.seed)
-        best, at = optimum_maml(SHOWN, N, BETA), variances(SHOWN, N, BETA)
-        errors = {("drs", 0.0): (found.drs[0] - optimum_drs(BETA)) / np.sqrt(at.drs[0] / LIMIT)}  # alpha is not its own
-        for a, alpha in enumerate(SHOWN):
-            errors["maml", alpha] = (found.maml[a, 0] - best[a]) / np.sqrt(at.maml[a] / LIMIT)
-        for (method, alpha), values in errors.items():
-            for seed, value in enumerate(values.tolist()):
-                row = {"quantity": "limit_error", "method": method, "alpha": alpha, "N": N, "seed": seed}
-                yield row | {"value": value}
-        excess = curvature(1.0, N, BETA) / 2 * (found.drs[0] - best[-1]) ** 2
-        for seed, value in enumerate((excess / modelling_error(1.0, N, BETA)).tolist()):
-            yield {"quantity": "floor_ratio", "N": N, "seed": seed, "value": value}
+    """Both estimators from very many tasks: what is left of their errors, and how fast it falls.
+
+    ``limit_error`` is in standard errors of the delta method; ``floor_ratio`` is the excess risk over DRS's modelling
+    error; ``error_exponent`` is the slope, in the logarithm of M, of that of the squared error (in units of the delta
+    method's variance, mean over N from 5 on).
+    """
+    for replicate, seed in enumerate(_seeds(config)):
+        # per arm and N the squared errors by M, in units of the variance at one task
+        squares: dict[tuple[str, float], list[list[float]]] = {}
+        for N in FEW:
+            found = nested_estimates(SHOWN, N, MANY, BETA, REPEATS, seed)
+            best, at = optimum_maml(SHOWN, N, BETA), variances(SHOWN, N, BETA)
+            # alpha is not DRS's own
+            arms = {("drs", 0.0): ([found[M].drs for M in MANY], optimum_drs(BETA), at.drs[0])}
+            for a, alpha in enumerate(SHOWN):
+                arms["maml", alpha] = ([found[M].maml[a] for M in MANY], float(best[a]), at.maml[a])
+            for (method, alpha), (theta, optimum, variance) in arms.items():
+                errors = [(of - optimum) / np.sqrt(variance) for of in theta]
+                for trial, value in enumerate((errors[-1] * np.sqrt(MANY[-1])).tolist(), start=replicate * REPEATS):
+                    row = {"quantity": "limit_error", "method": method, "alpha": alpha, "N": N, "seed": trial}
+                    yield row | {"value": value}
+                if N in FEW[1:]:
+                    squares.setdefault((method, alpha), []).append([float(np.mean(of**2)) for of in errors])
+            for method, last in (("drs", found[MANY[-1]].drs), ("maml", found[MANY[-1]].maml[-1])):
+                excess = curvature(1.0, N, BETA) / 2 * np.mean((last - best[-1]) ** 2) / modelling_error(1.0, N, BETA)
+                yield {"quantity": "floor_ratio", "method": method, "N": N, "seed": seed, "value": float(excess)}
+        for (method, alpha), of in squares.items():
+            slope = np.polyfit(np.log(MANY), np.log(np.mean(of, axis=0)), 1)[0]
+            yield {"quantity": "error_exponent", "method": method, "alpha": alpha, "seed": seed, "value": float(slope)}
 
 
 def zeros() -> Iterator[Row]:
@@ -204,15 +229,14 @@ def zeros() -> Iterator[Row]:
         yield {"quantity": "smallest_gap", "N": N, "value": float(modelling_error(elsewhere, N, BETA).min())}
 
 
-def neutral(simulated: Simulation) -> Iterator[Row]:
+def neutral(config: Config, simulated: Simulation) -> Iterator[Row]:
     """Fractions of wins at the zero of the modelling error, and their distance from another simulation's."""
-    won = np.mean(simulated.neutral, axis=0)
-    for (i, N), (j, M) in _grid(SAMPLES, TASKS):
-        yield {"quantity": "neutral_wins", "N": N, "M": M, "value": won[i, j]}
-    for N, known in NEUTRAL.items():
-        for M, value in known.items():
-            ours = won[SAMPLES.index(N), TASKS.index(M)]
-            yield {"quantity": "neutral_difference", "N": N, "M": M, "value": ours - value}
+    for seed, won in zip(_seeds(config), simulated.neutral, strict=True):
+        for (i, N), (j, M) in _grid(SAMPLES, TASKS):
+            yield {"quantity": "neutral_wins", "N": N, "M": M, "seed": seed, "value": won[i, j]}
+            if M in NEUTRAL.get(N, {}):
+                row = {"quantity": "neutral_difference", "N": N, "M": M, "seed": seed}
+                yield row | {"value": won[i, j] - NEUTRAL[N][M]}
 
 
 NEUTRAL = {
@@ -229,24 +253,28 @@ NEUTRAL = {
 # --- T3: M* against the simulated crossing, mean against median ------------------------------------------------------
 
 
-def crossings(simulated: Simulation) -> Iterator[Row]:
-    """Where the mean risks cross, beside M*; and at N = 1 where mean and median cross, by replicate."""
+def crossings(config: Config, simulated: Simulation) -> Iterator[Row]:
+    """Where the mean risks cross, beside M*; how often M* gives their order; at N = 1 where mean and median cross."""
     difference = np.mean(simulated.excess["maml"], axis=0) - np.mean(simulated.excess["drs"], axis=0)
     predicted = crossover_tasks(ALPHAS[:, None], SAMPLES, BETA)
+    held: dict[float, list[list[bool]]] = {factor: [] for factor in FACTORS}
     for (a, alpha), (i, N) in _grid(ALPHAS.tolist(), SAMPLES):
         if N >= 5 and 10 <= predicted[a, i] <= 450:
             low, high = bracket(difference[a, i] > 0)
             named = {"M_star": float(predicted[a, i]), "bracket_low": low, "bracket_high": high}
             for name, value in named.items():
                 yield {"quantity": name, "alpha": alpha, "N": N, "value": value}
-            for row in _beyond(simulated, (a, i), float(predicted[a, i])):
-                yield row | {"quantity": "wrong_side", "alpha": alpha, "N": N}
-    for replicate, after in enumerate(simulated.after):
+            for factor, cells in held.items():
+                cells.append(ordered(simulated, (a, i), float(predicted[a, i]), factor))
+    for factor, cells in held.items():
+        for seed, value in zip(_seeds(config), np.mean(cells, axis=0).tolist(), strict=True):
+            yield {"quantity": "right_order", "factor": factor, "seed": seed, "value": value}
+    for replicate, (seed, after) in enumerate(zip(_seeds(config), simulated.after, strict=True)):
         for alpha in SHOWN[1:]:
             a = ALPHAS.tolist().index(alpha)
             mean = simulated.excess["maml"][replicate][a, 0] > simulated.excess["drs"][replicate][a, 0]
             for statistic, worse in (("mean", mean), ("median", after[a, 0] < 0.5)):
-                row = {"quantity": "overtaken_at", "alpha": alpha, "statistic": statistic, "seed": replicate}
+                row = {"quantity": "overtaken_at", "alpha": alpha, "statistic": statistic, "seed": seed}
                 yield row | {"value": bracket(worse)[0]}
     for statistic, kept in (("mean", simulated.excess), ("median", simulated.median)):
         for method, grids in kept.items():
@@ -259,21 +287,15 @@ def crossings(simulated: Simulation) -> Iterator[Row]:
                         yield {"quantity": "excess", **at, "M": M, "value": value}
 
 
-def _beyond(simulated: Simulation, cell: tuple[int, int], predicted: float) -> Iterator[Row]:
-    """How much worse in mean risk the method is that M* calls better, just beyond a factor from M*; below 0: right."""
+def ordered(simulated: Simulation, cell: tuple[int, int], predicted: float, factor: float) -> list[bool]:
+    """Per replicate, whether MAML has the lower mean risk just beyond factor x M*, and DRS just below M*/factor."""
     M = np.array(TASKS)
-    for factor in FACTORS:
-        sides = {
-            "more tasks": (1, np.flatnonzero(factor * predicted < M)[:1].tolist()),
-            "fewer tasks": (-1, np.flatnonzero(predicted / factor > M)[-1:].tolist()),
-        }
-        for side, (sign, at) in sides.items():
-            for j in at:
-                for replicate, (maml, drs) in enumerate(
-                    zip(simulated.excess["maml"], simulated.excess["drs"], strict=True)
-                ):
-                    value = sign * (maml[*cell, j] / drs[*cell, j] - 1)
-                    yield {"factor": factor, "case": side, "seed": replicate, "value": float(value)}
+    more = np.flatnonzero(factor * predicted < M)[:1].tolist()
+    fewer = np.flatnonzero(predicted / factor > M)[-1:].tolist()
+    return [
+        all(maml[*cell, j] < drs[*cell, j] for j in more) and all(maml[*cell, j] > drs[*cell, j] for j in fewer)
+        for maml, drs in zip(simulated.excess["maml"], simulated.excess["drs"], strict=True)
+    ]
 
 
 def bracket(worse: NDArray[np.bool_]) -> tuple[float, float]:
@@ -286,15 +308,29 @@ def bracket(worse: NDArray[np.bool_]) -> tuple[float, float]:
 # --- T4, T6: the maps ------------------------------------------------------------------------------------------------
 
 
-def maps(simulated: Simulation) -> Iterator[Row]:
-    """The maps of the first replicate; and over all replicates' trials, the largest fractions before the update."""
+def maps(config: Config, simulated: Simulation) -> Iterator[Row]:
+    """The maps of the first replicate; and by replicate, the cell with most wins of MAML before the update."""
     for stage, grid in (("before", simulated.before[0]), ("after", simulated.after[0])):
         for a, alpha in enumerate(ALPHAS.tolist()):
             for (i, N), (j, M) in _grid(SAMPLES, TASKS):
                 yield {"quantity": "map", "table": stage, "alpha": alpha, "N": N, "M": M, "value": grid[a, i, j]}
-    for alpha, cells in zip(ALPHAS.tolist(), np.mean(simulated.before, axis=0), strict=True):
+    before = np.stack(simulated.before)
+    for a, alpha in enumerate(ALPHAS.tolist()):
         if alpha >= 0.25:
-            yield {"quantity": "largest_before", "alpha": alpha, "value": cells.max()}
+            # the cell is the largest over all trials, which can only speak against DRS
+            cell = np.unravel_index(before[:, a].mean(0).argmax(), before.shape[2:])
+            for seed, value in zip(_seeds(config), before[:, a, *cell].tolist(), strict=True):
+                yield {"quantity": "largest_before", "alpha": alpha, "seed": seed, "value": value}
+
+
+def regions(config: Config, simulated: Simulation) -> Iterator[Row]:
+    """Parts of the map after the update, of every replicate (see `REGIONS`)."""
+    for name, cells in REGIONS.items():
+        for alpha, N, M in itertools.product(*cells):
+            at = ALPHAS.tolist().index(alpha), SAMPLES.index(N), TASKS.index(M)
+            for seed, after in zip(_seeds(config), simulated.after, strict=True):
+                row = {"quantity": "wins", "region": name, "alpha": alpha, "N": N, "M": M, "seed": seed}
+                yield row | {"value": after[at]}
 
 
 def parity(config: Config, simulated: Simulation) -> Iterator[Row]:
@@ -332,30 +368,25 @@ def standard_error(table: Table, trials: int) -> Float:
     return np.sqrt(p * (1 - p) * (1 / trials + 1 / table.trials))
 
 
-# --- T5, T7: what depends on N, M and alpha --------------------------------------------------------------------------
+# --- T5, T7, T15: what depends on N, M and alpha ----------------------------------------------------------------------
 
 
 def dependence(config: Config, simulated: Simulation) -> Iterator[Row]:
-    """V_maml along N; wins along alpha; how the statistical error falls; what is left of DRS's variance at large N."""
+    """V_maml along N; what is left of DRS's variance at large N; excess risks over what the delta method gives."""
     from_five = SAMPLES[1:]
     for alpha in (*ALPHAS[(ALPHAS > 0) & (ALPHAS <= 0.5)].tolist(), 1.0):
         V = variances(alpha, from_five, BETA).maml
         yield {"quantity": "largest_rise_of_variance", "alpha": alpha, "value": float((V[1:] / V[:-1] - 1).max())}
-    large = np.array(TASKS) >= 50
-    for replicate, seed in enumerate(_seeds(config)):
-        after = simulated.after[replicate]
-        for alpha in SHOWN[1:]:
-            value = after[ALPHAS.tolist().index(alpha), SAMPLES.index(25), TASKS.index(100)]
-            yield {"quantity": "wins_at_100_25", "alpha": alpha, "seed": seed, "value": value}
-        for method, grids in simulated.own.items():
-            for alpha in SHOWN if method == "maml" else (0.0,):
-                for N in FEW[1:]:
-                    errors = grids[replicate][ALPHAS.tolist().index(alpha), SAMPLES.index(N)][large]
-                    slope = np.polyfit(np.log(np.array(TASKS)[large]), np.log(errors), 1)[0]
-                    row = {"quantity": "error_exponent", "method": method, "alpha": alpha, "N": N, "seed": seed}
-                    yield row | {"value": slope}
-        value = TASKS[-1] * simulated.own["drs"][replicate][0, -1, -1]
-        yield {"quantity": "variance_at_400", "seed": seed, "value": value}
+    for seed, squares in zip(_seeds(config), simulated.squares, strict=True):
+        yield {"quantity": "variance_at_400", "seed": seed, "value": TASKS[-1] * squares[-1, -1]}
+    picked = np.ix_([ALPHAS.tolist().index(alpha) for alpha in SHOWN], [SAMPLES.index(N) for N in FEW[1:]])
+    alphas, Ns = np.array(SHOWN)[:, None, None], np.array(FEW[1:])[:, None]
+    at, distance = variances(alphas, Ns, BETA), {"drs": modelling_error(alphas, Ns, BETA), "maml": np.zeros(1)}
+    for method, grids in simulated.excess.items():
+        terms = distance[method] + curvature(alphas, Ns, BETA) / 2 * getattr(at, method) / np.array(TASKS)
+        for seed, grid in zip(_seeds(config), grids, strict=True):
+            for M, value in zip(TASKS, (grid[picked] / terms).mean((0, 1)).tolist(), strict=True):
+                yield {"quantity": "excess_over_terms", "method": method, "M": M, "seed": seed, "value": value}
 
 
 # --- T8: how alike the tasks are -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Navigation notebook: DRS and MAML by policy gradients on point navigation, at equal environment steps (claim T13).
+"""Navigation notebook: DRS and MAML by policy gradients on point navigation, at equal environment steps (test T13).
 
 In an iteration DRS plays 2K rollouts of every task and takes one gradient of them. MAML plays K, adapts, plays K with
 the adapted policies, and takes the gradient through the adaptation. Both share initial weights, goals and action noise,
@@ -20,7 +20,7 @@ from torch.func import functional_call, vmap
 
 from replication import evidence
 from replication.metalearning.adaptation import Data, MetaGradient, Parameters, adapt, drs_gradient, maml_gradient
-from replication.metalearning.navigation import Policy, draw_goals, draw_noise, initial, policy_loss, rollout
+from replication.metalearning.navigation import REACH, Policy, draw_goals, draw_noise, initial, policy_loss, rollout
 from replication.training import AdamW, resolve_device, track, use_deterministic
 
 Row = dict[str, Any]
@@ -55,7 +55,7 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if sorted(set(self.iterations)) != self.iterations:
-            raise ValueError(f"iterations: must increase, came {self.iterations}")
+            raise ValueError(f"iterations: must increase, got {self.iterations}")
         return self
 
     @property
@@ -71,17 +71,29 @@ def run(config: Config) -> pd.DataFrame:
     -------
     DataFrame
         Tidy records by ``method``, ``iterations`` and environment ``steps``: ``return`` (mean over test tasks and
-        rollouts, by ``seed`` and ``updates``), ``learning_rate`` and ``test_rate`` (chosen), and ``advantage`` (return
-        of MAML less that of DRS).
+        rollouts, by ``seed`` and ``updates``), ``learning_rate`` and ``test_rate`` (chosen), ``advantage`` (return of
+        MAML less that of DRS) and ``gain`` (return less that of the untrained policy, both after one update).
+        ``untrained_return`` is by ``seed`` and ``updates``. ``tuning_score`` (minus the return after one update, by
+        tuning seed) and ``return_at`` (that return of the evaluation seeds, where some draw of the tuning seeds would
+        choose it) are by the rates tried, ``at_learning_rate`` and ``at_test_rate``.
     """
     use_deterministic()
+    rows = list(_untrained(config))
+    start = {row["seed"]: row["value"] for row in rows if row["updates"] == 1}
     found = {method: list(_judge(config, method)) for method in METHODS}
-    rows = [row for method in METHODS for row in found[method]]
-    for drs, maml in zip(found["DRS"], found["MAML"], strict=True):
-        if drs["quantity"] == "return":
-            both = {name: value for name, value in drs.items() if name != "method"}
-            rows.append({**both, "quantity": "advantage", "value": maml["value"] - drs["value"]})
+    rows += [row for method in METHODS for row in found[method]]
+    for drs, maml in zip(*(_of(found[method], "return") for method in METHODS), strict=True):
+        both = {name: value for name, value in drs.items() if name != "method"}
+        rows.append({**both, "quantity": "advantage", "value": maml["value"] - drs["value"]})
+    for method in METHODS:
+        for row in _of(found[method], "return"):
+            if row["updates"] == 1:
+                rows.append({**row, "quantity": "gain", "value": row["value"] - start[row["seed"]]})
     return evidence.tidy(rows)
+
+
+def _of(rows: list[Row], quantity: str) -> list[Row]:
+    return [row for row in rows if row["quantity"] == quantity]
 
 
 class Trained(NamedTuple):
@@ -196,34 +208,80 @@ def _seeds(config: Config) -> list[int]:
     return [*range(config.seeds), *range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + config.tuning_seeds)]
 
 
-def _judge(config: Config, method: Method) -> Iterator[Row]:
-    device, policy = resolve_device(config.device), Policy(config.hidden)
-    policy.to(device)
-    tuning, evaluation = _seeds(config)[config.seeds :], _seeds(config)[: config.seeds]
-    rates, test_rates = config.learning_rates, config.test_rates
+class Judge:
+    """Validation tasks of the tuning seeds, on which rates are chosen, and test tasks of the evaluation seeds."""
 
-    def tasks(seeds: Sequence[int], stream: str, updates: int) -> tuple[Tensor, Tensor]:
+    def __init__(self, config: Config) -> None:
+        self.config, self.device = config, resolve_device(config.device)
+        self.policy = Policy(config.hidden).to(self.device)
+        seeds = _seeds(config)
+        self.evaluation, self.tuning = seeds[: config.seeds], seeds[config.seeds :]
+        self._held = self._tasks(self.tuning, "validation", 1)
+        self._test = self._tasks(self.evaluation, "test", config.updates)
+
+    def _tasks(self, seeds: Sequence[int], stream: str, updates: int) -> tuple[Tensor, Tensor]:
+        config = self.config
         goals = torch.stack([draw_goals(seed, stream, (config.tasks,)) for seed in seeds])
         shape = (updates + 1, config.tasks, config.rollouts, config.horizon, 2)
-        return goals.to(device), torch.stack([draw_noise(seed, stream, shape) for seed in seeds], 1).to(device)
+        noise = torch.stack([draw_noise(seed, stream, shape) for seed in seeds], 1)
+        return goals.to(self.device), noise.to(self.device)
 
-    held_goals, held_noise = tasks(tuning, "validation", 1)
-    test_goals, test_noise = tasks(evaluation, "test", config.updates)
-    pairs = list(itertools.product(range(len(rates)), test_rates))
+    def scores(self, parameters: Parameters) -> Tensor:
+        """Minus the return after one update by test rate and tuning seed; `parameters` are of all seeds."""
+        policies = {name: p[self.config.seeds :] for name, p in parameters.items()}
+        goals, noise = self._held
+        found = [self._returns(policies, goals, noise, rate)[1] for rate in self.config.test_rates]
+        # a diverged run must never be chosen, so it scores as if every move led away from the farthest goal
+        farthest = REACH * self.config.horizon + 2**0.5
+        return -torch.stack(found).nan_to_num(nan=-self.config.horizon * farthest**2)
+
+    def judge(self, parameters: Parameters, rate: float, updates: int) -> Tensor:
+        """Return on the test tasks by number of updates and evaluation seed."""
+        policies = {name: p[: self.config.seeds] for name, p in parameters.items()}
+        goals, noise = self._test
+        return self._returns(policies, goals, noise[: updates + 1], rate)
+
+    def _returns(self, policies: Parameters, goals: Tensor, noise: Tensor, rate: float) -> Tensor:
+        return returns(self.policy, policies, goals, noise, torch.full((len(goals),), rate, device=self.device))
+
+
+def _untrained(config: Config) -> Iterator[Row]:
+    """Returns of the policy that training starts from, its test rate chosen like any other."""
+    judge = Judge(config)
+    start = {name: p.to(judge.device) for name, p in initial(config.hidden, _seeds(config)).items()}
+    rate = config.test_rates[_best(judge.scores(start))]
+    found = judge.judge(start, rate, config.updates)
+    for update, seed in itertools.product(range(config.updates + 1), judge.evaluation):
+        value = float(found[update, judge.evaluation.index(seed)])
+        yield {"quantity": "untrained_return", "updates": update, "seed": seed, "value": value}
+
+
+def _best(scores: Tensor) -> int:
+    """The setting of lowest mean score; scores have shape (settings, seeds)."""
+    return int(scores.mean(1).argmin())
+
+
+def _judge(config: Config, method: Method) -> Iterator[Row]:
+    judge = Judge(config)
+    pairs = list(itertools.product(range(len(config.learning_rates)), config.test_rates))
     for trained in train(config, method):
-        tried = []
-        for j, rate in pairs:
-            policies = {name: p[j, config.seeds :] for name, p in trained.parameters.items()}
-            found = returns(policy, policies, held_goals, held_noise, torch.full((len(tuning),), rate, device=device))
-            tried.append(found[1].mean())
-        # a diverged run must never be chosen
-        j, rate = pairs[int(torch.stack(tried).nan_to_num(nan=-torch.inf).argmax())]
-        policies = {name: p[j, : config.seeds] for name, p in trained.parameters.items()}
-        found = returns(policy, policies, test_goals, test_noise, torch.full((config.seeds,), rate, device=device))
+        policies = [{name: p[j] for name, p in trained.parameters.items()} for j in range(len(config.learning_rates))]
+        scores = torch.cat([judge.scores(of) for of in policies])
         steps = trained.iterations * config.steps_per_iteration
         cell = {"method": method, "iterations": trained.iterations, "steps": steps}
-        yield {"quantity": "learning_rate", **cell, "value": rates[j]}
+        j, rate = pairs[_best(scores)]
+        yield {"quantity": "learning_rate", **cell, "value": config.learning_rates[j]}
         yield {"quantity": "test_rate", **cell, "value": rate}
-        for update, seed in itertools.product(range(config.updates + 1), range(config.seeds)):
-            at = {"updates": update, "seed": seed}
-            yield {"quantity": "return", **cell, **at, "value": float(found[update, seed])}
+        found = judge.judge(policies[j], rate, config.updates)
+        for update, (i, seed) in itertools.product(range(config.updates + 1), enumerate(judge.evaluation)):
+            yield {"quantity": "return", **cell, "updates": update, "seed": seed, "value": float(found[update, i])}
+        # what each draw of as many tuning seeds, with replacement, would have chosen
+        drawn = itertools.combinations_with_replacement(range(len(judge.tuning)), len(judge.tuning))
+        elected = {_best(scores[:, list(seeds)]) for seeds in drawn}
+        for k, (j, rate) in enumerate(pairs):
+            at = {**cell, "updates": 1, "at_learning_rate": config.learning_rates[j], "at_test_rate": rate}
+            for seed, score in zip(judge.tuning, scores[k].tolist(), strict=True):
+                yield {"quantity": "tuning_score", **at, "seed": seed, "value": score}
+            if k in elected:
+                for seed, value in zip(judge.evaluation, judge.judge(policies[j], rate, 1)[1].tolist(), strict=True):
+                    yield {"quantity": "return_at", **at, "seed": seed, "value": value}

@@ -1,4 +1,4 @@
-"""Sinusoid notebook: DRS, FOMAML and MAML on finite noisy tasks, and on fresh noiseless ones (claims T10 to T12).
+"""Sinusoid notebook: DRS, FOMAML and MAML on finite noisy tasks, and on fresh noiseless ones (tests T10 to T12).
 
 Finite: M noisy tasks are given once and trained on for many steps. Fresh: every step draws new noiseless tasks. Methods
 share initial weights, tasks, examples and their order. Each seed has validation tasks of its own, on which the learning
@@ -68,7 +68,7 @@ class Config(BaseModel):
         for name in ("tasks", "steps", "fresh_steps"):
             values = getattr(self, name)
             if sorted(set(values)) != values:
-                raise ValueError(f"{name}: must increase, came {values}")
+                raise ValueError(f"{name}: must increase, got {values}")
         if self.other_seeds > self.seeds:
             raise ValueError(f"other_seeds: {self.other_seeds} are more than the {self.seeds} seeds")
         if self.meta_batch > self.tasks[0]:
@@ -133,9 +133,12 @@ class Chosen(NamedTuple):
     seed: int
     learning_rate: float
     test_rate: float
+    inside: bool
+    """Whether neither rate lies at an end of its grid; a test rate of 0 is none, since nothing lies below it."""
     before: float
     after: float
-    """Mean squared errors on the test tasks, before and after the step."""
+    zero: float
+    """Mean squared errors on the test tasks: before and after the step, and of predicting zero."""
 
 
 def run(config: Config) -> pd.DataFrame:
@@ -145,8 +148,9 @@ def run(config: Config) -> pd.DataFrame:
     -------
     DataFrame
         Tidy records. ``condition`` is "main", "fresh" or what differs from main. ``log_mse`` (natural logarithm of the
-        mean squared error on test tasks after one step), ``log_mse_before`` (before it), ``learning_rate`` and
-        ``test_rate`` (chosen), by ``method``, ``seed``, ``steps`` and ``tasks`` or ``width``; ``final`` (log_mse) and
+        mean squared error on test tasks after one step), ``log_mse_before`` (before it), ``log_over_zero`` (log_mse
+        less that of predicting zero), ``learning_rate`` and ``test_rate`` (chosen), ``rates_inside`` (1 if neither is
+        an end of its grid), by ``method``, ``seed``, ``steps`` and ``tasks`` or ``width``; ``final`` (log_mse) and
         ``log_ratio`` (of DRS's error to MAML's) by ``budget``; ``crossing_draw`` and ``crossing_shift_draw`` by
         ``draw``.
     """
@@ -316,8 +320,11 @@ def _choose(config: Config, population: MetaPopulation, arena: Arena, steps: int
         # a diverged run must never be chosen
         j, k = divmod(int(tried.nan_to_num(nan=torch.inf).argmin()), len(config.test_rates))
         rate = config.test_rates[k]
-        before, after = population.errors(replicas[j], *_to(arena.test[condition][i], device), [0.0, rate]).tolist()
-        yield Chosen(condition, population.method, steps, seed, rates[j], rate, before, after)
+        inside = 0 < j < len(rates) - 1 and k < len(config.test_rates) - 1 and (k > 0 or rate == 0)
+        support, query = _to(arena.test[condition][i], device)
+        before, after = population.errors(replicas[j], support, query, [0.0, rate]).tolist()
+        zero = float(query[1].square().mean())
+        yield Chosen(condition, population.method, steps, seed, rates[j], rate, inside, before, after, zero)
 
 
 def _judged(config: Config, seed: int, stream: str, condition: Condition) -> Judged:
@@ -339,3 +346,5 @@ def _rows(one: Chosen, **cell: Any) -> Iterator[Row]:
     yield {"quantity": "log_mse_before", **at, "value": float(np.log(one.before))}
     yield {"quantity": "learning_rate", **at, "value": one.learning_rate}
     yield {"quantity": "test_rate", **at, "value": one.test_rate}
+    yield {"quantity": "rates_inside", **at, "value": float(one.inside)}
+    yield {"quantity": "log_over_zero", **at, "value": float(np.log(one.after / one.zero))}

@@ -1,4 +1,4 @@
-"""Language: UBA against the usual schedules on a byte-level transformer, AdamW (claims U4 and U5).
+"""Language: UBA against the usual schedules on a byte-level transformer, AdamW (claims C2 and C3).
 
 The paper trains OLMo. A byte-level transformer of at most a few hundred thousand parameters on the text of the
 installed packages is a stand-in for it, and is called that wherever a number of it is shown.
@@ -112,6 +112,47 @@ def load(config: Config) -> Text:
     return Text(train, validation[:limit], test[:limit], corpus.checksum)
 
 
+def scale(config: Config, text: Text) -> str:
+    """Data, network and seeds of a run in one line, and what would change its answer."""
+    seen = config.steps * config.batch_size * config.context
+    network = f"a byte-level transformer ({config.layers} × width {config.width}) with AdamW"
+    return (
+        f"{text.train.numel() / 1e6:.2g} MB of text, of which the network sees up to {seen / 1e6:.2g} MB; one split, "
+        f"{text.test.numel() / 1e3:.2g} kB in test; {network}; {config.seeds} seeds; {len(config.budgets)} budgets. "
+        "Longer training, a larger network or another text could change the answer."
+    )
+
+
+def table_bits(text: Text, split: protocol.Split = "test") -> dict[str, float]:
+    """Bits per byte of two tables counted on the training windows, at the bytes that the network is scored on.
+
+    A *unigram* table knows how often each byte occurs, a *bigram* table how often it follows the byte before it; one is
+    added to every count. A network that has learned less than a bigram table cannot tell schedules apart.
+    """
+    windows, held_out = text.train.cpu().numpy(), getattr(text, split).cpu().numpy()
+    pairs = np.bincount((256 * windows[:, :-1] + windows[:, 1:]).ravel(), minlength=65536).reshape(256, 256)
+    before, after = held_out[:, :-1], held_out[:, 1:]
+    unigram, bigram = pairs.sum(axis=0) + 1, pairs + 1
+    return {
+        "unigram": float(-np.log2(unigram / unigram.sum())[after].mean()),
+        "bigram": float(-np.log2(bigram / bigram.sum(axis=1, keepdims=True))[before, after].mean()),
+    }
+
+
+def over_tables(rows: Sequence[dict[str, Any]], tables: dict[str, float]) -> list[dict[str, Any]]:
+    """Rows of what the best schedule of the fixed view needs more than each table, per seed; below 0 it needs less."""
+    scores: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["quantity"] == "test_bits_per_byte" and row["view"] == "fixed":
+            scores.setdefault(row["schedule"], []).append(row)
+    best = min(scores.values(), key=lambda of: float(np.mean([row["value"] for row in of])))
+    return [
+        {**row, "quantity": f"bits_over_{name}", "value": row["value"] - bits}
+        for name, bits in tables.items()
+        for row in best
+    ]
+
+
 def train(config: Config, text: Text, trials: Sequence[Trial], steps: int, split: protocol.Split) -> list[float]:
     """Train trials as populations and return their losses on one split, in bits per byte."""
     windows = getattr(text, split)
@@ -143,14 +184,17 @@ def run(config: Config) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Tidy records: ``test_bits_per_byte`` per budget, view, schedule and seed; ``phi_score``, ``best_phi_log2`` and
-        ``tuning_score`` as ``protocol.compare`` gives them.
+        Tidy records: ``test_bits_per_byte`` per budget, view, schedule and seed, and what else ``protocol.compare``
+        gives; ``bits_over_bigram`` and ``bits_over_unigram`` per budget and seed, and ``table_bits_per_byte``.
     """
     use_deterministic()
     text = load(config)
-    rows: list[dict[str, Any]] = []
+    tables = table_bits(text)
+    rows: list[dict[str, Any]] = [
+        {"quantity": "table_bits_per_byte", "schedule": name, "value": bits} for name, bits in tables.items()
+    ]
     for budget in track(config.budgets, "comparisons"):
-        rows += compare(
+        found = compare(
             partial(train, config, text),
             steps=max(2, round(budget * config.steps)),
             peaks=config.peaks,
@@ -159,8 +203,9 @@ def run(config: Config) -> pd.DataFrame:
             seeds=range(config.seeds),
             tuning_seeds=range(1000, 1000 + config.tuning_seeds),
             equal_trials=config.equal_trials,
-            mean_rate_control=False,  # no claim of the language notebook needs it
+            mean_rate_control=False,  # no test of the language notebook needs it
             quantity="test_bits_per_byte",
             labels={"model": "transformer", "optimizer": "adamw", "budget": budget, "budget_log2": math.log2(budget)},
         )
+        rows += [*found, *over_tables(found, tables)]
     return evidence.tidy(rows)

@@ -1,18 +1,23 @@
 """How schedules are compared: peaks tuned for every schedule on a validation split, then paired runs on the test split.
 
 1. Every schedule is tuned over the same grid of peak learning rates on ``tuning_seeds`` seeds of its own; the peak with
-   the smallest mean validation score wins.
+   the smallest mean validation score wins, of equal ones the smallest.
 2. Every winner is trained on the evaluation seeds, which no tuning run has used. A seed fixes the initial weights and
    the data order for all schedules, so that differences are paired.
-3. UBA has one more knob. Two views keep the comparison fair. *fixed*: φ is fixed beforehand, and UBA and each baseline
+3. The settings that another draw of the tuning seeds would have chosen are trained on the evaluation seeds too, so that
+   an interval can carry the uncertainty of the choice.
+4. UBA has one more knob. Two views keep the comparison fair. *fixed*: φ is fixed beforehand, and UBA and each baseline
    are tuned over the same P peaks. *equal trials*: φ is chosen from a grid of K values, and each baseline is tuned
    over K · P peaks in the same range.
-4. Mean-rate control (claim U8): UBA at cosine's own peak, and at the peak that gives UBA cosine's mean rate,
-   (1 + sqrt(φ/2))/2 times as high.
+5. Mean-rate control: UBA at cosine's own peak, and at the peak that gives UBA cosine's mean rate, (1 + sqrt(φ/2))/2
+   times as high.
+6. Regret of a φ: its score minus that of the best φ of the grid, each at its own peak. The best φ is chosen on the
+   other evaluation seeds, so that no seed both chooses and scores.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -40,6 +45,14 @@ class Setting(NamedTuple):
     peak: float
 
 
+class Arm(NamedTuple):
+    """One side of a comparison: the view that it belongs to, its name there, and the settings it is tuned over."""
+
+    view: str
+    label: str
+    grid: tuple[Setting, ...]
+
+
 class Trial(NamedTuple):
     """One training run: a setting, and the seed of its weights and data order."""
 
@@ -53,6 +66,8 @@ class Trial(NamedTuple):
         options = {} if self.phi is None else {"phi": self.phi}
         return self.peak * factors(self.schedule, steps, **options)
 
+
+Scores = npt.NDArray[np.float64]
 
 Split = Literal["validation", "test"]
 
@@ -102,60 +117,52 @@ def compare(
     Returns
     -------
     list of dict
-        Tidy rows: ``quantity`` for every (view, schedule, seed); ``phi_score`` for every φ at its own peak;
-        ``best_phi_log2`` per seed; ``tuning_score`` per schedule and peak (mean over the tuning seeds).
+        Tidy rows, each with the columns of `labels`:
+
+        - ``quantity`` per view, schedule and seed;
+        - ``quantity`` + ``_at``, per schedule tuned over the peaks alone, setting and seed: the chosen setting, and
+          those that another draw of the tuning seeds would have chosen;
+        - ``tuning_score`` per view, schedule, setting and tuning seed, but for ``uba-best``;
+        - ``peak_on_edge`` per view and schedule (in the view ``phi``, per φ): 1 if the chosen peak is an end of its
+          grid, else 0;
+        - ``phi_score`` per φ and seed, and ``best_phi_log2`` per seed;
+        - ``phi_regret`` per φ and seed if there are two seeds; its view is ``fixed`` at the φ fixed beforehand.
     """
     if fixed_phi not in phis:
         raise ValueError(f"fixed_phi: {fixed_phi} must be one of phis {list(phis)}")
     if overlap := set(seeds) & set(tuning_seeds):
         raise ValueError(f"tuning_seeds: must not share seeds with the evaluation, both hold {sorted(overlap)}")
 
-    others = (*BASELINES, *CONTROLS)
-    fine = _refine(peaks, len(phis)) if equal_trials else list(peaks)
-    grid = [Setting("uba", phi, peak) for phi in phis for peak in peaks]
-    grid += [Setting(name, None, peak) for name in others for peak in fine]
-    runs = [Trial(*setting, seed) for setting in grid for seed in tuning_seeds]
-    scores = np.reshape(train(runs, steps, "validation"), (len(grid), len(tuning_seeds)))
-    tuned = dict(zip(grid, scores.mean(axis=1).tolist(), strict=True))
+    arms = _arms(peaks, phis, fixed_phi, equal_trials)
+    settings = list(dict.fromkeys(setting for arm in arms for setting in arm.grid))
+    runs = [Trial(*setting, seed) for setting in settings for seed in tuning_seeds]
+    scores = np.reshape(train(runs, steps, "validation"), (len(settings), len(tuning_seeds)))
+    tuned = dict(zip(settings, scores, strict=True))
 
-    def best(schedule: str, allowed: Sequence[float], phis: Sequence[float | None] = (None,)) -> Setting:
-        return min((Setting(schedule, phi, peak) for phi in phis for peak in allowed), key=tuned.__getitem__)
-
-    fixed, cosine = best("uba", peaks, [fixed_phi]), best("cosine", peaks).peak
-    by_phi = {phi: best("uba", peaks, [phi]) for phi in phis}
-    entries: list[tuple[str, str, Setting]] = [
-        ("fixed", "uba-fixed", fixed),
-        *(("fixed", name, best(name, peaks)) for name in others),
-        *(("phi", "uba", setting) for setting in by_phi.values()),
-    ]
+    entries = [(arm.view, arm.label, _best(arm, tuned)) for arm in arms]
     if mean_rate_control:
+        cosine = next(setting.peak for view, label, setting in entries if (view, label) == ("fixed", "cosine"))
         matched = cosine * (1 + math.sqrt(fixed_phi / 2)) / 2
         entries.append(("fixed", "uba-shared-peak", Setting("uba", fixed_phi, cosine)))
         entries.append(("fixed", "uba-mean-matched", Setting("uba", fixed_phi, matched)))
-    if equal_trials:
-        entries.append(("equal trials", "uba-best", best("uba", peaks, phis)))
-        entries += [("equal trials", name, best(name, fine)) for name in others]
-    distinct = list(dict.fromkeys(setting for _, _, setting in entries))
+    single = [arm for arm in arms if arm.view == "fixed" and arm.label != "uba-best"]
+    candidates = [(arm, setting) for arm in single for setting in _candidates(arm, tuned)]
+    wanted = [*(setting for _, _, setting in entries), *(setting for _, setting in candidates)]
+    distinct = list(dict.fromkeys(wanted))
     runs = [Trial(*setting, seed) for setting in distinct for seed in seeds]
     tests = np.reshape(train(runs, steps, "test"), (len(distinct), len(seeds)))
     test = dict(zip(distinct, tests, strict=True))
 
-    rows: list[dict[str, Any]] = [
-        {"quantity": "phi_score" if view == "phi" else quantity, "view": view, "schedule": label, "seed": seed}
-        | {"phi": setting.phi, "peak": setting.peak, "value": value, **labels}
+    rows = [
+        row
         for view, label, setting in entries
-        for seed, value in zip(seeds, test[setting].tolist(), strict=True)
+        for row in _rows("phi_score" if view == "phi" else quantity, view, label, setting, seeds, test[setting])
     ]
-    favourites = _tied_argmin(np.log2(phis), np.stack([test[setting] for setting in by_phi.values()]))
-    rows += [
-        {"quantity": "best_phi_log2", "seed": seed, "value": value, **labels}
-        for seed, value in zip(seeds, favourites.tolist(), strict=True)
-    ]
-    rows += [
-        {"quantity": "tuning_score", "schedule": schedule, "phi": phi, "peak": peak, "value": score, **labels}
-        for (schedule, phi, peak), score in tuned.items()
-    ]
-    return rows
+    for arm, setting in candidates:
+        rows += _rows(f"{quantity}_at", arm.view, arm.label, setting, seeds, test[setting])
+    rows += _tuning(arms, tuned, tuning_seeds)
+    rows += _curve({setting: test[setting] for view, _, setting in entries if view == "phi"}, fixed_phi, seeds)
+    return [{**row, **labels} for row in rows]
 
 
 def populations(
@@ -197,6 +204,85 @@ def populations(
         population = Population(build, [trial.seed for trial in chunk], optimizer, device, clip_norm=clip_norm)
         population.fit(lambda step, order=order: batch(order[step]), rates, description="steps")  # type: ignore[misc]
         yield population
+
+
+def _arms(peaks: Sequence[float], phis: Sequence[float], fixed_phi: float, equal_trials: bool) -> list[Arm]:
+    """Everything that is tuned; in each grid a smaller peak comes first."""
+    others = (*BASELINES, *CONTROLS)
+
+    def uba(view: str, label: str, of: Sequence[float]) -> Arm:
+        return Arm(view, label, tuple(Setting("uba", phi, peak) for phi in of for peak in peaks))
+
+    def plain(view: str, name: str, allowed: Sequence[float]) -> Arm:
+        return Arm(view, name, tuple(Setting(name, None, peak) for peak in allowed))
+
+    arms = [uba("fixed", "uba-fixed", [fixed_phi]), *(plain("fixed", name, peaks) for name in others)]
+    # φ chosen on validation, the baselines with no more peaks than before: what a knob gives, not a fair comparison
+    arms += [uba("fixed", "uba-best", phis), *(uba("phi", "uba", [phi]) for phi in phis)]
+    if equal_trials:
+        fine = _refine(peaks, len(phis))
+        arms += [uba("equal trials", "uba-best", phis), *(plain("equal trials", name, fine) for name in others)]
+    return arms
+
+
+def _least(scores: Scores) -> int:
+    """Place of the least score; rounded, so that equal ones stay equal on every machine, and the first is taken."""
+    return int(np.round(scores, 9).argmin())
+
+
+def _best(arm: Arm, tuned: Mapping[Setting, Scores], drawn: list[int] | None = None) -> Setting:
+    """The setting with the least mean score over the tuning seeds, or over a draw of their places."""
+    scores = np.stack([tuned[setting] for setting in arm.grid])
+    return arm.grid[_least((scores if drawn is None else scores[:, drawn]).mean(axis=1))]
+
+
+def _candidates(arm: Arm, tuned: Mapping[Setting, Scores]) -> list[Setting]:
+    """The settings that some draw with replacement of the tuning seeds chooses, in the grid's order."""
+    m = len(tuned[arm.grid[0]])
+    draws = itertools.combinations_with_replacement(range(m), m)
+    taken = {_best(arm, tuned, list(drawn)) for drawn in draws}
+    return [setting for setting in arm.grid if setting in taken]
+
+
+def _regrets(scores: Scores) -> Scores:
+    """Per column: score minus that of the row which is best in the mean of the other columns; shape (K, S), S > 1."""
+    columns = range(scores.shape[1])
+    best = [_least(np.delete(scores, column, axis=1).mean(axis=1)) for column in columns]
+    return np.asarray(scores - scores[best, columns])
+
+
+def _tuning(
+    arms: Sequence[Arm], tuned: Mapping[Setting, Scores], tuning_seeds: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Rows of every score by which a setting was chosen, and of whether the choice is an end of the grid."""
+    for arm in arms:
+        best, peaks = _best(arm, tuned), [setting.peak for setting in arm.grid]
+        edge = float(best.peak in (min(peaks), max(peaks)))
+        label = f"uba at {best.phi:g}" if arm.view == "phi" else arm.label
+        at = {"view": arm.view, "schedule": label, "phi": best.phi, "peak": best.peak}
+        yield {"quantity": "peak_on_edge", **at, "value": edge}
+        # the best φ is chosen by the scores of the view of each φ
+        for setting in arm.grid if arm.label != "uba-best" else ():
+            yield from _rows("tuning_score", arm.view, arm.label, setting, tuning_seeds, tuned[setting])
+
+
+def _curve(by_phi: Mapping[Setting, Scores], fixed_phi: float, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Rows of what each φ loses to the best one, and of the best φ of each seed."""
+    scores = np.stack(list(by_phi.values()))
+    if len(seeds) > 1:
+        for setting, regret in zip(by_phi, _regrets(scores), strict=True):
+            view = "fixed" if setting.phi == fixed_phi else "phi"
+            yield from _rows("phi_regret", view, "uba", setting, seeds, regret)
+    best = _tied_argmin(np.log2([setting.phi for setting in by_phi if setting.phi]), scores)
+    for seed, value in zip(seeds, best.tolist(), strict=True):
+        yield {"quantity": "best_phi_log2", "seed": seed, "value": value}
+
+
+def _rows(
+    quantity: str, view: str, label: str, setting: Setting, seeds: Sequence[int], values: Scores
+) -> list[dict[str, Any]]:
+    at = {"quantity": quantity, "view": view, "schedule": label, "phi": setting.phi, "peak": setting.peak}
+    return [{**at, "seed": seed, "value": value} for seed, value in zip(seeds, values.tolist(), strict=True)]
 
 
 def _refine(peaks: Sequence[float], times: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Theory: what follows from the schedule's formula, exactly or on small convex problems (claims U1-U3, U5, U6, U9).
+"""Theory: what follows from the schedule's formula, exactly or on small convex problems (claims C3, C4 and C5).
 
 Two families of problems have a condition number that can be set. The *noisy quadratic* is exact (no sampling).
 *Logistic regression* has orthogonal features scaled to the wanted condition number, soft labels of a known model (so
@@ -100,7 +100,7 @@ def run(config: Config) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Tidy records. Quantities that decide claims: ``cosine_gap``, ``best_phi_over_2kappa``, ``chebyshev_gap``,
+        Tidy records. Quantities that tests ask for: ``cosine_gap``, ``best_phi_over_2kappa``, ``chebyshev_gap``,
         ``last_iterate_excess``, ``best_phi``, ``gradient_over_bound``, ``min_gradient``. Others serve the figures.
     """
     parts = (cosine, min_max, order, capped, last_iterate, best_phi, noise_sweep, stationarity)
@@ -283,7 +283,7 @@ def best_phi(config: Config) -> Iterator[Row]:
 def noise_sweep(config: Config) -> Iterator[Row]:
     """Rank correlation of the best phi with kappa on the quadratic over a wider range of noise.
 
-    Added after the verdict on U6 was seen, to say where it holds; it decides no claim.
+    Added after the first answer to U6 was seen, to say where it holds; no test asks it.
     """
     grid = np.geomspace(0.01, STABILITY, config.peaks)
     for budget in config.budgets:
@@ -419,7 +419,7 @@ def _sigmoid(z: Float) -> Float:
 def stationarity(config: Config) -> Iterator[Row]:
     """Least expected squared gradient with a peak of 1/(L sqrt(T)), and its ratio to the bound."""
     for budget in config.rate_budgets:
-        tables, worst = _tables(config.rate_phis, budget), np.zeros(len(config.rate_phis))
+        tables = _tables(config.rate_phis, budget)
         peak = 1 / math.sqrt(budget)
         for kappa in config.kappas:
             spectrum = _spectrum(kappa, config.dimension)
@@ -427,20 +427,20 @@ def stationarity(config: Config) -> Iterator[Row]:
             least = path.gradient[..., :-1].min(axis=-1)[:, 0]
             constants = {"smoothness": 1.0, "variance": np.array(config.noises) * spectrum.mean()}
             gap = path.loss[0, 0, :, 0]
-            worst = np.maximum(worst, _ratio(config, budget, peak, least, **constants, gap=gap))
+            largest = _ratio(config, budget, peak, least, **constants, gap=gap)
             yield from _gradients("quadratic", config.rate_phis, kappa, config.noises, budget, least)
-        yield from _ratios("quadratic", config.rate_phis, budget, worst)
+            yield from _ratios("quadratic", config.rate_phis, kappa, budget, largest)
     for budget in config.rate_logistic_budgets:
-        tables, worst = _tables(config.rate_phis, budget), np.zeros(len(config.rate_phis))
+        tables = _tables(config.rate_phis, budget)
         for kappa in config.logistic_kappas:
             problem = Logistic(kappa, config.logistic_draws)
             peak = 1 / (problem.smoothness * math.sqrt(budget))
             least = problem.sgd(tables, np.array([peak]), config.logistic_noises, gradients=True).gradient[:, 0]
             variance = np.array(config.logistic_noises) * problem.scales.sum()
             constants = {"smoothness": problem.smoothness, "variance": variance, "gap": problem.gap.mean()}
-            worst = np.maximum(worst, _ratio(config, budget, peak, least, **constants))
+            largest = _ratio(config, budget, peak, least, **constants)
             yield from _gradients("logistic", config.rate_phis, kappa, config.logistic_noises, budget, least)
-        yield from _ratios("logistic", config.rate_phis, budget, worst)
+            yield from _ratios("logistic", config.rate_phis, kappa, budget, largest)
 
 
 def _ratio(config: Config, budget: int, peak: float, least: Float, **constants: Any) -> Float:
@@ -458,7 +458,7 @@ def _gradients(
             yield {"quantity": "min_gradient", **cell, "value": float(value)}
 
 
-def _ratios(problem: str, phis: Sequence[float], budget: int, worst: Float) -> Iterator[Row]:
-    for phi, value in zip(phis, worst, strict=True):
-        cell = {"problem": problem, "phi": phi, "budget": budget}
+def _ratios(problem: str, phis: Sequence[float], kappa: float, budget: int, largest: Float) -> Iterator[Row]:
+    for phi, value in zip(phis, largest, strict=True):
+        cell = {"problem": problem, "phi": phi, "kappa": kappa, "budget": budget}
         yield {"quantity": "gradient_over_bound", **cell, "value": float(value)}

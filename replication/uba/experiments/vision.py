@@ -1,4 +1,4 @@
-"""Vision: UBA against the usual schedules on images (claims U3, U5, U7, U8, U10)."""
+"""Vision: UBA against the usual schedules on images (claims C1 and C3)."""
 
 from __future__ import annotations
 
@@ -134,6 +134,24 @@ def load(config: Config) -> Images:
     return Images((x[:cut], y[:cut]), (x[cut:n], y[cut:n]), (x[n:], y[n:]), name, checksum)
 
 
+def scale(config: Config, images: Images) -> str:
+    """Data, networks and seeds of a run in one line, and what would change its answer."""
+    training, test = len(images.train[1]), len(images.test[1])
+
+    def network(name: str) -> str:
+        optimizers, seeds, steps, batch = (
+            getattr(config, f"{name}_{of}") for of in ("optimizers", "seeds", "steps", "batch_size")
+        )
+        return f"{name} with {' and '.join(optimizers)}, {seeds} seeds, up to {steps * batch / training:.2g} epochs"
+
+    return (
+        f"{images.name}, {training:,} training and {test:,} test images, one split, "
+        f"{config.label_noise:.0%} label noise. "
+        f"{'; '.join(map(network, config.models))}; {len(config.budgets)} budgets. "
+        "A larger network, longer training, a finer tuning of the peaks or another split could change the answer."
+    )
+
+
 def _builder(config: Config, model: str, images: Images) -> Callable[[], nn.Module]:
     _, channels, height, width = images.train[0].shape
     if model == "mlp":
@@ -179,8 +197,8 @@ def run(config: Config) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Tidy records: ``test_error`` (percent) per model, optimizer, budget, view, schedule and seed; ``phi_score``,
-        ``best_phi_log2`` and ``tuning_score`` as ``protocol.compare`` gives them; ``overhead_percent`` (claim U10).
+        Tidy records: ``test_error`` (percent) per model, optimizer, budget, view, schedule and seed, and what else
+        ``protocol.compare`` gives; ``overhead_percent``, which depends on the machine.
     """
     use_deterministic()
     images = load(config)
@@ -216,7 +234,7 @@ def run(config: Config) -> pd.DataFrame:
 
 
 def overhead(config: Config, images: Images, *, repeats: int = 20, steps: int = 50) -> list[dict[str, Any]]:
-    """Measure what a UBA step costs more than a cosine step, in percent of one training step (claim U10).
+    """Measure what a UBA step costs more than a cosine step, in percent of one training step.
 
     The training step is the first model's, alone, through ``torch.optim``. Blocks alternate, so that a drift of the
     machine's speed hits both schedulers alike.
