@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import numpy as np
 from replication.evidence.claims import BaseTest, DirectionTest, PaperClaims, Test
 from replication.evidence.statistics import ALPHA, Draws, Estimate, Mean
 from replication.evidence.tables import Table
-from replication.evidence.verdicts import Answer, every, limits, one
+from replication.evidence.verdicts import ANSWERS, Answer, every, limits, one
 
 #: What a rule has to reach (probability of a yes if the claim holds) and must not exceed (of a wrong answer).
 LEAST, MOST = 0.8, ALPHA
@@ -100,12 +101,12 @@ def _needs(test: Test, n: int, confirms: float, simulations: int) -> int | None:
 def _share(test: Test, truth: float, n: int, simulations: int) -> dict[Answer, float]:
     """How often each answer comes out, if every cell's true number is `truth`."""
     rng = np.random.default_rng(0)
-    shares: dict[Answer, float] = {"yes": 0.0, "no": 0.0, "open": 0.0, "direction only": 0.0}
+    counts: Counter[Answer] = Counter()
     for _ in range(simulations):
         cells = list(_cells(test, truth, n, rng))
         said, _reason = every(test, cells, [True] * len(cells)) if test.every else one(test, cells[0])
-        shares[said] += 1 / simulations
-    return shares
+        counts[said] += 1
+    return {known: counts[known] / simulations for known in ANSWERS}
 
 
 def _cells(test: Test, truth: float, n: int, rng: np.random.Generator) -> Iterator[Estimate]:

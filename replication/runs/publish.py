@@ -91,7 +91,7 @@ def sorted_profiles(project: Project) -> list[str]:
 
 
 def readme_table(project: Project) -> str:
-    """The README's table of verdicts, generated from `results/` alone.
+    """What was found, one line a paper, and the table of verdicts, generated from `results/` alone.
 
     Raises
     ------
@@ -101,7 +101,9 @@ def readme_table(project: Project) -> str:
     from replication.evidence.scoreboard import Board
 
     try:
-        return Board.of(results for _, results in committed(project)).to_markdown("notebooks/")
+        board = Board.of(results for _, results in committed(project))
+        findings, table = board.findings("notebooks/"), board.to_markdown("notebooks/")
+        return f"{findings}\n\n{table}" if findings else table
     except ValueError as error:
         raise ReplicationError(f"{error}; run the notebook again with --publish.") from error
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from replication import evidence
 from replication.metalearning import figures_linear as figures
+from replication.metalearning.estimators import Estimates
 from replication.metalearning.experiments import linear
 from replication.metalearning.experiments.linear import Config, bracket
 
@@ -133,7 +134,7 @@ def test_exponents_are_slopes_of_the_mean_square_over_N(monkeypatch):
     def planted(alpha, N, M, beta, trials, seed):
         size = {m: N * m**-0.5 * np.array([1.0, -1.0]) for m in M}
         optima = linear.optimum_maml(alpha, N, beta)[:, None]
-        return {m: linear.Estimates(linear.optimum_drs(beta) + d, optima + d) for m, d in size.items()}
+        return {m: Estimates(linear.optimum_drs(beta) + d, optima + d) for m, d in size.items()}
 
     monkeypatch.setattr(linear, "nested_estimates", planted)
     rows = evidence.tidy(linear.limits(Config(replicates=2)))
