@@ -179,7 +179,9 @@ def top_table(
         controls = [
             f"{claims.test(outcome.test_id, scale).asks} {outcome.answer.capitalize()}."
             for outcome in outcomes
-            if outcome.claim == claim.id and outcome.role == "control" and outcome.answer not in ("not run", "open")
+            if outcome.claim == claim.id
+            and outcome.role == "control"
+            and outcome.answer in ("yes", "no", "direction only")
         ]
         said = f"{SIGNS[verdict.verdict]} {verdict.verdict}"
         rows.append((claim.id, claim.says, number, said, " ".join(controls[:2]) or _NONE))

@@ -192,6 +192,16 @@ def test_a_key_that_stands_twice_in_yaml_is_refused() -> None:
         parse_claims("paper: a\ntitle: b\ntitle: c\n", "claims.yaml")
 
 
+def test_yaml_may_merge_what_several_scales_share() -> None:
+    text = (
+        yaml.safe_dump(content(entry("identity")))
+        + "checks:\n- &k "
+        + yaml.safe_dump(entry("identity", id="K"), default_flow_style=True, width=9999)
+    )
+    text += "- {<<: *k, id: L}\n"
+    assert [test.id for test in parse_claims(text, "claims.yaml").checks[::3]] == ["K", "L"]
+
+
 @pytest.mark.parametrize(
     "text", ["claims: [", "just words", "!!python/object/apply:os.getcwd []", "claims: 3", "claims: [3]"]
 )

@@ -94,13 +94,13 @@ def test_a_closed_gate_blinds_what_depends_on_it(curves):
 
 def test_rates_at_an_end_are_told():
     """Of three learning rates the middle is inside; a test rate of 0 is, the highest is not."""
-    config = TINY.model_copy(update={"learning_rates": [0.001, 0.01, 0.1], "test_rates": [0.0, 0.01, 10.0]})
+    config = TINY.model_copy(update={"learning_rates": [0.01, 0.1, 0.3], "test_rates": [0.0, 0.003, 0.03]})
     rows = evidence.tidy(list(sinusoid.finite(config, config.conditions[0])))
     at = ["method", "tasks", "steps", "seed"]
     wide = rows[rows["quantity"].isin(["learning_rate", "test_rate", "rates_inside"])].pivot_table(
         index=at, columns="quantity", values="value"
     )
-    inside = (wide["learning_rate"] == 0.01) & (wide["test_rate"] < 10)
+    inside = (wide["learning_rate"] == 0.1) & (wide["test_rate"] < 0.03)
     assert inside.any()
     assert (~inside).any()
     assert (wide["rates_inside"] == inside).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from replication.adcm.schedules import VE, FlowMatching, Schedule
 from replication.adcm.segmentation import kappa, step_rate
 from replication.adcm.training import Adaptive, ConsistencyTrainer, ConstantLocal, Objective, Replica
 from replication.training import resolve_device, stream_seed, use_deterministic
+from replication.training.search import candidates
 
 PAPER_M = 25_000
 """Steps between two segmentations in the paper."""
@@ -318,9 +318,8 @@ def choices(scores: dict[float, list[float]]) -> list[float]:
     >>> choices({0.1: [2.0, 2.0], 0.2: [1.0, 4.0], 0.4: [9.0, 9.0]})
     [0.1, 0.2]
     """
-    count = len(next(iter(scores.values())))
-    draws = [range(count), *itertools.combinations_with_replacement(range(count), count)]
-    return list(dict.fromkeys(min(scores, key=lambda at: round(sum(scores[at][i] for i in d), 9)) for d in draws))
+    settings = list(scores)
+    return [settings[k] for k in candidates(list(scores.values()))]
 
 
 def run(config: Config) -> pd.DataFrame:

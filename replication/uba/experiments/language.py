@@ -140,7 +140,10 @@ def table_bits(text: Text, split: protocol.Split = "test") -> dict[str, float]:
 
 
 def over_tables(rows: Sequence[dict[str, Any]], tables: dict[str, float]) -> list[dict[str, Any]]:
-    """Rows of what the best schedule of the fixed view needs more than each table, per seed; below 0 it needs less."""
+    """Rows of what the best schedule of the fixed view needs more than each table, per seed; below 0 it needs less.
+
+    The best is chosen by the same scores, which favours the network: a gate that fails even so has failed.
+    """
     scores: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["quantity"] == "test_bits_per_byte" and row["view"] == "fixed":
