@@ -105,6 +105,24 @@ TABLES: Final[Mapping[str, TableSource]] = MappingProxyType(
                 "6a3b3998379a23e7697a4c8588be05526c9b924f349069cf371bd6febfe01dd1",
             ),
         ),
+        "api_prices": TableSource(
+            "scores of 309 models with their prices of each month, April 2024 to October 2025",
+            "api_inference_merged.csv",
+            "6e0cbf7f69e4cb039a64b24b8057c79daa382e181c5f1633a6ea2352c12d35e2",
+            "hansgundlach/Algorithmic_Progress_Inference",
+            "a6381e26b51c771ff73ecaffbb7dafbbbb411af5",
+            "data/merged_with_training_compute.csv",
+            "none stated",
+        ),
+        "llm_elo": TableSource(
+            "LMArena ratings, launch months and input prices of 435 models, July 2026",
+            "llmpricing_elo_2026-07-19.csv",
+            "38ec8f458d0dec671ba51b0e6e327b8f8175a0526da13114ec3dec6f35cd7412",
+            "sanand0/llmpricing",
+            "ae3a1b1df6af5d7866aa62c6703863194030baf0",
+            "elo.csv",
+            "MIT",
+        ),
     }
 )
 """The tables, by the short names under which they are asked for."""

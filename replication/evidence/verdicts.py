@@ -318,8 +318,9 @@ def one(test: Test, estimate: Estimate) -> tuple[Answer, str]:
     A direction with a margin also answers no if the 90 % interval lies within it (two one-sided tests).
     """
     low, high = limits(test)
+    shown = "number" if test.exact else "interval"
     if max(estimate.p_above(low), estimate.p_below(high)) <= ALPHA / 2:
-        return "yes", "the interval agrees"
+        return "yes", f"the {shown} agrees"
     if _tie(test, estimate) <= ALPHA:
         return "no", "a tie: no difference that matters"
     if min(estimate.p_below(low), estimate.p_above(high)) <= ALPHA / 2:
@@ -328,8 +329,8 @@ def one(test: Test, estimate: Estimate) -> tuple[Answer, str]:
             beyond = estimate.p_above(null) if test.paper_value > null else estimate.p_below(null)
             if beyond <= ALPHA / 2:
                 return "direction only", "the direction is the paper's, the size is not"
-        return "no", "the interval contradicts it"
-    return "open", "the interval decides nothing"
+        return "no", f"the {shown} contradicts it"
+    return "open", f"the {shown} decides nothing"
 
 
 def every(test: Test, of: Sequence[Estimate], decisive: Sequence[bool]) -> tuple[Answer, str]:

@@ -191,7 +191,7 @@ def test_the_real_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         pytest.skip("REPLICATION_DATA is not set")
     monkeypatch.setenv("REPLICATION_CACHE", str(tmp_path))
     rows = {"chinchilla": 245, "meek_benchmarks": 38, "art_analysis": 162, "aider_polyglot": 69, "price_trends": 21}
-    rows["ml_systems"] = 1892
+    rows |= {"ml_systems": 1892, "api_prices": 309, "llm_elo": 435}
     assert rows.keys() == data.TABLES.keys()
     missing = []
     for name, count in rows.items():

@@ -92,7 +92,9 @@ def _delta(test: Test, sample: Sample, m: int, side: Side) -> float:
         return 0.0
     low, high = limits(test)
     judged = sample.estimate()
-    value, reach = judged.value, judged.interval(1 - ALPHA / (4 * m)).half_width
+    ends = judged.interval(1 - ALPHA / (4 * m))
+    # the interval of draws need not be symmetric
+    value, reach = judged.value, max(judged.value - ends.low, ends.high - judged.value)
     past = 1e-9 * max(1.0, abs(value), *(abs(edge) for edge in (low, high) if math.isfinite(edge)))
     margin = test.margin if isinstance(test, DirectionTest) else 0.0
     if side == "for":
