@@ -90,7 +90,12 @@ def pool(samples: Sequence[Sample]) -> Estimate:
         found, share = mean_of(_averages(group)), len(group) / len(samples)
         value += share * found.value
         parts += [(share**2 * variance, freedom) for variance, freedom in found.parts]
-    parts += [(one.tuning[0] / len(samples) ** 2, one.tuning[1]) for one in samples if one.tuning and one.tuning[0] > 0]
+    # the comparisons of one cell share the choice of ours, so their errors of choice add up
+    chosen: dict[Cell, list[tuple[float, float]]] = {}
+    for sample in samples:
+        if sample.tuning and sample.tuning[0] > 0:
+            chosen.setdefault(tuple(sample.cell.values()), []).append(sample.tuning)
+    parts += [((sum(v**0.5 for v, _ in of) / len(samples)) ** 2, min(m for _, m in of)) for of in chosen.values()]
     return Mean(value, min(len(units) for units in groups), tuple(parts))
 
 

@@ -232,7 +232,7 @@ def finding(claim: Claim, verdict: Verdict, outcomes: Iterable[Outcome], claims:
     number, bound = measured(shown, test, claims), expects(test, claims)
     parts = [f"{said}: {subject(test, claims)} is {number} (n = {shown.n}, yes if {bound})."]
     if shown.answer == "blind":
-        parts += [f"The assay is blind: {_told(of[gate], claims, scale)}" for gate in shown.blind]
+        parts += ["The assay is blind:", *(_told(of[gate], claims, scale) for gate in shown.blind)]
     elif shown.visible:
         parts.append(
             f"An effect of {shown.visible:.2g}{_space(claims.unit(test))} beyond that bound would have been seen."

@@ -343,6 +343,15 @@ def test_a_peak_chosen_by_a_hair_widens_the_interval() -> None:
     assert ((outcome.high or 0) - (outcome.low or 0)) / 2 == pytest.approx(reach, rel=0.01)
 
 
+def test_baselines_of_one_cell_share_the_choice_of_ours() -> None:
+    """The shown number of a test in every cell is as unsure of the choice as the pooled contrast is."""
+    torn = tuned_records({1.0: [0.0, 1.0], 2.0: [0.9, 0.2]}, {1.0: -1.0, 2.0: 1.0})
+    twin = torn[torn["schedule"] == "linear"].assign(schedule="step")
+    both = tidy(pd.concat([torn, twin], ignore_index=True))
+    pooled, every = (tuned_outcome(both, baselines=["linear", "step"], every=each) for each in (False, True))
+    assert (every.low, every.high) == pytest.approx((pooled.low, pooled.high))
+
+
 def test_settings_that_do_equally_well_add_nothing() -> None:
     torn = tuned_records({1.0: [0.0, 1.0], 2.0: [0.9, 0.2]}, {1.0: -1.0, 2.0: -1.0})
     without = tuned_outcome(torn, tuned=None)
