@@ -250,7 +250,7 @@ def ladder(board: Board) -> Figure:
     scales = board.scales
     lines = len(board.standings) + 1.4 * len(board.papers)
     figure, ax = plt.subplots(figsize=(9.0, 0.27 * lines + 1.0), layout="constrained")
-    top, wide = 0.0, 2.2
+    top, wide = 0.5, 2.2
     for standings in board.papers.values():
         top += 1.4
         ax.text(0, top - 0.25, shortened(standings[0].claims.title, 90), fontsize=9, fontweight="bold", va="bottom")

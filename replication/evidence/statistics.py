@@ -92,8 +92,9 @@ class Mean:
     @cached_property
     def freedom(self) -> float:
         """Degrees of freedom (Satterthwaite 1946)."""
-        squares = sum(variance**2 / freedom for variance, freedom in self.parts if variance > 0)
-        return float(self.error**4 / squares)
+        total = sum(variance for variance, _ in self.parts)
+        # shares of the whole, since squares of small variances underflow
+        return float(1 / sum((variance / total) ** 2 / freedom for variance, freedom in self.parts))
 
     def interval(self, level: float = 1 - ALPHA) -> Interval:
         """The t interval."""

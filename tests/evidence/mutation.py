@@ -23,6 +23,7 @@ Side = Literal["for", "against"]
 
 def flips(test: Test, records: pd.DataFrame) -> bool:
     """Whether a test's answer follows the measured values: shifted against it "no", shifted for it not "no"."""
+    records = records[records["quantity"].isin(asked_of(test))]
     found = samples(records, test)
     assert found, f"test {test.id!r} has no data: there is nothing to shift"
     if min(len(sample.numbers) for sample in found) < max(test.min_seeds, 2):
@@ -30,6 +31,12 @@ def flips(test: Test, records: pd.DataFrame) -> bool:
         test = test.model_copy(update={"min_seeds": 1, "exact": True})
     against, favourable = (asked(test, mutate(test, records, side)).answer for side in ("against", "for"))
     return against == "no" != favourable
+
+
+def asked_of(test: Test) -> set[str]:
+    """The quantities that a test looks at."""
+    tuned = {test.tuned.scores, test.tuned.tests} if isinstance(test, DirectionTest) and test.tuned else set()
+    return {test.quantity} | tuned
 
 
 def asked(test: Test, records: pd.DataFrame) -> Outcome:

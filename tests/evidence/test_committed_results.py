@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import pandas as pd
 import pytest
 from mutation import flips
 
-from replication.evidence import Outcome, PaperClaims, load_claims, load_records, reevaluate, verdicts
+from replication.evidence import Outcome, load_claims, load_records, reevaluate, verdicts
+from replication.evidence.samples import Sample, pool, samples
+from replication.evidence.statistics import Draws, Mean
 
 RESULTS = Path(__file__).parents[2] / "results"
 FILES = sorted(RESULTS.glob("*/*.json"))
@@ -100,20 +104,17 @@ def test_the_spread_that_a_rule_is_planned_with_is_the_recorded_one(path: Path) 
         test = claims_of(results["paper"]).test(outcome.test_id, results["profile"])
         if test.role != "primary" or test.exact or test.every or outcome.low is None or outcome.n < 2:
             continue
-        recorded = recorded_spread(outcome, claims_of(results["paper"]), results["profile"])
+        recorded = recorded_spread(samples(records_of(path), test))
         assert test.spread is not None
         assert recorded <= 1.5 * test.spread + 1e-12, (
             f"{outcome.test_id}: recorded {recorded:.3g}, planned {test.spread:g}"
         )
 
 
-def recorded_spread(outcome: Outcome, claims: PaperClaims, scale: str) -> float:
-    """The standard deviation between replicates that an interval was made of."""
-    from scipy import stats
-
-    assert outcome.low is not None
-    assert outcome.high is not None
-    half = (outcome.high - outcome.low) / 2
-    if getattr(claims.test(outcome.test_id, scale), "rows", "") == "draws":
-        return float(half / 1.96)
-    return float(half / stats.t.ppf(0.975, outcome.n - 1) * outcome.n**0.5)
+def recorded_spread(found: Sequence[Sample]) -> float:
+    """The standard deviation between replicates of the judged number, apart from the choice of settings."""
+    judged = pool([replace(sample, tuning=None) for sample in found])
+    if isinstance(judged, Draws):
+        return judged.interval().half_width / 1.96
+    assert isinstance(judged, Mean)
+    return float(judged.error * judged.n**0.5)
