@@ -60,7 +60,7 @@ def power(test: Test, *, simulations: int = 500) -> Power:
     simulations : int
         Simulated runs for each true effect.
     """
-    if test.exact or test.effect is None or test.spread is None:
+    if not checked(test) or test.effect is None or test.spread is None:
         raise ValueError(f"test {test.id!r}: the power of a rule needs `effect` and `spread`, and sampling error")
     n = test.min_seeds
     confirms = _share(test, test.effect, n, simulations)["yes"]

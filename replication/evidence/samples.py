@@ -12,14 +12,11 @@ import numpy as np
 import pandas as pd
 
 from replication.evidence.claims import BaseTest, DirectionTest, IdentityTest, Level, SlopeTest, Test
-from replication.evidence.statistics import Draws, Estimate, Mean, mean_of, slope
+from replication.evidence.statistics import Draws, Estimate, Mean, mean_of, resamples, slope
 
 Unit = tuple[Level, ...]
 Values = dict[Unit, float]
 Cell = tuple[Level, ...]
-
-# all resamples of so few tuning seeds are enumerated; of more, a fixed random thousand is drawn
-_ENUMERATED, _RESAMPLES = 4, 1000
 
 
 @dataclass(frozen=True)
@@ -274,10 +271,7 @@ def _choice_variance(arms: Mapping[Level, _Choice], ours: Level, baselines: Sequ
     m = arms[ours].scores.shape[1]
     if m < 2:
         return 0.0, 1.0
-    if m <= _ENUMERATED:
-        drawn = np.array(list(itertools.product(range(m), repeat=m)))
-    else:
-        drawn = np.random.default_rng(0).integers(0, m, size=(_RESAMPLES, m))
+    drawn = resamples(m)
 
     def taken(arm: _Choice) -> np.typing.NDArray[np.float64]:
         # rounded, so that a tie between settings goes to the first (the smaller rate) on every machine

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from replication.evidence.claims import PROFILES, Claim, PaperClaims, load_claims
 from replication.evidence.tables import Table, finding, shortened
-from replication.evidence.verdicts import VERDICTS, Answer, Outcome, Verdict, Word, decide, summary_sentence
+from replication.evidence.verdicts import VERDICTS, Answer, Outcome, Verdict, Word, decide, objections, summary_sentence
 
 
 class Mark(NamedTuple):
@@ -86,13 +86,8 @@ class Standing:
     @property
     def controls(self) -> str:
         """The controls that change how a positive verdict reads."""
-        if self.word not in ("reproduced", "partly reproduced"):
-            return ""
-        return " ".join(
-            f"{self.claims.test(outcome.test_id, self.scale).asks} No."
-            for outcome in self.outcomes[self.scale]
-            if outcome.claim == self.claim.id and outcome.role == "control" and outcome.answer == "no"
-        )
+        against = objections(self.claim.id, self.word, self.outcomes.get(self.scale, ()))
+        return " ".join(f"{self.claims.test(one.test_id, self.scale).asks} No." for one in against)
 
     def notebook(self, scale: str) -> str:
         """Stem of the notebook that shows the claim's number at a scale."""

@@ -5,6 +5,7 @@ Input is sorted first, so that the order of rows does not change even the last b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -236,6 +237,16 @@ def holm(p_values: Iterable[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return [float(x) for x in adjusted]
+
+
+def resamples(m: int) -> NDArray[np.int64]:
+    """Draws of m tuning seeds with replacement, as places: shape (draws, m).
+
+    All m**m of up to four seeds; of more, a thousand, the same every time.
+    """
+    if m <= 4:
+        return np.array(list(itertools.product(range(m), repeat=m)), dtype=np.int64).reshape(-1, m)
+    return np.random.default_rng(0).integers(0, m, size=(1000, m))
 
 
 def slope(x: ArrayLike, y: ArrayLike, method: Literal["linear", "loglog", "spearman"]) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 
 from replication.evidence.claims import Claim, DirectionTest, IdentityTest, PaperClaims, SlopeTest, Test, ValueTest
 from replication.evidence.samples import text
-from replication.evidence.verdicts import VERDICTS, Outcome, Verdict, Word, limits, summary_sentence
+from replication.evidence.verdicts import VERDICTS, Outcome, Verdict, Word, limits, objections, summary_sentence
 
 #: A sign for each verdict, so that none is told by colour alone.
 SIGNS: dict[Word, str] = dict(zip(VERDICTS, "✓≈✗?–", strict=True))
@@ -237,9 +237,7 @@ def finding(claim: Claim, verdict: Verdict, outcomes: Iterable[Outcome], claims:
         parts.append(
             f"An effect of {shown.visible:.2g}{_space(claims.unit(test))} beyond that bound would have been seen."
         )
-    if verdict.verdict in ("reproduced", "partly reproduced"):
-        against = [one for one in of.values() if one.claim == claim.id and (one.role, one.answer) == ("control", "no")]
-        parts += [f"But: {_told(one, claims, scale)}" for one in against]
+    parts += [f"But: {_told(one, claims, scale)}" for one in objections(claim.id, verdict.verdict, of.values())]
     return " ".join(parts)
 
 

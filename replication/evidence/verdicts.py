@@ -243,6 +243,13 @@ def verdicts(claims: PaperClaims, outcomes: Sequence[Outcome], notebook: str, sc
     return [decide(claim, outcomes, scale, notebook) for claim in claims.of(notebook)]
 
 
+def objections(claim_id: str, word: Word, outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The controls that change how a positive verdict on a claim reads: those that say no."""
+    if word not in ("reproduced", "partly reproduced"):
+        return []
+    return [one for one in outcomes if (one.claim, one.role, one.answer) == (claim_id, "control", "no")]
+
+
 def summary_sentence(words: Iterable[str]) -> str:
     """Count verdicts in one sentence.
 
@@ -317,13 +324,12 @@ def one(test: Test, estimate: Estimate) -> tuple[Answer, str]:
 
     A direction with a margin also answers no if the 90 % interval lies within it (two one-sided tests).
     """
-    low, high = limits(test)
     shown = "number" if test.exact else "interval"
-    if max(estimate.p_above(low), estimate.p_below(high)) <= ALPHA / 2:
+    if _inside(test, estimate) <= ALPHA / 2:
         return "yes", f"the {shown} agrees"
     if _tie(test, estimate) <= ALPHA:
         return "no", "a tie: no difference that matters"
-    if min(estimate.p_below(low), estimate.p_above(high)) <= ALPHA / 2:
+    if _outside(test, estimate) <= ALPHA / 2:
         null = test.null if isinstance(test, ValueTest) else None
         if isinstance(test, ValueTest) and null is not None:
             beyond = estimate.p_above(null) if test.paper_value > null else estimate.p_below(null)
@@ -339,24 +345,33 @@ def every(test: Test, of: Sequence[Estimate], decisive: Sequence[bool]) -> tuple
     Yes if each cell's own one-sided 5 % test holds, which needs no correction. No if, after Holm over the family, some
     cell lies outside the limits, or is a tie against a decisive baseline.
     """
-    low, high = limits(test)
     m = len(of)
-    hold = sum(max(cell.p_above(low), cell.p_below(high)) <= ALPHA for cell in of)
+    hold = sum(_inside(test, cell) <= ALPHA for cell in of)
     if hold == m:
         return "yes", f"all {m} cells hold"
-    sides = 2 if math.isfinite(low) and math.isfinite(high) else 1
-    outside = [min(1.0, sides * min(cell.p_below(low), cell.p_above(high))) for cell in of]
+    sides = sum(map(math.isfinite, limits(test)))
+    outside = [min(1.0, sides * _outside(test, cell)) for cell in of]
     may_tie = isinstance(test, DirectionTest) and test.margin > 0
     ties = [_tie(test, cell) for cell, counts in zip(of, decisive, strict=True) if counts and may_tie]
     adjusted = holm([*outside, *ties])
     against = sum(p <= ALPHA for p in adjusted[:m])
     tied = sum(p <= ALPHA for p in adjusted[m:])
     if against or tied:
-        told = [f"{against} of {m} cells contradict it"] * bool(against) + [f"{tied} of {m} cells are ties"] * bool(
-            tied
-        )
-        return "no", " and ".join(told)
+        told = ((against, "contradict it"), (tied, "are ties"))
+        return "no", " and ".join(f"{count} of {m} cells {what}" for count, what in told if count)
     return "open", f"{hold} of {m} cells hold, the others decide nothing"
+
+
+def _inside(test: Test, estimate: Estimate) -> float:
+    """One-sided p value of the hypothesis that the number lies on or beyond a limit: small speaks for yes."""
+    low, high = limits(test)
+    return max(estimate.p_above(low), estimate.p_below(high))
+
+
+def _outside(test: Test, estimate: Estimate) -> float:
+    """The smaller of two one-sided p values of the hypothesis that the number lies inside: small speaks for no."""
+    low, high = limits(test)
+    return min(estimate.p_below(low), estimate.p_above(high))
 
 
 def _tie(test: Test, estimate: Estimate) -> float:
@@ -393,7 +408,6 @@ def _identity(test: BaseTest, blank: Outcome, values: Sequence[float]) -> Outcom
 
 
 def _comparisons(test: Test, found: Sequence[Sample]) -> tuple[Comparison, ...]:
-    low, high = limits(test)
     made: list[Comparison] = []
     for sample in found:
         entry: Comparison = {
@@ -411,11 +425,11 @@ def _comparisons(test: Test, found: Sequence[Sample]) -> tuple[Comparison, ...]:
             estimate = sample.estimate()
             interval = estimate.interval(1 - ALPHA / len(found))
             entry |= {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-            if max(estimate.p_above(low), estimate.p_below(high)) <= ALPHA:
+            if _inside(test, estimate) <= ALPHA:
                 entry["state"] = "yes"
             elif _tie(test, estimate) <= ALPHA:
                 entry["state"] = "tie"
-            elif min(estimate.p_below(low), estimate.p_above(high)) <= ALPHA:
+            elif _outside(test, estimate) <= ALPHA:
                 entry["state"] = "no"
         made.append(entry)
     return tuple(made)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-# all resamples of so few tuning seeds are enumerated; of more, a fixed random thousand is drawn
-_ENUMERATED, _RESAMPLES = 4, 1000
+# the draws by which the interval judges the choice
+from replication.evidence.statistics import resamples
 
 
 def candidates(scores: ArrayLike) -> list[int]:
@@ -34,13 +32,7 @@ def candidates(scores: ArrayLike) -> list[int]:
     """
     table = np.asarray(scores, dtype=float)
     table = np.where(np.isfinite(table), table, np.inf)
-    m = table.shape[1]
-    drawn: ArrayLike
-    if m <= _ENUMERATED:
-        drawn = list(itertools.combinations_with_replacement(range(m), m))
-    else:
-        drawn = np.random.default_rng(0).integers(0, m, size=(_RESAMPLES, m))
     # rounded, so that a tie goes to the first on every machine
     best = np.round(table.mean(axis=1), 9).argmin()
-    chosen = np.round(table[:, drawn].mean(axis=2), 9).argmin(axis=0)
+    chosen = np.round(table[:, resamples(table.shape[1])].mean(axis=2), 9).argmin(axis=0)
     return [int(best), *(int(k) for k in np.unique(chosen) if k != best)]

@@ -22,6 +22,7 @@ from replication import evidence
 from replication.metalearning.adaptation import Data, MetaGradient, Parameters, adapt, drs_gradient, maml_gradient
 from replication.metalearning.navigation import REACH, Policy, draw_goals, draw_noise, initial, policy_loss, rollout
 from replication.training import AdamW, resolve_device, track, use_deterministic
+from replication.training.search import candidates
 
 Row = dict[str, Any]
 Method = Literal["DRS", "MAML"]
@@ -276,8 +277,7 @@ def _judge(config: Config, method: Method) -> Iterator[Row]:
         for update, (i, seed) in itertools.product(range(config.updates + 1), enumerate(judge.evaluation)):
             yield {"quantity": "return", **cell, "updates": update, "seed": seed, "value": float(found[update, i])}
         # what each draw of as many tuning seeds, with replacement, would have chosen
-        drawn = itertools.combinations_with_replacement(range(len(judge.tuning)), len(judge.tuning))
-        elected = {_best(scores[:, list(seeds)]) for seeds in drawn}
+        elected = candidates(scores.cpu().numpy())
         for k, (j, rate) in enumerate(pairs):
             at = {**cell, "updates": 1, "at_learning_rate": config.learning_rates[j], "at_test_rate": rate}
             for seed, score in zip(judge.tuning, scores[k].tolist(), strict=True):

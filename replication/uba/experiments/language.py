@@ -126,17 +126,9 @@ def scale(config: Config, text: Text) -> str:
 def table_bits(text: Text, split: protocol.Split = "test") -> dict[str, float]:
     """Bits per byte of two tables counted on the training windows, at the bytes that the network is scored on.
 
-    A *unigram* table knows how often each byte occurs, a *bigram* table how often it follows the byte before it; one is
-    added to every count. A network that has learned less than a bigram table cannot tell schedules apart.
+    A network that has learned less than a bigram table cannot tell schedules apart.
     """
-    windows, held_out = text.train.cpu().numpy(), getattr(text, split).cpu().numpy()
-    pairs = np.bincount((256 * windows[:, :-1] + windows[:, 1:]).ravel(), minlength=65536).reshape(256, 256)
-    before, after = held_out[:, :-1], held_out[:, 1:]
-    unigram, bigram = pairs.sum(axis=0) + 1, pairs + 1
-    return {
-        "unigram": float(-np.log2(unigram / unigram.sum())[after].mean()),
-        "bigram": float(-np.log2(bigram / bigram.sum(axis=1, keepdims=True))[before, after].mean()),
-    }
+    return data.table_bits(text.train.cpu().numpy(), getattr(text, split).cpu().numpy())
 
 
 def over_tables(rows: Sequence[dict[str, Any]], tables: dict[str, float]) -> list[dict[str, Any]]:

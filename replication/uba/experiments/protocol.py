@@ -17,7 +17,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -28,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.training import Optimizer, Population, data_order
+from replication.training.search import candidates
 from replication.uba.baselines import factors
 
 BASELINES = ("step", "cosine", "cyclic", "onecycle", "linear", "rex")
@@ -146,8 +146,8 @@ def compare(
         entries.append(("fixed", "uba-shared-peak", Setting("uba", fixed_phi, cosine)))
         entries.append(("fixed", "uba-mean-matched", Setting("uba", fixed_phi, matched)))
     single = [arm for arm in arms if arm.view == "fixed" and arm.label != "uba-best"]
-    candidates = [(arm, setting) for arm in single for setting in _candidates(arm, tuned)]
-    wanted = [*(setting for _, _, setting in entries), *(setting for _, setting in candidates)]
+    rivals = [(arm, setting) for arm in single for setting in _rivals(arm, tuned)]
+    wanted = [*(setting for _, _, setting in entries), *(setting for _, setting in rivals)]
     distinct = list(dict.fromkeys(wanted))
     runs = [Trial(*setting, seed) for setting in distinct for seed in seeds]
     tests = np.reshape(train(runs, steps, "test"), (len(distinct), len(seeds)))
@@ -158,7 +158,7 @@ def compare(
         for view, label, setting in entries
         for row in _rows("phi_score" if view == "phi" else quantity, view, label, setting, seeds, test[setting])
     ]
-    for arm, setting in candidates:
+    for arm, setting in rivals:
         rows += _rows(f"{quantity}_at", arm.view, arm.label, setting, seeds, test[setting])
     rows += _tuning(arms, tuned, tuning_seeds)
     rows += _curve({setting: test[setting] for view, _, setting in entries if view == "phi"}, fixed_phi, seeds)
@@ -230,18 +230,14 @@ def _least(scores: Scores) -> int:
     return int(np.round(scores, 9).argmin())
 
 
-def _best(arm: Arm, tuned: Mapping[Setting, Scores], drawn: list[int] | None = None) -> Setting:
-    """The setting with the least mean score over the tuning seeds, or over a draw of their places."""
-    scores = np.stack([tuned[setting] for setting in arm.grid])
-    return arm.grid[_least((scores if drawn is None else scores[:, drawn]).mean(axis=1))]
+def _best(arm: Arm, tuned: Mapping[Setting, Scores]) -> Setting:
+    """The setting with the least mean score over the tuning seeds."""
+    return arm.grid[candidates([tuned[setting] for setting in arm.grid])[0]]
 
 
-def _candidates(arm: Arm, tuned: Mapping[Setting, Scores]) -> list[Setting]:
-    """The settings that some draw with replacement of the tuning seeds chooses, in the grid's order."""
-    m = len(tuned[arm.grid[0]])
-    draws = itertools.combinations_with_replacement(range(m), m)
-    taken = {_best(arm, tuned, list(drawn)) for drawn in draws}
-    return [setting for setting in arm.grid if setting in taken]
+def _rivals(arm: Arm, tuned: Mapping[Setting, Scores]) -> list[Setting]:
+    """The settings that some draw of the tuning seeds chooses, in the grid's order."""
+    return [arm.grid[k] for k in sorted(candidates([tuned[setting] for setting in arm.grid]))]
 
 
 def _regrets(scores: Scores) -> Scores:
