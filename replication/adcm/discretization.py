@@ -104,9 +104,9 @@ class Grid:
     ) -> None:
         self.times = times.to(torch.float64)
         if self.times.dim() != 1 or len(times) < 2 or not bool((self.times.diff() > 0).all()) or self.times[0] <= 0:
-            raise ValueError(f"times: need at least two, positive and ascending, on one axis; came {times.tolist()}")
+            raise ValueError(f"times: need at least two, positive and ascending, on one axis; got {times.tolist()}")
         if not p_std > 0:
-            raise ValueError(f"p_std: must be positive, came {p_std}")
+            raise ValueError(f"p_std: must be positive, got {p_std}")
         self.naive = naive
         forward, _ = _coordinate(schedule, naive)
         masses = torch.special.ndtr((forward(self.times).log() - p_mean) / p_std).diff()
@@ -155,7 +155,7 @@ def log_grid(schedule: Schedule, kappa: float, p_mean: float = P_MEAN, p_std: fl
     1065
     """
     if not 0 < kappa < 1:
-        raise ValueError(f"kappa: must lie in (0, 1), came {kappa}")
+        raise ValueError(f"kappa: must lie in (0, 1), got {kappa}")
     low, high = _ends(schedule, naive=False)
     segments = max(1, math.ceil(math.log(high / low) / -math.log1p(-kappa) - 1e-9))
     ratios = high * torch.exp(math.log1p(-kappa) * torch.arange(segments, dtype=torch.float64)).flip(0)
@@ -212,7 +212,7 @@ class ICT:
     ) -> None:
         if total_steps < 1 or not 1 <= s0 <= s1:
             raise ValueError(
-                f"total_steps, s0 and s1: need total_steps >= 1 and 1 <= s0 <= s1; came {total_steps}, {s0}, {s1}"
+                f"total_steps, s0 and s1: need total_steps >= 1 and 1 <= s0 <= s1; got {total_steps}, {s0}, {s1}"
             )
         self.naive = naive
         self._s0, self._s1 = s0, s1
@@ -297,11 +297,11 @@ class ECM:
 
     def __post_init__(self) -> None:
         if not self.q > 1:
-            raise ValueError(f"q: must be above 1, came {self.q}")
+            raise ValueError(f"q: must be above 1, got {self.q}")
         if self.doubling_every is not None and self.doubling_every < 1:
-            raise ValueError(f"doubling_every: need at least 1 step, came {self.doubling_every}")
+            raise ValueError(f"doubling_every: need at least 1 step, got {self.doubling_every}")
         if not (self.k > 0 and self.b > 0):
-            raise ValueError(f"k and b: must be positive, came {self.k} and {self.b}")
+            raise ValueError(f"k and b: must be positive, got {self.k} and {self.b}")
 
     def pairs(self, u: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """See `Discretization.pairs`."""
@@ -365,7 +365,7 @@ def constant_local(
         A number is too small, or the speed is not finite and positive everywhere.
     """
     if segments < 1 or nodes < 2:
-        raise ValueError(f"segments and nodes: need at least 1 and 2, came {segments} and {nodes}")
+        raise ValueError(f"segments and nodes: need at least 1 and 2, got {segments} and {nodes}")
     low, high = _ends(schedule, naive=False)
     times = schedule.time(torch.linspace(math.log(low), math.log(high), nodes, dtype=torch.float64).exp())
     times[0], times[-1] = schedule.t_min, schedule.t_max

@@ -116,7 +116,7 @@ def nearest_distance(images: Tensor, others: Tensor, *, batch_size: int = 1024) 
     """
     if len(others) == 0 or images.shape[1:] != others.shape[1:]:
         raise ValueError(
-            f"others: need at least one image of shape {tuple(images.shape[1:])}, came {tuple(others.shape)}"
+            f"others: need at least one image of shape {tuple(images.shape[1:])}, got {tuple(others.shape)}"
         )
     flat = others.flatten(1)
     # differences, not products: a copy must be at distance 0, not at the root of a rounding error
@@ -155,5 +155,5 @@ def memorised_share(samples: Tensor, held_out: Tensor, *, level: float = 0.01) -
     0.5
     """
     if not 0 < level < 1:
-        raise ValueError(f"level: must lie in (0, 1), came {level}")
+        raise ValueError(f"level: must lie in (0, 1), got {level}")
     return float((samples < held_out.quantile(level)).float().mean())

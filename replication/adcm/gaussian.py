@@ -41,7 +41,7 @@ class Gaussian:
     def __init__(self, std: Sequence[float] | Tensor) -> None:
         self.std = torch.as_tensor(std, dtype=torch.float64)
         if self.std.dim() != 1 or not len(self.std) or not bool(((self.std > 0) & self.std.isfinite()).all()):
-            raise ValueError(f"std: need at least one, positive and finite, on one axis; came {std}")
+            raise ValueError(f"std: need at least one, positive and finite, on one axis; got {std}")
 
     def sample(self, n: int, *, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float64) -> Tensor:
         """Draw n data, shape (n, d)."""

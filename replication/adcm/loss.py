@@ -48,9 +48,9 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float, *, batch_dims: int = 1) -> Tens
     tensor([1.])
     """
     if not 0 <= c < math.inf:
-        raise ValueError(f"c: must be at least 0 and finite, came {c}")
+        raise ValueError(f"c: must be at least 0 and finite, got {c}")
     if a.shape != b.shape:
-        raise ValueError(f"b: must have a's shape {tuple(a.shape)}, came {tuple(b.shape)}")
+        raise ValueError(f"b: must have a's shape {tuple(a.shape)}, got {tuple(b.shape)}")
     difference = (a - b).flatten(batch_dims)
     if c == 0:
         norm: Tensor = torch.linalg.vector_norm(difference, dim=-1)
@@ -151,7 +151,7 @@ def target_error(
     """
     times = times.to(torch.float64)
     if times.dim() != 1 or len(times) < 2 or bool((times.diff() <= 0).any()):
-        raise ValueError(f"times: need at least two, ascending, on one axis; came {times.tolist()}")
+        raise ValueError(f"times: need at least two, ascending, on one axis; got {times.tolist()}")
     x0 = sample(batch_size)
     z = noise(x0) if noise else standard_normal(x0, generator)
     values = []
@@ -218,7 +218,7 @@ def loss_weight(
         case "one":
             return torch.ones_like(t)
         case _:
-            raise ValueError(f"weight: must be one of {', '.join(WEIGHTS)}, came {weight!r}")
+            raise ValueError(f"weight: must be one of {', '.join(WEIGHTS)}, got {weight!r}")
     return 1 / inverse.clamp(min=FLOOR)
 
 

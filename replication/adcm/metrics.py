@@ -45,7 +45,7 @@ def energy_distance(a: Tensor, b: Tensor) -> Tensor:
     """
     for name, sample in (("a", a), ("b", b)):
         if sample.dim() != 2 or len(sample) < 2:
-            raise ValueError(f"{name}: need at least two points, shape (n, d), came {tuple(sample.shape)}")
+            raise ValueError(f"{name}: need at least two points, shape (n, d), got {tuple(sample.shape)}")
     within = torch.pdist(a).mean() + torch.pdist(b).mean()
     return 2 * torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").mean() - within
 
@@ -74,7 +74,7 @@ def sliced_wasserstein(
         The samples have different shapes.
     """
     if a.shape != b.shape or a.dim() != 2:
-        raise ValueError(f"a and b: need the same shape (n, d), came {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(f"a and b: need the same shape (n, d), got {tuple(a.shape)} and {tuple(b.shape)}")
     directions = torch.randn(a.shape[1], projections, generator=generator, dtype=a.dtype, device=a.device)
     directions = directions / torch.linalg.vector_norm(directions, dim=0)
     gaps: Tensor = (a @ directions).sort(0).values - (b @ directions).sort(0).values

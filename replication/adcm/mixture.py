@@ -49,8 +49,8 @@ class GaussianMixture2d:
 
     def __post_init__(self) -> None:
         if not (0 < self.sigma < math.inf and self.modes >= 1 and 0 < self.radius < math.inf):
-            came = f"{self.sigma}, {self.modes} and {self.radius}"
-            raise ValueError(f"sigma, modes and radius: must be positive and finite, came {came}")
+            got = f"{self.sigma}, {self.modes} and {self.radius}"
+            raise ValueError(f"sigma, modes and radius: must be positive and finite, got {got}")
 
     @property
     def means(self) -> Tensor:
@@ -110,7 +110,7 @@ class GaussianMixture2d:
             ``end`` is negative or there is no step.
         """
         if not (0 <= end < math.inf and steps >= 1):
-            raise ValueError(f"end and steps: need end >= 0 and at least one step, came {end} and {steps}")
+            raise ValueError(f"end and steps: need end >= 0 and at least one step, got {end} and {steps}")
         stop = 0.5 * math.log(self.sigma**2 + end**2)
 
         def model(x: Tensor, t: Tensor) -> Tensor:

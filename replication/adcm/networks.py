@@ -32,7 +32,7 @@ class TimeMLP(nn.Module):
 
     def __init__(self, dim: int, width: int = 64, depth: int = 3) -> None:
         if min(dim, width, depth) < 1:
-            raise ValueError(f"dim, width and depth: need at least 1 each, came {dim}, {width}, {depth}")
+            raise ValueError(f"dim, width and depth: need at least 1 each, got {dim}, {width}, {depth}")
         super().__init__()
         sizes = [dim + 7, *[width] * depth, dim]
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))

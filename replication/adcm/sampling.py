@@ -61,7 +61,7 @@ def sample_two_step(
     if t_mid is None:
         t_mid = float(schedule.time(torch.tensor(MIDDLE, dtype=torch.float64)))
     if not schedule.t_min <= t_mid <= schedule.t_max:
-        raise ValueError(f"t_mid: must lie in [{schedule.t_min}, {schedule.t_max}], came {t_mid}")
+        raise ValueError(f"t_mid: must lie in [{schedule.t_min}, {schedule.t_max}], got {t_mid}")
     t = _all_at(t_mid, z, batch_dims)
     with torch.no_grad():
         return model(schedule.perturb(sample_one_step(model, z, schedule, batch_dims=batch_dims), z_mid, t), t)

@@ -180,7 +180,7 @@ class VE(Schedule):
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_data < math.inf:
-            raise ValueError(f"sigma_data: must be positive and finite, came {self.sigma_data}")
+            raise ValueError(f"sigma_data: must be positive and finite, got {self.sigma_data}")
         _check_range(self.t_min, self.t_max, math.inf, "infinity")
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -334,14 +334,14 @@ def check_shapes(x0: Tensor, z: Tensor, t: Tensor) -> None:
         ``z`` has another shape than ``x0``, or the shape of ``t`` is not what the shape of ``x0`` begins with.
     """
     if z.shape != x0.shape:
-        raise ValueError(f"z: must have x0's shape {tuple(x0.shape)}, came {tuple(z.shape)}")
+        raise ValueError(f"z: must have x0's shape {tuple(x0.shape)}, got {tuple(z.shape)}")
     if t.shape != x0.shape[: t.dim()]:
         raise ValueError(
             f"t: must have the leading axes of x0, (*replicas, n), e.g. {tuple(x0.shape[:1])} for one model on data of "
-            f"shape {tuple(x0.shape)}; came {tuple(t.shape)}"
+            f"shape {tuple(x0.shape)}; got {tuple(t.shape)}"
         )
 
 
 def _check_range(t_min: float, t_max: float, limit: float, name: str) -> None:
     if not 0 < t_min < t_max < limit:
-        raise ValueError(f"t_min and t_max: need 0 < t_min < t_max < {name}, came {t_min} and {t_max}")
+        raise ValueError(f"t_min and t_max: need 0 < t_min < t_max < {name}, got {t_min} and {t_max}")

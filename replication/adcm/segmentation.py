@@ -69,7 +69,7 @@ def kappa(lam: float) -> float:
     0.00990099
     """
     if not 0 < lam < math.inf:
-        raise ValueError(f"lam: must be positive and finite (the paper has 0.01), came {lam}")
+        raise ValueError(f"lam: must be positive and finite (the paper has 0.01), got {lam}")
     return lam / (1 + lam)
 
 
@@ -388,7 +388,7 @@ def walk(
     (1065, 1)
     """
     if not 0 < floor < cap <= 1:
-        raise ValueError(f"floor and cap: need 0 < floor < cap <= 1, came {floor} and {cap}")
+        raise ValueError(f"floor and cap: need 0 < floor < cap <= 1, got {floor} and {cap}")
     paths = [[schedule.t_max] for _ in range(replicas)]
     counts = [dict.fromkeys(SAFEGUARDS, 0) for _ in range(replicas)]
     while any(path[-1] > schedule.t_min for path in paths):
@@ -438,9 +438,9 @@ def _segment(
     relative_step: float | None,
 ) -> list[Segmentation]:
     if mode not in get_args(Mode):
-        raise ValueError(f"mode: must be one of {', '.join(get_args(Mode))}, came {mode!r}")
+        raise ValueError(f"mode: must be one of {', '.join(get_args(Mode))}, got {mode!r}")
     if nodes < 2 or batch_size < 1:
-        raise ValueError(f"nodes and batch_size: need at least 2 and 1, came {nodes} and {batch_size}")
+        raise ValueError(f"nodes and batch_size: need at least 2 and 1, got {nodes} and {batch_size}")
     factor = kappa(lam)
 
     def rate(t: Tensor) -> Tensor:
@@ -448,7 +448,7 @@ def _segment(
         x0 = sample(batch_size)
         if x0.dim() <= batch_dims or x0.shape[batch_dims - 1] != batch_size:
             axes = "(n, *event)" if batch_dims == 1 else "(R, n, *event)"
-            raise ValueError(f"sample: must return shape {axes} with n = {batch_size}, came {tuple(x0.shape)}")
+            raise ValueError(f"sample: must return shape {axes} with n = {batch_size}, got {tuple(x0.shape)}")
         z = noise(x0) if noise else standard_normal(x0, generator)
         if antithetic:
             x0, z = torch.cat([x0, x0], batch_dims - 1), torch.cat([z, -z], batch_dims - 1)
@@ -517,5 +517,5 @@ def _mean_dot(a: Tensor, b: Tensor, sample_axis: int) -> Tensor:
 
 def _rate(e: Tensor, v: Tensor, batch_dims: int) -> Tensor:
     if v.shape != e.shape:
-        raise ValueError(f"model: must return the shape it is given, {tuple(e.shape)}, came {tuple(v.shape)}")
+        raise ValueError(f"model: must return the shape it is given, {tuple(e.shape)}, got {tuple(v.shape)}")
     return _mean_dot(v, e, batch_dims - 1) / _mean_dot(v, v, batch_dims - 1)

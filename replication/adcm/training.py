@@ -220,25 +220,25 @@ class ConsistencyTrainer:
         device: str | torch.device = "cpu",
     ) -> None:
         if not replicas:
-            raise ValueError("replicas: need at least one, came an empty sequence")
+            raise ValueError("replicas: need at least one, got an empty sequence")
         if min(batch_size, nodes, segment_batch) < 1 or (segment_every is not None and segment_every < 1):
             raise ValueError(
-                "batch_size, segment_every, nodes and segment_batch: need at least 1 each, came "
+                "batch_size, segment_every, nodes and segment_batch: need at least 1 each, got "
                 f"{batch_size}, {segment_every}, {nodes}, {segment_batch}"
             )
         if objective not in get_args(Objective):
-            raise ValueError(f"objective: must be one of {', '.join(get_args(Objective))}, came {objective!r}")
+            raise ValueError(f"objective: must be one of {', '.join(get_args(Objective))}, got {objective!r}")
         if not 0 <= ema < 1:
-            raise ValueError(f"ema: must lie in [0, 1), came {ema}")
+            raise ValueError(f"ema: must lie in [0, 1), got {ema}")
         for index, replica in enumerate(replicas):
             if (replica.discretization is None) == (objective == "consistency"):
                 needs = "needs one" if objective == "consistency" else "takes none"
                 raise ValueError(f"discretization of replica {index}: the objective {objective!r} {needs}")
             if not 0 < replica.lr < math.inf:
-                raise ValueError(f"lr of replica {index}: must be positive and finite, came {replica.lr}")
+                raise ValueError(f"lr of replica {index}: must be positive and finite, got {replica.lr}")
             if replica.weight not in WEIGHTS:
                 raise ValueError(
-                    f"weight of replica {index}: must be one of {', '.join(WEIGHTS)}, came {replica.weight!r}"
+                    f"weight of replica {index}: must be one of {', '.join(WEIGHTS)}, got {replica.weight!r}"
                 )
         self.replicas = tuple(replicas)
         self.schedule = schedule
@@ -665,10 +665,10 @@ def _like(start: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tenso
         A name or a shape differs from the network's.
     """
     shapes = {name: tuple(p.shape) for name, p in fresh.items()}
-    came = {name: tuple(p.shape) for name, p in start.items()}
-    if came.keys() != shapes.keys():
-        raise ValueError(f"start: must hold {', '.join(shapes)}; came {', '.join(came)}")
+    got = {name: tuple(p.shape) for name, p in start.items()}
+    if got.keys() != shapes.keys():
+        raise ValueError(f"start: must hold {', '.join(shapes)}; got {', '.join(got)}")
     for name, shape in shapes.items():
-        if came[name] != shape:
-            raise ValueError(f"start: {name} must have shape {shape}, one a replica; came {came[name]}")
+        if got[name] != shape:
+            raise ValueError(f"start: {name} must have shape {shape}, one a replica; got {got[name]}")
     return {name: start[name].detach() for name in shapes}

@@ -50,11 +50,11 @@ class UNet(nn.Module):
         super().__init__()
         if not widths or min(channels, patch, groups, *widths) < 1:
             raise ValueError(
-                "channels, widths, patch and groups: must be positive, came "
+                "channels, widths, patch and groups: must be positive, got "
                 f"{channels}, {list(widths)}, {patch} and {groups}"
             )
         if bad := [width for width in widths if width % groups]:
-            raise ValueError(f"groups: must divide every width, came groups={groups} and the width {bad[0]}")
+            raise ValueError(f"groups: must divide every width, got groups={groups} and the width {bad[0]}")
         self.channels, self.patch, self.groups, self.levels = channels, patch, groups, len(widths)
         inside, embedding = channels * patch**2, 4 * widths[0]
         self.embed1 = nn.Linear(1 + 2 * FREQUENCIES, embedding)
@@ -98,10 +98,10 @@ class UNet(nn.Module):
         if x.ndim != 5 or x.shape[2] != self.channels or x.shape[3] % multiple or x.shape[4] % multiple:
             raise ValueError(
                 f"x: need images of {self.channels} channel(s) with sides that are multiples of {multiple} behind the "
-                f"axis of the samples, came {tuple(x.shape[1:])}"
+                f"axis of the samples, got {tuple(x.shape[1:])}"
             )
         if c_noise.shape != x.shape[:2]:
-            raise ValueError(f"c_noise: need one value per image, {tuple(x.shape[:2])}, came {tuple(c_noise.shape)}")
+            raise ValueError(f"c_noise: need one value per image, {tuple(x.shape[:2])}, got {tuple(c_noise.shape)}")
         run = _Stacked(parameters, len(x), self.groups)
         h = F.pixel_unshuffle(x, self.patch).transpose(0, 1).flatten(1, 2)
         e = F.silu(run.linear("embed2", F.silu(run.linear("embed1", _features(c_noise)))))

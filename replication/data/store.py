@@ -16,7 +16,7 @@ class DataNotFound(FileNotFoundError):
 
 
 class ChecksumMismatch(ValueError):
-    """Data are there, but not the bytes they should be; the message says what was expected, what came, what to do."""
+    """Data are there, but not the bytes they should be; the message says what was expected, what it got, what to do."""
 
 
 def cache_folder() -> Path:

@@ -89,7 +89,7 @@ def dsir(
     """
     _count(k, len(texts))
     if not len(target_texts):
-        raise ValueError("target_texts: must hold at least one document, came none")
+        raise ValueError("target_texts: must hold at least one document, got none")
     # words and runs of punctuation, as in DSIR
     counter = HashingVectorizer(
         ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]+", n_features=buckets, norm=None, alternate_sign=False
@@ -196,7 +196,7 @@ def d4(
     rows = _units("features", features)
     _count(k, len(rows))
     if not 0 < keep <= 1:
-        raise ValueError(f"keep: must be a share in (0, 1], came {keep!r}")
+        raise ValueError(f"keep: must be a share in (0, 1], got {keep!r}")
     labels = _kmeans(rows, clusters, seed)[0]
     left = np.ones(len(rows), dtype=bool)
     for cluster in np.unique(labels):
@@ -276,7 +276,7 @@ def log_det(features: Features, k: int, seed: int, *, batch_size: int = 1024, sc
     """
     rows = StandardScaler().fit_transform(_matrix("features", features))
     if scale is not None and not scale > 0:
-        raise ValueError(f"scale: must be positive, came {scale!r}")
+        raise ValueError(f"scale: must be positive, got {scale!r}")
     rows /= np.sqrt(scale or rows.shape[1])
 
     def greedy(batch: Indices, count: int) -> list[int]:
@@ -325,7 +325,7 @@ def _by_batch(n: int, k: int, seed: int, batch_size: int, greedy: Callable[[Indi
     """Select greedily from each batch of a random partition; batches keep the order of the rows."""
     share = Fraction(_count(k, n), n)
     if batch_size < 1:
-        raise ValueError(f"batch_size: must be at least 1, came {batch_size}")
+        raise ValueError(f"batch_size: must be at least 1, got {batch_size}")
     order = np.random.default_rng(seed).permutation(n)
     found = []
     for start in range(0, n, batch_size):
@@ -359,5 +359,5 @@ def _units(name: str, rows: Any) -> Floats:
 
 def _count(k: int, n: int) -> int:
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n:
-        raise ValueError(f"k: must be an integer from 1 to the {n} documents of the pool, came {k!r}")
+        raise ValueError(f"k: must be an integer from 1 to the {n} documents of the pool, got {k!r}")
     return int(k)

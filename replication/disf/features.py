@@ -116,7 +116,7 @@ def byte_ngrams(
     """
     documents = _texts(texts)
     if not lengths or min(lengths) < 1:
-        raise ValueError(f"lengths: must be at least one number of bytes of at least 1, came {lengths!r}")
+        raise ValueError(f"lengths: must be at least one number of bytes of at least 1, got {lengths!r}")
 
     def ngrams(text: str) -> Iterator[bytes]:
         raw = text.encode("utf-8", errors="surrogatepass")
@@ -161,9 +161,9 @@ def minilm(texts: Sequence[str], *, max_tokens: int = 256, batch_size: int = 32,
     """
     documents = _texts(texts)
     if not 1 <= max_tokens <= 512:
-        raise ValueError(f"max_tokens: must be from 1 to 512, came {max_tokens!r}")
+        raise ValueError(f"max_tokens: must be from 1 to 512, got {max_tokens!r}")
     if batch_size < 1:
-        raise ValueError(f"batch_size: must be at least 1, came {batch_size!r}")
+        raise ValueError(f"batch_size: must be at least 1, got {batch_size!r}")
     place = resolve_device(device)
     tokenizer, model = _minilm()
     model.to(place)
@@ -260,7 +260,7 @@ def _reduced(weights: Any, dimension: int, seed: int) -> Features:
     if not 1 <= dimension < min(weights.shape):
         raise ValueError(
             f"dimension: must be from 1 to {min(weights.shape) - 1}, below the {weights.shape[0]} documents and "
-            f"{weights.shape[1]} terms, came {dimension!r}"
+            f"{weights.shape[1]} terms, got {dimension!r}"
         )
     projected: Features = TruncatedSVD(dimension, random_state=seed).fit_transform(weights).astype(np.float32)
     return projected

@@ -314,7 +314,7 @@ def select(
     _check_options(second, criterion, on_duplicates)
     size = min(_integer("batch_size", batch_size, 1), len(features))
     if (k is None) == (ratio is None):
-        raise ValueError(f"k and ratio: exactly one of them is needed, came k={k!r} and ratio={ratio!r}")
+        raise ValueError(f"k and ratio: exactly one of them is needed, got k={k!r} and ratio={ratio!r}")
     if k is not None:
         if _integer("k", k, 1) > size:
             raise ValueError(f"k: cannot select {k} of the {size} rows of a batch; lower k or raise batch_size")
@@ -425,7 +425,7 @@ def candidate_scores(
     _check_options("random", criterion, "keep")
     rows = np.asarray(chosen)
     if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= len(features):
-        raise ValueError(f"chosen: must be at least one row number below {len(features)}, came {chosen!r}")
+        raise ValueError(f"chosen: must be at least one row number below {len(features)}, got {chosen!r}")
     kind = CRITERIA[criterion]
     batches = kind.prepare(_tensor(features, 0)[None])
     members = torch.from_numpy(rows.astype(np.int64)).to(batches.device)
@@ -546,11 +546,11 @@ def _tensor(features: Features, start: int) -> Tensor:
 
 def _check_features(features: Any) -> None:
     if not isinstance(features, np.ndarray | Tensor):
-        raise TypeError(f"features: must be a NumPy array or a torch tensor, came {type(features).__name__}")
+        raise TypeError(f"features: must be a NumPy array or a torch tensor, got {type(features).__name__}")
     if features.ndim != 2 or 0 in features.shape:
-        raise ValueError(f"features: must have shape (documents, dimensions), came {tuple(features.shape)}")
+        raise ValueError(f"features: must have shape (documents, dimensions), got {tuple(features.shape)}")
     if features.dtype not in (np.float32, np.float64, torch.float32, torch.float64):
-        raise TypeError(f"features: must be float32 or float64, came {features.dtype}; convert them first")
+        raise TypeError(f"features: must be float32 or float64, got {features.dtype}; convert them first")
 
 
 def _check_options(second: Any, criterion: Any, on_duplicates: Any) -> None:
@@ -560,7 +560,7 @@ def _check_options(second: Any, criterion: Any, on_duplicates: Any) -> None:
         ("on_duplicates", on_duplicates, ("drop", "keep", "error")),
     ):
         if value not in allowed:
-            raise ValueError(f"{name}: must be one of {', '.join(allowed)}, came {value!r}")
+            raise ValueError(f"{name}: must be one of {', '.join(allowed)}, got {value!r}")
     if criterion == "participation" and second == "authors":
         raise ValueError("second: the participation ratio of any two rows is 1; use 'random' or 'farthest'")
 
@@ -571,15 +571,15 @@ def _integer(name: str, value: Any, least: int) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: must be an integer, came {value!r}") from None
+        raise TypeError(f"{name}: must be an integer, got {value!r}") from None
     if number < least:
-        raise ValueError(f"{name}: must be at least {least}, came {number}")
+        raise ValueError(f"{name}: must be at least {least}, got {number}")
     return number
 
 
 def _ratio(ratio: Any) -> Fraction:
     if isinstance(ratio, bool) or not isinstance(ratio, int | float | Fraction | np.floating) or not 0 < ratio <= 1:
-        raise ValueError(f"ratio: must be a share in (0, 1], came {ratio!r}")
+        raise ValueError(f"ratio: must be a share in (0, 1], got {ratio!r}")
     return _fraction(ratio)
 
 

@@ -123,7 +123,7 @@ class DiSFSelector(BaseEstimator):  # type: ignore[misc]
         rows = self.get_support(indices=True)
         found = X.shape[0] if hasattr(X, "shape") else len(X)
         if found != self.n_samples_in_:
-            raise ValueError(f"X: must have the {self.n_samples_in_} rows that were fitted, came {found}")
+            raise ValueError(f"X: must have the {self.n_samples_in_} rows that were fitted, got {found}")
         return _safe_indexing(X, rows)
 
     def fit_transform(self, X: Features, y: Any = None) -> Any:

@@ -49,7 +49,7 @@ def eigenvalues(features: Features) -> Float:
     rows = features.detach().cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
     rows = rows.astype(np.float64)
     if rows.ndim != 2 or len(rows) < 2 or not rows.shape[1]:
-        raise ValueError(f"features: must have shape (n, d) with n at least 2, came {rows.shape}")
+        raise ValueError(f"features: must have shape (n, d) with n at least 2, got {rows.shape}")
     if not np.isfinite(rows).all():
         raise ValueError("features: NaN or infinite values; remove or repair such rows")
     Z = (rows - rows.mean(0)) / np.sqrt(EPS + rows.var(0, ddof=1))
@@ -91,7 +91,7 @@ def dominance(features: Features, k: int | npt.NDArray[np.int64] | list[int] = 1
     """
     counts = np.asarray(k)
     if counts.dtype.kind not in "iu" or (counts < 1).any():
-        raise ValueError(f"k: must be integers of at least 1, came {k!r}")
+        raise ValueError(f"k: must be integers of at least 1, got {k!r}")
     shares = np.cumsum(_shares(features))
     found: Float = shares[np.minimum(counts, len(shares)) - 1]
     return found if counts.ndim else float(found)

@@ -71,7 +71,7 @@ class Sigmoid:
             The ceiling is not above chance.
         """
         if not (np.asarray(ceiling) > np.asarray(self.b)).all():
-            raise ValueError(f"ceiling: must be above the score of a very bad model, {self.b}, came {ceiling:g}")
+            raise ValueError(f"ceiling: must be above the score of a very bad model, {self.b}, got {ceiling:g}")
         return Sigmoid(ceiling - np.asarray(self.b), self.k, self.x0, self.b)
 
     def __call__(self, loss: ArrayLike) -> Float:
@@ -111,7 +111,7 @@ class SigmoidFit(Sigmoid):
     def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
         """Confidence interval of a parameter, by Student's t with n - 4 degrees of freedom."""
         if name not in NAMES:
-            raise ValueError(f"name: must be one of {', '.join(NAMES)}, came {name!r}")
+            raise ValueError(f"name: must be one of {', '.join(NAMES)}, got {name!r}")
         reach = float(student.ppf((1 + level) / 2, self.n - len(NAMES))) * self.errors[name]
         centre = float(getattr(self, name))
         return centre - reach, centre + reach
@@ -143,7 +143,7 @@ def fit_sigmoid(loss: ArrayLike, score: ArrayLike) -> SigmoidFit:
     """
     x, y = np.atleast_1d(finite("loss", loss)), np.atleast_1d(finite("score", score))
     if x.ndim != 1 or x.shape != y.shape:
-        raise ValueError(f"loss, score: must be one-dimensional and equally long, came shapes {x.shape} and {y.shape}")
+        raise ValueError(f"loss, score: must be one-dimensional and equally long, got shapes {x.shape} and {y.shape}")
     if len(x) <= len(NAMES):
         raise ValueError(f"loss: {len(x)} models do not determine 4 parameters and their errors; give 5 or more")
     for name, column in (("loss", x), ("score", y)):
@@ -209,7 +209,7 @@ def multi_step_gap(p_sota: ArrayLike, p_meek: ArrayLike, n: ArrayLike = 1) -> Fl
     for name, value in (("p_sota", p_sota), ("p_meek", p_meek)):
         p = finite(name, value)
         if ((p < 0) | (p > 1)).any():
-            raise ValueError(f"{name}: must lie in [0, 1], came {p[(p < 0) | (p > 1)].flat[0]:g}")
+            raise ValueError(f"{name}: must lie in [0, 1], got {p[(p < 0) | (p > 1)].flat[0]:g}")
     steps = positive("n", n)
     return np.asarray(np.asarray(p_sota, dtype=np.float64) ** steps - np.asarray(p_meek, dtype=np.float64) ** steps)
 

@@ -72,7 +72,7 @@ class IllConditionedWarning(UserWarning):
 def drop_largest(count: int) -> Rule:
     """Outlier rule: keep runs whose loss is below the `count`-th largest (5 in Besiroglu et al. 2024); 0 keeps all."""
     if count < 0:
-        raise ValueError(f"count: must not be negative, came {count}")
+        raise ValueError(f"count: must not be negative, got {count}")
 
     def rule(N: Float, D: Float, loss: Float) -> NDArray[np.bool_]:
         del N, D
@@ -192,7 +192,7 @@ def bootstrap_chinchilla(
         As `fit_chinchilla`, or there is no resample.
     """
     if resamples < 1:
-        raise ValueError(f"resamples: must be at least 1, came {resamples}")
+        raise ValueError(f"resamples: must be at least 1, got {resamples}")
     problem = _Problem.of(N, D, loss, delta, outliers)
     whole = problem.solve(np.ones((1, problem.n)), _starts(starts))
     rng = np.random.default_rng(seed)
@@ -222,11 +222,11 @@ class _Problem:
     @classmethod
     def of(cls, N: ArrayLike, D: ArrayLike, loss: ArrayLike, delta: float, outliers: Rule | None) -> _Problem:
         if not delta > 0:
-            raise ValueError(f"delta: must be positive, came {delta}")
+            raise ValueError(f"delta: must be positive, got {delta}")
         columns = [np.atleast_1d(positive(name, value)) for name, value in (("N", N), ("D", D), ("loss", loss))]
         if any(column.ndim != 1 or column.shape != columns[0].shape for column in columns):
             shapes = ", ".join(str(column.shape) for column in columns)
-            raise ValueError(f"N, D, loss: must be one-dimensional and equally long, came shapes {shapes}")
+            raise ValueError(f"N, D, loss: must be one-dimensional and equally long, got shapes {shapes}")
         if outliers is not None:
             keep = outliers(*columns)
             columns = [column[keep] for column in columns]
@@ -386,5 +386,5 @@ def _log(array: Float) -> Float:
 def _starts(starts: ArrayLike) -> Float:
     array = np.atleast_2d(np.asarray(starts, dtype=np.float64))
     if array.ndim != 2 or array.shape[1] != 5 or not len(array) or not np.isfinite(array).all():
-        raise ValueError(f"starts: must be finite, of shape (S, 5): ln A, ln B, ln E, alpha, beta; came {array.shape}")
+        raise ValueError(f"starts: must be finite, of shape (S, 5): ln A, ln B, ln E, alpha, beta; got {array.shape}")
     return array

@@ -299,7 +299,7 @@ def inference_crossing(
     """
     growth = growth or Growth()
     if against not in ("sota", "meek"):
-        raise ValueError(f"against: must be 'sota' or 'meek', came {against!r}")
+        raise ValueError(f"against: must be 'sota' or 'meek', got {against!r}")
     other = growth.sota if against == "sota" else growth.meek
     distance = np.log(positive("C0", C0) / (positive("constant", constant) * positive("flop", flop) ** 2))
     speed = np.log(_inference_growth(growth, g_inf, reading) / other)
@@ -315,6 +315,6 @@ def price_decline(growth: Growth | None = None, g_inf: ArrayLike = 2.8) -> Float
 
 def _inference_growth(growth: Growth, g_inf: ArrayLike, reading: Reading) -> Float:
     if reading not in READINGS:
-        raise ValueError(f"reading: must be one of {', '.join(READINGS)}, came {reading!r}")
+        raise ValueError(f"reading: must be one of {', '.join(READINGS)}, got {reading!r}")
     faster = positive("g_inf", g_inf)
     return np.asarray(np.asarray(growth.g_h) ** 2 * np.asarray(growth.g_alg) * faster ** (1 + (reading == "squared")))

@@ -64,9 +64,9 @@ class MarkovSource:
         seed: int = 0,
     ) -> None:
         if vocabulary < 2:
-            raise ValueError(f"vocabulary: must be at least 2 tokens, came {vocabulary}")
+            raise ValueError(f"vocabulary: must be at least 2 tokens, got {vocabulary}")
         if min(scales) < 0:
-            raise ValueError(f"scales: must not be negative, came {scales}")
+            raise ValueError(f"scales: must not be negative, got {scales}")
         V, rng = vocabulary, np.random.default_rng(seed)
         shapes = ((1, V, V), (V, 1, V), (V, V, V))
         logits = -zipf * np.log(np.arange(1.0, V + 1)) + sum(

@@ -27,7 +27,7 @@ def positive(name: str, value: ArrayLike) -> Float:
         raise ValueError(f"{name}: is empty")
     bad = array[~((array > 0) & np.isfinite(array))]
     if bad.size:
-        raise ValueError(f"{name}: must be positive and finite, came {bad.flat[0]:g}")
+        raise ValueError(f"{name}: must be positive and finite, got {bad.flat[0]:g}")
     return array
 
 
@@ -44,7 +44,7 @@ def finite(name: str, value: ArrayLike) -> Float:
         raise ValueError(f"{name}: is empty")
     bad = array[~np.isfinite(array)]
     if bad.size:
-        raise ValueError(f"{name}: must be finite, came {bad.flat[0]:g}")
+        raise ValueError(f"{name}: must be finite, got {bad.flat[0]:g}")
     return array
 
 

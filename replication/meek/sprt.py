@@ -39,10 +39,10 @@ def sprt_tokens(delta_loss: ArrayLike, error: ArrayLike, slowdown: ArrayLike = 1
     delta, eps, s = finite("delta_loss", delta_loss), _error(error), positive("slowdown", slowdown)
     if (delta < 0).any():
         raise ValueError(
-            f"delta_loss: must not be negative, came {delta[delta < 0].flat[0]:g}; take the worse minus the better"
+            f"delta_loss: must not be negative, got {delta[delta < 0].flat[0]:g}; take the worse minus the better"
         )
     if (s < 1).any():
-        raise ValueError(f"slowdown: must be at least 1, came {s[s < 1].flat[0]:g}")
+        raise ValueError(f"slowdown: must be at least 1, got {s[s < 1].flat[0]:g}")
     with np.errstate(divide="ignore"):
         return np.asarray(s * (1 - 2 * eps) * np.log((1 - eps) / eps) / delta)
 
@@ -107,12 +107,12 @@ def run_sprt(log_ratios: ArrayLike, error: float, *, starts: ArrayLike) -> Stopp
     """
     ratios, bound = finite("log_ratios", log_ratios), float(np.log((1 - _error(error)) / error))
     if ratios.ndim != 1:
-        raise ValueError(f"log_ratios: must be one-dimensional, came shape {ratios.shape}")
+        raise ValueError(f"log_ratios: must be one-dimensional, got shape {ratios.shape}")
     paths = np.concatenate([[0.0], np.cumsum(ratios)])
     begin = np.asarray(starts, dtype=np.int64)
     outside = begin[(begin < 0) | (begin >= len(ratios))]
     if outside.size:
-        raise ValueError(f"starts: must lie in [0, {len(ratios)}), the tokens of the text, came {outside[0]}")
+        raise ValueError(f"starts: must lie in [0, {len(ratios)}), the tokens of the text, got {outside[0]}")
     tokens, correct = np.empty(len(begin), np.int64), np.empty(len(begin), np.bool_)
     for i, start in enumerate(begin):
         window = 64
@@ -133,5 +133,5 @@ def run_sprt(log_ratios: ArrayLike, error: float, *, starts: ArrayLike) -> Stopp
 def _error(error: ArrayLike) -> Float:
     eps = np.asarray(error, dtype=np.float64)
     if eps.size == 0 or not ((eps > 0) & (eps < 0.5)).all():
-        raise ValueError(f"error: must lie in (0, 0.5), came {error!r}")
+        raise ValueError(f"error: must lie in (0, 0.5), got {error!r}")
     return eps

@@ -48,7 +48,7 @@ def use_deterministic(threads: int = 1) -> None:
         Threads for torch's CPU kernels, at least 1.
     """
     if threads < 1:
-        raise ValueError(f"threads: must be at least 1, came {threads}")
+        raise ValueError(f"threads: must be at least 1, got {threads}")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False

@@ -27,7 +27,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, sizes: Sequence[int]) -> None:
         if len(sizes) < 2:
-            raise ValueError(f"sizes: need at least an input and an output size, came {list(sizes)}")
+            raise ValueError(f"sizes: need at least an input and an output size, got {list(sizes)}")
         layers: list[nn.Module] = [nn.Flatten()]
         for i, o in itertools.pairwise(sizes):
             layers += [nn.Linear(i, o), nn.ReLU()]
@@ -78,7 +78,7 @@ class ResNet8(nn.Module):
     def __init__(self, channels: int, classes: int, *, width: int = 16, groups: int = 2) -> None:
         super().__init__()
         if width % groups:
-            raise ValueError(f"groups: must divide width, came groups={groups} and width={width}")
+            raise ValueError(f"groups: must divide width, got groups={groups} and width={width}")
         self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.norm = nn.GroupNorm(groups, width)
         self.stages = nn.Sequential(
@@ -151,7 +151,7 @@ class ByteTransformer(nn.Module):
     def __init__(self, width: int = 64, layers: int = 4, heads: int = 4, context: int = 64) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"heads: must divide width, came heads={heads} and width={width}")
+            raise ValueError(f"heads: must divide width, got heads={heads} and width={width}")
         self.tokens = nn.Embedding(256, width)
         self.positions = nn.Embedding(context, width)
         self.layers = nn.Sequential(*[_Layer(width, heads, context) for _ in range(layers)])

@@ -76,7 +76,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: must lie in [0, 1), came {self.momentum}")
+            raise ValueError(f"momentum: must lie in [0, 1), got {self.momentum}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: needs momentum > 0")
         _check_decay(self.weight_decay)
@@ -212,11 +212,11 @@ def _moments(parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def _check_moments(betas: tuple[float, float], eps: float) -> None:
     if not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"betas: must lie in [0, 1), came {betas}")
+        raise ValueError(f"betas: must lie in [0, 1), got {betas}")
     if not eps > 0:
-        raise ValueError(f"eps: must be positive, came {eps}")
+        raise ValueError(f"eps: must be positive, got {eps}")
 
 
 def _check_decay(weight_decay: float) -> None:
     if not weight_decay >= 0:
-        raise ValueError(f"weight_decay: must not be negative, came {weight_decay}")
+        raise ValueError(f"weight_decay: must not be negative, got {weight_decay}")

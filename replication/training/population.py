@@ -90,9 +90,9 @@ class Population:
         stacked: Stacked | None = None,
     ) -> None:
         if not seeds:
-            raise ValueError("seeds: need at least one replica, came an empty sequence")
+            raise ValueError("seeds: need at least one replica, got an empty sequence")
         if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"clip_norm: must be positive, came {clip_norm}")
+            raise ValueError(f"clip_norm: must be positive, got {clip_norm}")
         models: dict[int, nn.Module] = {}
         for seed in seeds:
             if seed not in models:
@@ -160,7 +160,7 @@ class Population:
         """
         if len(x) != len(self) or lr.shape != (len(self),):
             raise ValueError(
-                f"x and lr: need {len(self)} replicas along the first axis, came {len(x)} and {tuple(lr.shape)}"
+                f"x and lr: need {len(self)} replicas along the first axis, got {len(x)} and {tuple(lr.shape)}"
             )
         gradients, losses = self._gradients(self.parameters, x, y)
         if self._clip_norm is not None:

@@ -62,7 +62,7 @@ def data_order(seeds: Sequence[int], examples: int, batch_size: int, steps: int)
     if batch_size > examples:
         raise ValueError(f"batch_size: {batch_size} is larger than the {examples} training examples")
     if steps < 1 or batch_size < 1 or not seeds:
-        raise ValueError(f"steps, batch_size and seeds: need at least 1 each, came {steps}, {batch_size}, {len(seeds)}")
+        raise ValueError(f"steps, batch_size and seeds: need at least 1 each, got {steps}, {batch_size}, {len(seeds)}")
     per_epoch = examples // batch_size
 
     def one(seed: int) -> npt.NDArray[np.int64]:

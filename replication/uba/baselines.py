@@ -36,7 +36,7 @@ __all__ = ["SCHEDULES", "factors", "make_scheduler"]
 
 def _fraction(name: str, value: float) -> float:
     if not 0 <= value <= 1:
-        raise ValueError(f"{name}: must be a fraction of the budget, from 0 to 1, came {value!r}")
+        raise ValueError(f"{name}: must be a fraction of the budget, from 0 to 1, got {value!r}")
     return value
 
 
@@ -124,7 +124,7 @@ def _wsd(optimizer: Optimizer, total: int, *, warmup: float = 0.05, cooldown: fl
     ``warmup`` and ``cooldown`` are fractions of the budget.
     """
     if _fraction("warmup", warmup) + _fraction("cooldown", cooldown) > 1:
-        raise ValueError(f"warmup and cooldown: must fit in the budget together, came {warmup!r} and {cooldown!r}")
+        raise ValueError(f"warmup and cooldown: must fit in the budget together, got {warmup!r} and {cooldown!r}")
     rise, start = round(warmup * total), total - round(cooldown * total)
     return LambdaLR(optimizer, functools.partial(_wsd_factor, warmup=rise, start=max(rise, start), total=total))
 
@@ -190,7 +190,7 @@ def make_scheduler(name: str, optimizer: Optimizer, total: int, **options: Any) 
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ValueError(f"name: unknown schedule {name!r}{hint} Known: {', '.join(SCHEDULES)}")
     if isinstance(total, bool) or not isinstance(total, (int, np.integer)) or total < 2:
-        raise ValueError(f"total: must be an integer number of steps, at least 2, came {total!r}")
+        raise ValueError(f"total: must be an integer number of steps, at least 2, got {total!r}")
     build = SCHEDULES[name]
     parameters = list(inspect.signature(build).parameters.values())[2:]
     known = [parameter.name for parameter in parameters]

@@ -141,7 +141,7 @@ def uba(
         ("peak", top, top >= 0, "at least 0"),
     ):
         if not (np.isfinite(value).all() and np.all(valid)):
-            raise ValueError(f"{name}: must be finite and {allowed}, came {_show(value)}")
+            raise ValueError(f"{name}: must be finite and {allowed}, got {_show(value)}")
     if not any(v.ndim for v in (t, T, shape, top, low, start)):
         lowest, up, down = _term(float(t), float(T), float(shape), float(low), float(start), 1)
         return lowest + (float(top) - lowest) * up / down
@@ -172,9 +172,9 @@ def _integer(name: str, value: SupportsIndex, least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: must be an integer, came {value!r} ({type(value).__name__})") from None
+        raise TypeError(f"{name}: must be an integer, got {value!r} ({type(value).__name__})") from None
     if isinstance(value, bool) or number < least:
-        raise ValueError(f"{name}: must be an integer of at least {least}, came {value!r}")
+        raise ValueError(f"{name}: must be an integer of at least {least}, got {value!r}")
     return number
 
 
@@ -185,9 +185,9 @@ def _number(name: str, value: float, allowed: str = "at least 0") -> float:
             raise TypeError
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: must be a number, came {value!r} ({type(value).__name__})") from None
+        raise TypeError(f"{name}: must be a number, got {value!r} ({type(value).__name__})") from None
     if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name}: must be finite and {allowed}, came {value!r}")
+        raise ValueError(f"{name}: must be finite and {allowed}, got {value!r}")
     return number
 
 
@@ -200,10 +200,10 @@ def _budget(
         for name, value, least in zip(names, (total, warmup, cycles), (1, 0, 1), strict=True)
     ]
     if budget[1] >= budget[0]:
-        raise ValueError(f"{names[1]}: must be less than {names[0]} ({budget[0]}), came {budget[1]}")
+        raise ValueError(f"{names[1]}: must be less than {names[0]} ({budget[0]}), got {budget[1]}")
     if budget[2] > budget[0] - budget[1]:
         raise ValueError(
-            f"{names[2]}: each cycle needs a step; at most {budget[0] - budget[1]} fit after warm-up, came {budget[2]}"
+            f"{names[2]}: each cycle needs a step; at most {budget[0] - budget[1]} fit after warm-up, got {budget[2]}"
         )
     return budget
 
@@ -297,7 +297,7 @@ class UBALR(LRScheduler):
             peak = float(group.get("initial_lr", group["lr"]))
             if self.eta_min > peak:
                 raise ValueError(
-                    f"eta_min: must not exceed any group's initial rate, came {eta_min!r}; group {i} has {peak!r}"
+                    f"eta_min: must not exceed any group's initial rate, got {eta_min!r}; group {i} has {peak!r}"
                 )
         super().__init__(optimizer, last_epoch)
 
@@ -411,7 +411,7 @@ def get_uba_schedule_with_warmup(
     phi = _number("phi", phi, "at least 0 (the formula has a pole for phi < 0)")
     floor = _number("eta_min_ratio", eta_min_ratio)
     if floor > 1:
-        raise ValueError(f"eta_min_ratio: must be a fraction of the peak, from 0 to 1, came {eta_min_ratio!r}")
+        raise ValueError(f"eta_min_ratio: must be a fraction of the peak, from 0 to 1, got {eta_min_ratio!r}")
     # a partial of a module-level function, so that the scheduler can be pickled to other processes
     factor = functools.partial(_factor, total=total, phi=phi, floor=floor, warmup=warmup, cycles=cycles)
     return LambdaLR(optimizer, factor, last_epoch)

@@ -35,18 +35,18 @@ Float = NDArray[np.float64]
 def _positive(**values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}: must be finite and positive, came {value!r}")
+            raise ValueError(f"{name}: must be finite and positive, got {value!r}")
 
 
 def _spectrum(lambda_min: float, lambda_max: float) -> None:
     _positive(lambda_min=lambda_min, lambda_max=lambda_max)
     if lambda_min > lambda_max:
-        raise ValueError(f"lambda_min: must not exceed lambda_max ({lambda_max!r}), came {lambda_min!r}")
+        raise ValueError(f"lambda_min: must not exceed lambda_max ({lambda_max!r}), got {lambda_min!r}")
 
 
 def _steps(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name}: must be an integer of at least 1, came {value!r}")
+        raise ValueError(f"{name}: must be an integer of at least 1, got {value!r}")
     return int(value)
 
 
@@ -274,7 +274,7 @@ def _quadratic(
         if not (np.isfinite(value).all() and (value >= 0).all()):
             raise ValueError(f"{name}: must be finite and at least 0")
     if start.size not in (1, curvature.size):
-        raise ValueError(f"v0: must be one number or one per eigenvalue ({curvature.size}), came {start.size}")
+        raise ValueError(f"v0: must be one number or one per eigenvalue ({curvature.size}), got {start.size}")
     return table, np.atleast_2d(top), curvature, level, start
 
 
@@ -428,7 +428,7 @@ def stationarity_bound(
     _positive(smoothness=smoothness)
     top = np.asarray(peak, dtype=np.float64)
     if not np.all((top > 0) & (top <= 1 / smoothness)):
-        raise ValueError(f"peak: must be positive and at most 1/L = {1 / smoothness:.6g}, came {peak!r}")
+        raise ValueError(f"peak: must be positive and at most 1/L = {1 / smoothness:.6g}, got {peak!r}")
     mean, square = mean_factor(phi), mean_square_factor(phi)
     descent = 2 * np.asarray(gap) / (np.asarray(T) * top * mean)
     return np.asarray(descent + smoothness * np.asarray(variance) * top * square / mean)

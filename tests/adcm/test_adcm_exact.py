@@ -202,7 +202,7 @@ def test_ridges_between_separate_modes_make_the_steps_of_the_map_tiny():
 
 
 def test_mixture_refuses():
-    with pytest.raises(ValueError, match=r"sigma, modes and radius: must be positive and finite, came 0.0, 8 and 0.7"):
+    with pytest.raises(ValueError, match=r"sigma, modes and radius: must be positive and finite, got 0.0, 8 and 0.7"):
         GaussianMixture2d(0.0)
     with pytest.raises(ValueError, match="end and steps: need end >= 0"):
         GaussianMixture2d().consistency_map(VE(), end=-1.0)

@@ -226,7 +226,7 @@ def test_an_unknown_method_is_refused():
     config = images.Config(**TINY)
     study = object.__new__(images.Study)
     study.config = config
-    with pytest.raises(ValueError, match=r"^method: .*came 'sct'"):
+    with pytest.raises(ValueError, match=r"^method: .*got 'sct'"):
         study.rule("sct", 10)
     assert set(images.METHODS) == set(figures_images.METHODS)
     assert "per_sample" in WEIGHTS

@@ -119,9 +119,9 @@ def test_refusals():
     for c in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="c: must be at least 0"):
             pseudo_huber(a, a, c)
-    with pytest.raises(ValueError, match=r"b: must have a's shape \(2, 2\), came \(2,\)"):
+    with pytest.raises(ValueError, match=r"b: must have a's shape \(2, 2\), got \(2,\)"):
         pseudo_huber(a, one, 0.0)
-    with pytest.raises(ValueError, match=r"weight: must be one of per_sample, w_t, .* came 'adaptive'"):
+    with pytest.raises(ValueError, match=r"weight: must be one of per_sample, w_t, .* got 'adaptive'"):
         loss_weight("adaptive", t=one, r=one)
     with pytest.raises(ValueError, match="error: weight='w_t' needs"):
         loss_weight("w_t", t=one, r=one)

@@ -91,9 +91,9 @@ def test_two_steps_go_through_the_middle():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match=r"t_mid: must lie in \[0.002, 80.0\], came 100"):
+    with pytest.raises(ValueError, match=r"t_mid: must lie in \[0.002, 80.0\], got 100"):
         sample_two_step(lambda x, t: x, torch.zeros(2, 2), torch.zeros(2, 2), VE(), t_mid=100.0)
-    with pytest.raises(ValueError, match=r"a: need at least two points, shape \(n, d\), came \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"a: need at least two points, shape \(n, d\), got \(1, 2\)"):
         energy_distance(torch.zeros(1, 2), torch.zeros(3, 2))
     with pytest.raises(ValueError, match="a and b: need the same shape"):
         sliced_wasserstein(torch.zeros(2, 2), torch.zeros(3, 2))

@@ -108,14 +108,14 @@ def test_prior():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match=r"t_min and t_max: need 0 < t_min < t_max < infinity, came 0.002 and nan"):
+    with pytest.raises(ValueError, match=r"t_min and t_max: need 0 < t_min < t_max < infinity, got 0.002 and nan"):
         VE(t_max=float("nan"))
-    with pytest.raises(ValueError, match=r"t_max < 1, came 0.5 and 1.0"):
+    with pytest.raises(ValueError, match=r"t_max < 1, got 0.5 and 1.0"):
         FlowMatching(0.5, 1.0)
     with pytest.raises(ValueError, match="sigma_data: must be positive"):
         VE(sigma_data=0.0)
     x0 = torch.zeros(3, 2)
-    with pytest.raises(ValueError, match=r"z: must have x0's shape \(3, 2\), came \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"z: must have x0's shape \(3, 2\), got \(2, 2\)"):
         VE().perturb(x0, torch.zeros(2, 2), torch.ones(3))
-    with pytest.raises(ValueError, match=r"t: must have the leading axes of x0.*\(3,\) for one model.*came \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"t: must have the leading axes of x0.*\(3,\) for one model.*got \(3, 1\)"):
         VE().velocity(x0, x0, torch.ones(3, 1))

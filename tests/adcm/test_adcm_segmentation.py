@@ -335,12 +335,12 @@ def test_float32_gives_nearly_the_same_grid():
 def test_refusals():
     schedule, model = VE(), DATA.denoiser(VE())
     for lam in (0.0, -0.01, math.nan, math.inf):
-        with pytest.raises(ValueError, match=r"lam: must be positive and finite \(the paper has 0.01\), came"):
+        with pytest.raises(ValueError, match=r"lam: must be positive and finite \(the paper has 0.01\), got"):
             segment(model, sampler(DATA), schedule, lam)
         with pytest.raises(ValueError, match="lam: must be positive"):
             gauss_newton_step(model, *antithetic(DATA, 4), 1.0, schedule, lam)
     for bad, message in (
-        ({"mode": "fast"}, "mode: must be one of interpolated, paper, came 'fast'"),
+        ({"mode": "fast"}, "mode: must be one of interpolated, paper, got 'fast'"),
         ({"nodes": 1}, "nodes and batch_size: need at least 2 and 1"),
         ({"batch_size": 0}, "nodes and batch_size"),
         ({"floor": 0.0}, "floor and cap: need 0 < floor < cap <= 1"),
@@ -349,11 +349,11 @@ def test_refusals():
     ):
         with pytest.raises(ValueError, match=message):
             segment(model, sampler(DATA), schedule, 0.01, **{"nodes": 4, "batch_size": 8} | bad)
-    with pytest.raises(ValueError, match=r"sample: must return shape \(n, \*event\) with n = 8, came \(9, 2\)"):
+    with pytest.raises(ValueError, match=r"sample: must return shape \(n, \*event\) with n = 8, got \(9, 2\)"):
         segment(model, lambda n: torch.zeros(n + 1, 2), schedule, batch_size=8)
     with pytest.raises(ValueError, match=r"sample: must return shape \(R, n, \*event\)"):
         segment_population(model, lambda n: torch.zeros(n, 2), schedule, batch_size=8)
-    with pytest.raises(ValueError, match=r"model: must return the shape it is given, \(16, 2\), came \(16, 1\)"):
+    with pytest.raises(ValueError, match=r"model: must return the shape it is given, \(16, 2\), got \(16, 1\)"):
         segment(lambda x, t: x[:, :1], sampler(DATA), schedule, batch_size=8)
     x0 = torch.zeros(4, 2)
     for call in (tangent, tangent_finite_difference, step_rate):

@@ -96,9 +96,9 @@ def test_damaged_cache_is_built_again(small: list[Document], cache: Path, damage
 def test_another_corpus_is_an_error_and_not_cached(
     small: list[Document], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    came = text.CORPUS_SHA256
+    got = text.CORPUS_SHA256
     monkeypatch.setattr(text, "CORPUS_SHA256", "0" * 64)
-    with pytest.raises(data.ChecksumMismatch, match=f"{came} here; {'0' * 64} was expected.*--force-reinstall"):
+    with pytest.raises(data.ChecksumMismatch, match=f"{got} here; {'0' * 64} was expected.*--force-reinstall"):
         data.text_corpus()
     assert not list(cache.glob("*.gz"))
 

@@ -174,5 +174,5 @@ def test_covariance_collects_near_copies():
 
 
 def test_log_det_refuses_a_scale_that_is_not_positive():
-    with pytest.raises(ValueError, match="scale: must be positive, came 0"):
+    with pytest.raises(ValueError, match="scale: must be positive, got 0"):
         baselines.log_det(POOL, 3, 0, scale=0)

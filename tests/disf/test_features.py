@@ -60,7 +60,7 @@ def test_texts_of_the_wrong_type_are_named(extract, texts):
 @pytest.mark.parametrize("extract", [tfidf_svd, byte_ngrams])
 @pytest.mark.parametrize("dimension", [0, 8, 256])
 def test_too_many_dimensions_are_named(extract, dimension):
-    with pytest.raises(ValueError, match=rf"dimension: must be from 1 to 7, .*came {dimension}"):
+    with pytest.raises(ValueError, match=rf"dimension: must be from 1 to 7, .*got {dimension}"):
         extract(TEXTS, dimension=dimension)
 
 
@@ -69,9 +69,9 @@ def test_other_arguments_are_named():
         tfidf_svd(["", "!", "a"], dimension=1)
     with pytest.raises(ValueError, match="lengths: must be at least one"):
         byte_ngrams(TEXTS, dimension=1, lengths=(0, 1))
-    with pytest.raises(ValueError, match="max_tokens: must be from 1 to 512, came 513"):
+    with pytest.raises(ValueError, match="max_tokens: must be from 1 to 512, got 513"):
         minilm(TEXTS, max_tokens=513)
-    with pytest.raises(ValueError, match="batch_size: must be at least 1, came 0"):
+    with pytest.raises(ValueError, match="batch_size: must be at least 1, got 0"):
         minilm(TEXTS, batch_size=0)
 
 

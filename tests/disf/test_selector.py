@@ -41,7 +41,7 @@ def test_transform_takes_the_rows_of_anything_in_their_order():
     assert selector.transform(pd.DataFrame({"text": texts}))["text"].tolist() == [texts[row] for row in rows]
     assert (selector.transform(sparse.csr_matrix(X)) != X[rows]).sum() == 0
     assert (selector.transform(torch.from_numpy(X)) == torch.from_numpy(X)[rows]).all()
-    with pytest.raises(ValueError, match="X: must have the 300 rows that were fitted, came 299"):
+    with pytest.raises(ValueError, match="X: must have the 300 rows that were fitted, got 299"):
         selector.transform(texts[:-1])
 
 

@@ -30,7 +30,7 @@ def test_a_sigmoid_runs_from_ceiling_to_chance():
 def test_another_ceiling_keeps_the_rise():
     higher = PAPER.with_ceiling(1.0)
     assert (float(higher.ceiling), higher.k, higher.x0, higher.b) == (1.0, PAPER.k, PAPER.x0, PAPER.b)
-    with pytest.raises(ValueError, match=r"ceiling: must be above the score of a very bad model, 0.25, came 0.2"):
+    with pytest.raises(ValueError, match=r"ceiling: must be above the score of a very bad model, 0.25, got 0.2"):
         PAPER.with_ceiling(0.2)
 
 
@@ -102,7 +102,7 @@ def test_intervals_cover_the_planted_parameters():
     assert all(180 <= count <= 199 for count in covered.values())
     narrow, wide = (np.ptp(found.interval("k", level)) for level in (0.5, 0.95))
     assert narrow < wide / 2
-    with pytest.raises(ValueError, match="name: must be one of A, k, x0, b, came 'kk'"):
+    with pytest.raises(ValueError, match="name: must be one of A, k, x0, b, got 'kk'"):
         found.interval("kk")
 
 
@@ -110,10 +110,10 @@ def test_intervals_cover_the_planted_parameters():
     ("loss", "score", "message"),
     [
         ([], [], "loss: is empty"),
-        ([1.0, 2, 3, 4, np.nan], [0.1, 0.2, 0.3, 0.4, 0.5], "loss: must be finite, came nan"),
-        ([1.0, 2, 3, 4, 5], [0.1, 0.2, np.inf, 0.4, 0.5], "score: must be finite, came inf"),
+        ([1.0, 2, 3, 4, np.nan], [0.1, 0.2, 0.3, 0.4, 0.5], "loss: must be finite, got nan"),
+        ([1.0, 2, 3, 4, 5], [0.1, 0.2, np.inf, 0.4, 0.5], "score: must be finite, got inf"),
         ([1.0, 2, 3, 4], [0.8, 0.7, 0.3, 0.2], "loss: 4 models do not determine 4 parameters and their errors; give 5"),
-        ([1.0, 2, 3, 4, 5], [0.8, 0.7, 0.3], r"equally long, came shapes \(5,\) and \(3,\)"),
+        ([1.0, 2, 3, 4, 5], [0.8, 0.7, 0.3], r"equally long, got shapes \(5,\) and \(3,\)"),
         ([2.0] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "loss: is the same for every model"),
         ([1.0, 2, 3, 4, 5], [0.5] * 5, "score: is the same for every model"),
     ],

@@ -248,7 +248,7 @@ def test_planted_models_lie_around_their_sigmoid():
 
 
 def test_a_planted_trend_must_be_known():
-    with pytest.raises(ValueError, match="trend: must be one of closing, widening, steady, came 'level'"):
+    with pytest.raises(ValueError, match="trend: must be one of closing, widening, steady, got 'level'"):
         empirical.plant_board("level", 0)
 
 

@@ -414,20 +414,20 @@ def test_data_must_be_positive(name, bad):
     data = dict(zip(("N", "D", "loss"), (column.copy() for column in runs(n=20)), strict=True))
     data[name][7] = bad
     for call in (fit_chinchilla, bootstrap_chinchilla):
-        with pytest.raises(ValueError, match=rf"^{name}: must be positive and finite, came {bad:g}$"):
+        with pytest.raises(ValueError, match=rf"^{name}: must be positive and finite, got {bad:g}$"):
             call(**data)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"N": np.ones(9)}, r"^N, D, loss: must be one-dimensional and equally long, came shapes \(9,\), \(20,\)"),
+        ({"N": np.ones(9)}, r"^N, D, loss: must be one-dimensional and equally long, got shapes \(9,\), \(20,\)"),
         ({"D": np.ones((20, 1))}, r"^N, D, loss: must be one-dimensional"),
         ({"N": np.full(20, 1e8)}, r"^N: is the same in every run, so its exponent cannot be fitted$"),
         ({"D": np.full(20, 1e9)}, r"^D: is the same in every run"),
-        ({"delta": 0.0}, r"^delta: must be positive, came 0\.0$"),
-        ({"delta": np.nan}, r"^delta: must be positive, came nan$"),
-        ({"starts": np.ones((2, 4))}, r"^starts: must be finite, of shape \(S, 5\).*came \(2, 4\)$"),
+        ({"delta": 0.0}, r"^delta: must be positive, got 0\.0$"),
+        ({"delta": np.nan}, r"^delta: must be positive, got nan$"),
+        ({"starts": np.ones((2, 4))}, r"^starts: must be finite, of shape \(S, 5\).*got \(2, 4\)$"),
         ({"starts": np.empty((0, 5))}, r"^starts: must be finite, of shape \(S, 5\)"),
         ({"starts": [[1, 2, np.nan, 0, 0]]}, r"^starts: must be finite"),
     ],
@@ -440,9 +440,9 @@ def test_refuses(change, message):
 
 
 def test_refuses_no_resample_and_a_negative_count():
-    with pytest.raises(ValueError, match=r"^resamples: must be at least 1, came 0$"):
+    with pytest.raises(ValueError, match=r"^resamples: must be at least 1, got 0$"):
         bootstrap_chinchilla(*runs(n=20), resamples=0)
-    with pytest.raises(ValueError, match=r"^count: must not be negative, came -1$"):
+    with pytest.raises(ValueError, match=r"^count: must not be negative, got -1$"):
         drop_largest(-1)
 
 

@@ -380,7 +380,7 @@ def test_inference_gap_is_not_clipped():
 @pytest.mark.parametrize("name", ["g_alg", "g_h", "g_i"])
 @pytest.mark.parametrize("bad", [0.0, -2.0, np.nan])
 def test_growth_must_be_positive(name, bad):
-    with pytest.raises(ValueError, match=f"^{name}: must be positive and finite, came {bad:g}$"):
+    with pytest.raises(ValueError, match=f"^{name}: must be positive and finite, got {bad:g}$"):
         Growth(**{name: bad})
     with pytest.raises(ValueError, match=f"^{name}: must be positive and finite"):
         Growth(**{name: np.array([2.0, bad])})
@@ -389,22 +389,22 @@ def test_growth_must_be_positive(name, bad):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: training_gap(np.nan), r"^t: must be finite, came nan$"),
+        (lambda: training_gap(np.nan), r"^t: must be finite, got nan$"),
         (lambda: training_gap([]), r"^t: is empty$"),
-        (lambda: training_gap(1, C0=0), r"^C0: must be positive and finite, came 0$"),
-        (lambda: training_gap(1, head_start=-1), r"^head_start: must be positive and finite, came -1$"),
-        (lambda: peak_time(head_start=0), r"^head_start: must be positive and finite, came 0$"),
-        (lambda: peak_gap(C0=-1), r"^C0: must be positive and finite, came -1$"),
-        (lambda: time_below(0), r"^level: must be positive and finite, came 0$"),
-        (lambda: time_below(0.1, C0=0), r"^C0: must be positive and finite, came 0$"),
-        (lambda: lag(np.inf), r"^t: must be finite, came inf$"),
+        (lambda: training_gap(1, C0=0), r"^C0: must be positive and finite, got 0$"),
+        (lambda: training_gap(1, head_start=-1), r"^head_start: must be positive and finite, got -1$"),
+        (lambda: peak_time(head_start=0), r"^head_start: must be positive and finite, got 0$"),
+        (lambda: peak_gap(C0=-1), r"^C0: must be positive and finite, got -1$"),
+        (lambda: time_below(0), r"^level: must be positive and finite, got 0$"),
+        (lambda: time_below(0.1, C0=0), r"^C0: must be positive and finite, got 0$"),
+        (lambda: lag(np.inf), r"^t: must be finite, got inf$"),
         (lambda: lag(1, head_start=0), r"^head_start: must be positive"),
-        (lambda: inference_gap(1, g_inf=0), r"^g_inf: must be positive and finite, came 0$"),
+        (lambda: inference_gap(1, g_inf=0), r"^g_inf: must be positive and finite, got 0$"),
         (lambda: inference_gap(1, C0=0), r"^C0: must be positive"),
         (lambda: inference_compute(1, constant=0), r"^constant: must be positive"),
         (lambda: inference_compute(1, flop=-1), r"^flop: must be positive"),
-        (lambda: inference_compute(1, reading="x"), r"^reading: must be one of squared, docstring, came 'x'$"),
-        (lambda: inference_crossing(against="x"), r"^against: must be 'sota' or 'meek', came 'x'$"),
+        (lambda: inference_compute(1, reading="x"), r"^reading: must be one of squared, docstring, got 'x'$"),
+        (lambda: inference_crossing(against="x"), r"^against: must be 'sota' or 'meek', got 'x'$"),
         (lambda: price_decline(g_inf=-1), r"^g_inf: must be positive"),
     ],
 )

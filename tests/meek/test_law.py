@@ -98,7 +98,7 @@ def test_one_object_holds_many_laws():
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf, [1e20, -3.0]])
 @pytest.mark.parametrize("call", [PAPER.loss, PAPER.reducible, law.HOFFMANN.allocation])
 def test_compute_must_be_positive(call, bad):
-    with pytest.raises(ValueError, match=r"^C: must be positive and finite, came (0|-1|nan|inf|-3)$"):
+    with pytest.raises(ValueError, match=r"^C: must be positive and finite, got (0|-1|nan|inf|-3)$"):
         call(bad)
 
 
@@ -116,10 +116,10 @@ def test_sizes_and_tokens_must_be_positive(N, D, name):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ((0.0, 0.154, 1.7), r"^A: must be positive and finite, came 0$"),
-        ((1070, -0.154, 1.7), r"^alpha: must be positive and finite, came -0.154$"),
-        ((1070, [0.1, 0.0], 1.7), r"^alpha: must be positive and finite, came 0$"),
-        ((1070, 0.154, np.nan), r"^L0: must be finite, came nan$"),
+        ((0.0, 0.154, 1.7), r"^A: must be positive and finite, got 0$"),
+        ((1070, -0.154, 1.7), r"^alpha: must be positive and finite, got -0.154$"),
+        ((1070, [0.1, 0.0], 1.7), r"^alpha: must be positive and finite, got 0$"),
+        ((1070, 0.154, np.nan), r"^L0: must be finite, got nan$"),
     ],
 )
 def test_scaling_law_refuses(fields, message):
@@ -131,7 +131,7 @@ def test_scaling_law_refuses(fields, message):
 def test_parametric_law_refuses(name):
     fields = {"A": 400.0, "B": 400.0, "E": 1.7, "alpha": 0.3, "beta": 0.3}
     for build in (ParametricLaw, frontier):
-        with pytest.raises(ValueError, match=f"^{name}: must be positive and finite, came -1$"):
+        with pytest.raises(ValueError, match=f"^{name}: must be positive and finite, got -1$"):
             build(**fields | {name: -1.0})
-        with pytest.raises(ValueError, match=r"^E: must be finite, came inf$"):
+        with pytest.raises(ValueError, match=r"^E: must be finite, got inf$"):
             build(**fields | {"E": np.inf})

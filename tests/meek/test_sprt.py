@@ -152,7 +152,7 @@ def test_drift_alone_walks_straight_and_chance_alone_diffuses(mu, eps):
 
 @pytest.mark.parametrize("bad", [0.0, 0.5, -0.1, 1.0, np.nan])
 def test_error_must_lie_between_zero_and_a_half(bad):
-    message = r"^error: must lie in \(0, 0\.5\), came"
+    message = r"^error: must lie in \(0, 0\.5\), got"
     for call in (
         lambda: sprt_tokens(1, bad),
         lambda: sprt_tokens(1, [0.1, bad]),
@@ -165,7 +165,7 @@ def test_error_must_lie_between_zero_and_a_half(bad):
 
 def test_gap_must_not_be_negative():
     with pytest.raises(
-        ValueError, match=r"^delta_loss: must not be negative, came -0\.2; take the worse minus the better$"
+        ValueError, match=r"^delta_loss: must not be negative, got -0\.2; take the worse minus the better$"
     ):
         sprt_tokens([0.1, -0.2], 0.05)
 
@@ -173,15 +173,15 @@ def test_gap_must_not_be_negative():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: sprt_tokens(np.nan, 0.05), r"^delta_loss: must be finite, came nan$"),
+        (lambda: sprt_tokens(np.nan, 0.05), r"^delta_loss: must be finite, got nan$"),
         (lambda: sprt_tokens([], 0.05), r"^delta_loss: is empty$"),
-        (lambda: sprt_tokens(1, 0.05, 0.5), r"^slowdown: must be at least 1, came 0\.5$"),
-        (lambda: sprt_tokens(1, 0.05, 0), r"^slowdown: must be positive and finite, came 0$"),
+        (lambda: sprt_tokens(1, 0.05, 0.5), r"^slowdown: must be at least 1, got 0\.5$"),
+        (lambda: sprt_tokens(1, 0.05, 0), r"^slowdown: must be positive and finite, got 0$"),
         (lambda: run_sprt([], 0.05, starts=[0]), r"^log_ratios: is empty$"),
-        (lambda: run_sprt([1.0, np.nan], 0.05, starts=[0]), r"^log_ratios: must be finite, came nan$"),
-        (lambda: run_sprt(np.ones((2, 3)), 0.05, starts=[0]), r"one-dimensional, came shape \(2, 3\)$"),
-        (lambda: run_sprt([9.0], 0.05, starts=[-1]), r"^starts: must lie in \[0, 1\), .* came -1$"),
-        (lambda: run_sprt([9.0], 0.05, starts=[0, 1]), r"^starts: must lie in \[0, 1\), .* came 1$"),
+        (lambda: run_sprt([1.0, np.nan], 0.05, starts=[0]), r"^log_ratios: must be finite, got nan$"),
+        (lambda: run_sprt(np.ones((2, 3)), 0.05, starts=[0]), r"one-dimensional, got shape \(2, 3\)$"),
+        (lambda: run_sprt([9.0], 0.05, starts=[-1]), r"^starts: must lie in \[0, 1\), .* got -1$"),
+        (lambda: run_sprt([9.0], 0.05, starts=[0, 1]), r"^starts: must lie in \[0, 1\), .* got 1$"),
         (lambda: drift_tokens(0, 1, 0.05), r"^mean: must be positive"),
         (lambda: drift_tokens(1, -1, 0.05), r"^variance: must be positive"),
     ],

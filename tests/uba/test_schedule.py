@@ -461,11 +461,11 @@ def test_lambda_factory_refuses_by_name(name, value):
 
 
 def test_refusal_says_what_came_and_what_is_allowed():
-    with pytest.raises(ValueError, match=r"warmup_iters: must be less than total_iters \(10\), came 12"):
+    with pytest.raises(ValueError, match=r"warmup_iters: must be less than total_iters \(10\), got 12"):
         UBALR(make(), 10, 5, warmup_iters=12)
-    with pytest.raises(TypeError, match=r"total_iters: must be an integer, came 10\.0 \(float\)"):
+    with pytest.raises(TypeError, match=r"total_iters: must be an integer, got 10\.0 \(float\)"):
         UBALR(make(), 10.0, 5)
-    with pytest.raises(ValueError, match=r"eta_min: .*came 0\.2; group 1 has 0\.1"):
+    with pytest.raises(ValueError, match=r"eta_min: .*got 0\.2; group 1 has 0\.1"):
         UBALR(make(0.3, 0.1), 10, 5, eta_min=0.2)
 
 

@@ -91,7 +91,7 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _whole(self) -> Config:
         if sorted(self.shares) != self.shares or self.shares[-1] != 1 or 0.25 not in self.shares:
-            raise ValueError(f"shares: must ascend to 1 and hold 0.25, came {self.shares}")
+            raise ValueError(f"shares: must ascend to 1 and hold 0.25, got {self.shares}")
         if self.images * self.shares[0] < self.batch_size or self.images // self.batch_size < self.segmentations:
             raise ValueError(
                 f"images: {self.images} are too few for {self.segmentations} segmentations at batch_size "
@@ -218,7 +218,7 @@ class Study:
                 return ECM(self.schedule, q=2.0, doubling_every=max(1, steps // 4)), "inverse_step"
             case "ict":
                 return ICT(steps, self.schedule), "inverse_step"
-        raise ValueError(f"method: must be one of {', '.join(METHODS)}, came {method!r}")
+        raise ValueError(f"method: must be one of {', '.join(METHODS)}, got {method!r}")
 
     def train(
         self, trials: Sequence[Trial], images: int, shares: Sequence[float]

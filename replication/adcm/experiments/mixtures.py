@@ -71,11 +71,11 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _sane(self) -> Config:
         if not all(0 < share <= 1 for share in self.budgets) or self.budgets[-1] != 1:
-            raise ValueError(f"budgets: must lie in (0, 1] and end with 1, came {self.budgets}")
+            raise ValueError(f"budgets: must lie in (0, 1] and end with 1, got {self.budgets}")
         if self.budgets != sorted(set(self.budgets)):
-            raise ValueError(f"budgets: must increase, came {self.budgets}")
+            raise ValueError(f"budgets: must increase, got {self.budgets}")
         if self.highest_ratio <= 0.002:
-            raise ValueError(f"highest_ratio: must be above 0.002, the lowest, came {self.highest_ratio}")
+            raise ValueError(f"highest_ratio: must be above 0.002, the lowest, got {self.highest_ratio}")
         if self.images * self.tuning_share < self.batch_size * self.segmentations:
             raise ValueError(
                 f"images: {self.images} are too few for {self.segmentations} segmentations of a tuning run"

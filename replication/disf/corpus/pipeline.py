@@ -104,14 +104,14 @@ class _Settings:
 
     def check(self) -> None:
         if (self.k is None) == (self.ratio is None):
-            raise CorpusError(f"k and ratio: exactly one is needed, came k={self.k!r} and ratio={self.ratio!r}")
+            raise CorpusError(f"k and ratio: exactly one is needed, got k={self.k!r} and ratio={self.ratio!r}")
         if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise CorpusError(f"ratio: must be a share in (0, 1], came {self.ratio!r}")
+            raise CorpusError(f"ratio: must be a share in (0, 1], got {self.ratio!r}")
         if self.k is not None and not 1 <= self.k <= self.batch_size:
-            raise CorpusError(f"k: must be from 1 to batch_size, {self.batch_size}, came {self.k!r}")
+            raise CorpusError(f"k: must be from 1 to batch_size, {self.batch_size}, got {self.k!r}")
         for name, least in (("batch_size", 2), ("max_chars", 1), ("seed", 0)):
             if getattr(self, name) < least:
-                raise CorpusError(f"{name}: must be at least {least}, came {getattr(self, name)!r}")
+                raise CorpusError(f"{name}: must be at least {least}, got {getattr(self, name)!r}")
         for name, allowed in (
             ("second", ("random", "farthest", "authors")),
             ("criterion", tuple(selection.CRITERIA)),
@@ -120,7 +120,7 @@ class _Settings:
             ("on_error", ("stop", "skip")),
         ):
             if getattr(self, name) not in allowed:
-                raise CorpusError(f"{name}: must be one of {', '.join(allowed)}, came {getattr(self, name)!r}")
+                raise CorpusError(f"{name}: must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         if self.criterion == "participation" and self.second == "authors":
             raise CorpusError("second: the participation ratio of any two rows is 1; use 'random' or 'farthest'")
 

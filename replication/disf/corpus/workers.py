@@ -38,7 +38,7 @@ class Workers:
 
     def __init__(self, workers: int | Executor) -> None:
         if isinstance(workers, int) and workers < 1:
-            raise CorpusError(f"workers: must be at least 1, came {workers!r}")
+            raise CorpusError(f"workers: must be at least 1, got {workers!r}")
         # calls that are under way or wait at a time; a cluster may have many workers, and calls are small
         self._ahead = 2 * workers if isinstance(workers, int) else 256
         self._count = workers if isinstance(workers, int) else 0

@@ -66,11 +66,11 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         if D10 not in self.ks:
-            raise ValueError(f"ks: must hold {D10}, came {self.ks}")
+            raise ValueError(f"ks: must hold {D10}, got {self.ks}")
         if "disf" not in self.methods:
-            raise ValueError(f"methods: must hold disf, came {self.methods}")
+            raise ValueError(f"methods: must hold disf, got {self.methods}")
         if min(self.order_sizes) < 2:
-            raise ValueError(f"order_sizes: the objective needs at least 2 documents, came {self.order_sizes}")
+            raise ValueError(f"order_sizes: the objective needs at least 2 documents, got {self.order_sizes}")
         return self
 
 

@@ -88,9 +88,9 @@ class Config(BaseModel):
         if missing := {"full", "random", "disf", *TARGETED[:2]} - set(self.methods):
             raise ValueError(f"methods: must hold full, random, disf, dsir and top cosine; missing {sorted(missing)}")
         if not all(0 < ratio <= 1 for ratio in self.ratios) or self.ratio in self.ratios:
-            raise ValueError(f"ratios: must lie in (0, 1] and differ from ratio, came {self.ratios}")
+            raise ValueError(f"ratios: must lie in (0, 1] and differ from ratio, got {self.ratios}")
         if self.document_bytes <= self.context:
-            raise ValueError(f"document_bytes: must be more than context {self.context}, came {self.document_bytes}")
+            raise ValueError(f"document_bytes: must be more than context {self.context}, got {self.document_bytes}")
         return self
 
 

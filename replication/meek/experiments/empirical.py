@@ -461,7 +461,7 @@ def plant_board(trend: Trend, seed: int, months: int = 24, models: int = 120) ->
         Size of the board.
     """
     if trend not in get_args(Trend):
-        raise ValueError(f"trend: must be one of {', '.join(get_args(Trend))}, came {trend!r}")
+        raise ValueError(f"trend: must be one of {', '.join(get_args(Trend))}, got {trend!r}")
     rng = np.random.default_rng([seed, get_args(Trend).index(trend)])
     dates = pd.date_range("2023-01-01", periods=months, freq="MS")
     rises = rng.integers(1, 6, months) * (rng.random(months) < 0.5)

@@ -58,7 +58,7 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.widths)) < len(self.widths) or sorted(self.widths) != self.widths:
-            raise ValueError(f"widths: must increase, came {self.widths}")
+            raise ValueError(f"widths: must increase, got {self.widths}")
         if self.least_tokens >= self.most_tokens:
             raise ValueError(f"least_tokens: {self.least_tokens} must be below most_tokens = {self.most_tokens}")
         for budget in self.compute:

@@ -62,9 +62,9 @@ class Config(BaseModel):
         if self.phi not in self.phis:
             raise ValueError(f"phi: {self.phi} must be one of phis {self.phis}")
         if not all(0 < budget <= 1 for budget in self.budgets):
-            raise ValueError(f"budgets: must lie in (0, 1], came {self.budgets}")
+            raise ValueError(f"budgets: must lie in (0, 1], got {self.budgets}")
         if self.held_out_bytes < 2 * self.context:
-            raise ValueError(f"held_out_bytes: must hold two windows, came {self.held_out_bytes}")
+            raise ValueError(f"held_out_bytes: must hold two windows, got {self.held_out_bytes}")
         return self
 
 

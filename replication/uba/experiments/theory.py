@@ -79,7 +79,7 @@ class Config(BaseModel):
         for name in ("minmax_kappas", "cap_kappas", "kappas", "logistic_kappas"):
             bad = [kappa for kappa in getattr(self, name) if not (math.isfinite(kappa) and kappa > 1)]
             if bad:
-                raise ValueError(f"{name}: condition numbers must be above 1, came {bad[0]!r}")
+                raise ValueError(f"{name}: condition numbers must be above 1, got {bad[0]!r}")
         for name in ("phis", "logistic_phis"):
             if 2 not in getattr(self, name):
                 raise ValueError(f"{name}: must contain 2 (cosine), to which the losses are compared")

@@ -80,7 +80,7 @@ class Config(BaseModel):
             if getattr(self, name) not in self.phis:
                 raise ValueError(f"{name}: {getattr(self, name)} must be one of phis {self.phis}")
         if not all(0 < budget <= 1 for budget in self.budgets):
-            raise ValueError(f"budgets: must lie in (0, 1], came {self.budgets}")
+            raise ValueError(f"budgets: must lie in (0, 1], got {self.budgets}")
         return self
 
 
