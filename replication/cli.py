@@ -28,6 +28,7 @@ from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.notebook import Options, Outcome, missing, sentence
 from replication.runs.profiles import Project
 from replication.runs.store import Run, RunStore, Spec
+from replication.sources import canonical
 
 _INTERRUPTED, _WITHOUT_DATA = 130, 3
 
@@ -96,7 +97,7 @@ _workers = click.option(
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Runs at a time, each in its own process.",
+    help="Processes that compute, each on one core: runs, and parts of a run.",
 )
 _engine = click.option(
     "--engine",
@@ -119,6 +120,9 @@ _publish = click.option(
 @click.option(
     "-y", "mapping", metavar="YAML", help="Set parameters by a YAML mapping, e.g. '{mlp_seeds: 50, models: [mlp]}'."
 )
+@_workers
+@_engine
+@_scheduler
 @_force
 @_timeout
 @_publish
@@ -127,6 +131,9 @@ def run(
     profile: str,
     pairs: tuple[tuple[str, str], ...],
     mapping: str | None,
+    workers: int,
+    engine: str | None,
+    scheduler: str | None,
     force: bool,
     timeout: float | None,
     publishing: bool,
@@ -135,11 +142,14 @@ def run(
 
     \b
     replicate run 10_uba_theory
-    replicate run 11 --profile standard --timeout 7200
+    replicate run 11 --profile standard --workers 2
     replicate run 11_uba_vision -p mlp_seeds 50 -p label_noise 0.1
     replicate run notebooks/11_uba_vision.ipynb -y '{mlp_seeds: 50, models: [mlp]}'
 
-    `replicate show NOTEBOOK` lists the parameters. A wrong name or type is refused before anything starts.
+    `replicate show NOTEBOOK` lists the parameters. A wrong name, type or value is refused before anything starts.
+
+    An experiment consists of parts, and each is kept when it ends: several workers share them, and a run that was
+    stopped goes on with those that are left.
 
     The exit status is 0 if the run is finished, 1 if it failed, 2 if it was refused, and 3 if it is finished but did
     not find some of its data: its last line says what brings them, and it is neither compared nor published.
@@ -152,7 +162,8 @@ def run(
         raise RefusedError("--publish is for a profile as it stands; leave out -p and -y.")
     boards = publish.scoreboards(store.project) if publishing else []
     made = batches.Batch(store, [Spec(name, profile, overrides), *boards])
-    _run_all(made, _where(1, None, None), Options(force, timeout), publishing, resumable=False)
+    where = _where(workers, engine or ("processes" if workers > 1 and not scheduler else None), scheduler)
+    _run_all(made, where, Options(force, timeout), publishing, resumable=False)
 
 
 def _mapping(text: str | None) -> dict[str, Any]:
@@ -541,7 +552,7 @@ def show(what: str) -> None:
 
 def _show_run(store: RunStore, found: Run, console: Console) -> None:
     console.print(f"{found.name}, profile {found.profile}: {store.state(found)}", highlight=False)
-    console.print(f"parameters: {profiles.canonical(found.parameters)}", highlight=False, markup=False)
+    console.print(f"parameters: {canonical(found.parameters)}", highlight=False, markup=False)
     (section,) = report.sections(store, [found], store.root)
     console.print(section.summary, highlight=False, markup=False)
     for shown in section.tables:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from replication.evidence.claims import PROFILES, Claim, ClaimError, PaperClaims, Test, load_claims, parse_claims
+from replication.evidence.parts import Part, PartsFailedError, Settings, gather
 from replication.evidence.provenance import pin_numerics
 from replication.evidence.records import dump_records, load_records, rows_of, tidy
 from replication.evidence.run import Run, evidence_key, page, start
@@ -29,7 +30,10 @@ __all__ = [
     "Interval",
     "Outcome",
     "PaperClaims",
+    "Part",
+    "PartsFailedError",
     "Run",
+    "Settings",
     "Table",
     "Test",
     "Verdict",
@@ -38,6 +42,7 @@ __all__ = [
     "dump_records",
     "evaluate",
     "evidence_key",
+    "gather",
     "holm",
     "load_claims",
     "load_records",

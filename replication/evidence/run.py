@@ -1,7 +1,7 @@
 """One run as a notebook sees it: start, provenance, claims, records, verdicts, finish.
 
-Where ``REPLICATION_RUN_DIR`` names a folder, records and results are left there as JSON, each written whole or not at
-all. Records of the same ``REPLICATION_RUN_ID`` are reused: a change of claims or of this room reruns no experiment.
+Where ``REPLICATION_RUN_DIR`` names a folder, the results are left there as JSON, written whole or not at all. The
+experiment's rows are kept part by part (see `parts`): a change of claims or of this room reruns no experiment.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
+from replication import places
 from replication.atomic import replacing
-from replication.evidence import provenance
+from replication.evidence import parts, provenance
 from replication.evidence.claims import PROFILES, PaperClaims, Profile, claims_file, load_claims, one_of
-from replication.evidence.records import dump_records, load_records, tidy
+from replication.evidence.records import dump_records
 from replication.evidence.tables import (
     Table,
     answer_text,
@@ -110,9 +113,45 @@ class Run:
         self._run_id = os.environ.get("REPLICATION_RUN_ID") or None
         self._pinned = pinned
         self._provenance: dict[str, Any] | None = None
+        self._plan: parts.Plan | None = None
+        self._reused = 0
         self._missing: dict[str, str] = {}
+        self._failed: dict[str, str] = {}
+        self._undecidable: set[str] = set()
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
+
+    def configure(self, experiment: parts.Experiment, parameters: Mapping[str, Any]) -> Any:
+        """Check the parameters of an experiment, list its parts, and show what the results depend on.
+
+        Parameters
+        ----------
+        experiment : module
+            With ``Config`` and ``parts(config)``.
+        parameters : mapping
+            A value for every field of ``Config``, such as the notebook's ``globals()``.
+
+        Returns
+        -------
+        Config
+
+        Raises
+        ------
+        ValueError
+            A value is not allowed; the message names the parameter.
+        """
+        config = checked(experiment, {name: parameters[name] for name in experiment.Config.model_fields})
+        self._plan = parts.Plan.of(experiment, config, places.runs() or Path(tempfile.mkdtemp()))
+        shown = self.provenance(
+            parameters=config.model_dump(),
+            data=parts.inputs(experiment, config),
+            missing=getattr(experiment, "missing", lambda _config: {})(config),
+            device=parts.device(config),
+        )
+        from IPython.display import display
+
+        display(shown)  # type: ignore[no-untyped-call]
+        return config
 
     def provenance(
         self,
@@ -157,31 +196,38 @@ class Run:
         """What this notebook is asked at this profile, and the rules that answer."""
         return rules_table(self.claims.at(self.notebook, self.profile), self.claims)
 
-    def records(self, compute: Callable[[], pd.DataFrame | Iterable[Mapping[str, Any]]]) -> pd.DataFrame:
-        """The run's records: those that this very run has left already, else computed now and kept.
+    def records(self) -> pd.DataFrame:
+        """The rows of all parts of the experiment: those in the store, and the others, computed now.
 
-        Parameters
-        ----------
-        compute : callable
-            Runs the experiment and returns its records, as a frame or as rows (see `tidy`).
+        A part that fails leaves the others standing. It is told here, and no test is decided that needs its rows.
+
+        Raises
+        ------
+        RuntimeError
+            `configure` was not called.
+        PartsFailedError
+            Every part failed.
         """
-        stored = self._stored_records()
-        if stored is not None:
-            return stored
-        made = tidy(compute())
+        if self._plan is None:
+            raise RuntimeError("call run.configure(experiment, globals()) before run.records()")
+        plan = self._plan
         if self._folder is not None:
-            content = {
-                "schema": SCHEMA,
-                "notebook": self.notebook,
-                "run_id": self._run_id,
-                "records": dump_records(made),
-            }
-            _write_json(self._folder / "records.json", content)
-        return made
+            listed = [[part.name, key] for part, key in plan.listed()]
+            _write_json(self._folder / "parts.json", {"folder": str(plan.folder), "parts": listed})
+        self._reused = sum(plan.stored(key) is not None for key in plan.keys)
+        parts.sweep(plan, started=self._started.timestamp())
+        records, self._failed = parts.collect(plan)
+        if len(self._failed) == len(plan.parts):
+            raise parts.PartsFailedError(self._failed)
+        self._undecidable = parts.undecidable(plan, records, self._failed)
+        for name, what in self._failed.items():
+            print(f"Part {name} failed, and nothing that needs it is decided: {what}")  # noqa: T201 (for the page)
+        return records
 
     def evaluate(self, records: pd.DataFrame) -> list[Outcome]:
-        """Answer this notebook's tests."""
-        return evaluate(records, self.claims, self.notebook, self.profile)
+        """Answer this notebook's tests; one that needs a part that failed is not run."""
+        whole = records[~records["quantity"].isin(list(self._undecidable))]
+        return evaluate(whole, self.claims, self.notebook, self.profile)
 
     def verdicts(self, outcomes: Sequence[Outcome]) -> list[Verdict]:
         """The verdicts on the claims that this notebook decides."""
@@ -254,6 +300,8 @@ class Run:
             machine = {
                 "started": self._started.isoformat(timespec="seconds"),
                 "wall_seconds": round(time.perf_counter() - self._clock, 3),
+                "parts": self._told(),
+                "reused": self._reused,
                 "volatile": dump_records(records[volatile]),
             }
             results = {
@@ -264,6 +312,7 @@ class Run:
                 "run_id": self._run_id,
                 "parameters": self._provenance["parameters"],
                 "missing": self._missing,
+                "failed": self._failed,
                 "verdicts": [verdict.to_dict() for verdict in decided],
                 "tests": [outcome.to_dict() for outcome in answered],
                 "records": dump_records(records[~volatile]),
@@ -277,18 +326,35 @@ class Run:
         for name, command in self._missing.items():
             print(f"Missing data: {name}. {command}")  # noqa: T201
 
-    def _stored_records(self) -> pd.DataFrame | None:
-        if self._folder is None or self._run_id is None:
-            return None
-        try:
-            content = json.loads((self._folder / "records.json").read_text(encoding="utf-8"))
-            expected = {"schema": SCHEMA, "notebook": self.notebook, "run_id": self._run_id}
-            if any(content[key] != value for key, value in expected.items()):
-                return None
-            return load_records(content["records"])
-        except (OSError, ValueError, KeyError, TypeError):
-            # absent, cut off, or of another form: the experiment says again what they were
-            return None
+    def _told(self) -> dict[str, list[Any]]:
+        """Seconds and processor of each part: what a published time consists of."""
+        if self._plan is None:
+            return {}
+        found = (
+            (part.name, key, self._plan.stored(key))
+            for part, key in zip(self._plan.parts, self._plan.keys, strict=True)
+        )
+        return {name: [key, told["seconds"], told["processor"]] for name, key, told in found if told}
+
+
+def checked(experiment: parts.Experiment, values: Mapping[str, Any]) -> parts.Settings:
+    """The config of these values.
+
+    Raises
+    ------
+    ValueError
+        A value is not allowed; the message names the parameter, what it got and what is allowed.
+    """
+    try:
+        return experiment.Config(**values)
+    except ValidationError as error:
+        told = []
+        for one in error.errors():
+            where = ".".join(map(str, one["loc"]))
+            got = f", got {one['input']!r}" if where else ""
+            message = one["msg"].removeprefix("Value error, ")
+            told.append(f"{where}: {message[:1].lower()}{message[1:]}{got}" if where else message)
+        raise ValueError("; ".join(told)) from None
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from replication.runs import notebook, publish
 from replication.runs.errors import ReplicationError
-from replication.runs.profiles import canonical
 from replication.runs.store import Run, RunStore
+from replication.sources import canonical
 
 if TYPE_CHECKING:
     from replication.evidence import PaperClaims, Table, Test

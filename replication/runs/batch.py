@@ -37,12 +37,14 @@ from pydantic import (
     model_validator,
 )
 
+from replication.runs import parts, profiles
 from replication.runs.engines import Engine
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_json, read_yaml, write_json
 from replication.runs.notebook import Listener, Options, Outcome, execute, message
-from replication.runs.profiles import Project, canonical, expand_range, nearest
+from replication.runs.profiles import Project, expand_range, nearest
 from replication.runs.store import Run, RunStore, Spec
+from replication.sources import canonical
 
 
 class Sweep(BaseModel):
@@ -186,6 +188,10 @@ class Batch:
         pairs = sorted(unique.values(), key=lambda pair: not pair[1].paper)
         self.specs: list[Spec] = [spec for spec, _ in pairs]
         self.runs: list[Run] = [run for _, run in pairs]
+        for spec, run in pairs:
+            # a profile's own values are checked by tests; what is finished was checked when it began
+            if spec.overrides and store.results(run) is None:
+                profiles.validate(store.project, run.notebook, run.parameters)
         asked = [[run.notebook, run.profile, run.parameters] for run in self.runs]
         self.name = hashlib.sha256(canonical(asked).encode()).hexdigest()[:8]
 
@@ -261,11 +267,12 @@ class Batch:
                 waiting.append(run)
             start = time.monotonic()
         work = partial(execute, project=self.store.project, options=options)
+        assist = partial(parts.help_with, project=self.store.project, options=options)
         # those that read the others' results wait for them
         for runs in ([r for r in waiting if r.paper], [r for r in waiting if not r.paper]):
             if not runs:
                 continue
-            with closing(engine.outcomes(work, runs, listener)) as outcomes:
+            with closing(engine.outcomes(work, runs, listener, assist)) as outcomes:
                 for outcome in outcomes:
                     if outcome.ok:
                         self.store.pull(outcome.run)

@@ -1,8 +1,8 @@
 """Runs on a dask cluster: one on this machine, or any whose scheduler's address is known.
 
 The engine owns the cluster; a notebook never hears of it. One run is one task, and a task starts the run's own process
-as every engine does. Workers must see the project at the same path with the same sources and packages (which each
-checks), and write what they finish to the store.
+as every engine does. Workers for which there is no run help with the parts of the others. Workers must see the project
+at the same path with the same sources and packages (which each checks), and write what they finish to the store.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replication.runs import notebook
-from replication.runs.engines import Execute
+from replication.runs import notebook, parts
+from replication.runs.engines import Assist, Execute
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.notebook import Listener, Outcome
 from replication.runs.store import Run
@@ -66,7 +66,9 @@ class DaskEngine:
         self._say = say
         self._patience = patience
 
-    def outcomes(self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None) -> Generator[Outcome]:
+    def outcomes(
+        self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None, assist: Assist | None = None
+    ) -> Generator[Outcome]:
         """Yield each run's outcome as soon as it is there."""
         waiting = {run.name: run for run in runs}
         answer = _ANSWER
@@ -74,7 +76,7 @@ class DaskEngine:
             try:
                 with connect(self._workers, self._scheduler, say=self._say, answer=answer) as client:
                     _check_resources(client, runs, self._scheduler, self._say)
-                    for outcome in _through(client, execute, list(waiting.values()), listener):
+                    for outcome in _through(client, execute, list(waiting.values()), listener, assist):
                         del waiting[outcome.run.name]
                         yield outcome
             except _LostError:
@@ -204,7 +206,9 @@ def _check_resources(client: Client, runs: Sequence[Run], scheduler: str | None,
             return
 
 
-def _through(client: Client, execute: Execute, runs: Sequence[Run], listener: Listener | None) -> Generator[Outcome]:
+def _through(
+    client: Client, execute: Execute, runs: Sequence[Run], listener: Listener | None, assist: Assist | None
+) -> Generator[Outcome]:
     from distributed import as_completed
 
     names = {run.name: run for run in runs}
@@ -225,10 +229,20 @@ def _through(client: Client, execute: Execute, runs: Sequence[Run], listener: Li
         ): run
         for number, run in enumerate(runs)
     }
+    workers = len(client.scheduler_info(n_workers=-1)["workers"])
+    # after all runs: a task that finds nothing to do ends at once
+    helpers = [
+        client.submit(assist, run, key=f"{run.name}-help-{number}-{call}", pure=False, priority=-len(runs) - number)
+        for run in runs
+        for number in range(workers - 1 if assist and run.experiment else 0)
+    ]
     try:
         for future in as_completed(list(futures)):
             yield _outcome(future, futures.pop(future))
     finally:
+        with contextlib.suppress(Exception):
+            client.cancel(helpers, force=True)
+            client.run(notebook.stop, [parts.helper(run) for run in runs if helpers])
         if futures:
             left = [run.name for run in futures.values()]
             with contextlib.suppress(Exception):

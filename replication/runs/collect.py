@@ -14,8 +14,8 @@ from pathlib import Path
 from replication.runs import publish
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_json
-from replication.runs.profiles import canonical
 from replication.runs.store import Run, RunStore
+from replication.sources import canonical
 
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 _DAY = 86_400.0

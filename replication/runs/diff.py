@@ -18,8 +18,9 @@ from replication.runs.agreement import Change, changes, flat, short
 from replication.runs.batch import Batch
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_json
-from replication.runs.profiles import canonical, page_profile
+from replication.runs.profiles import page_profile
 from replication.runs.store import Run, RunStore, room_files
+from replication.sources import canonical
 
 if TYPE_CHECKING:
     from replication.evidence import PaperClaims

@@ -109,12 +109,22 @@ class Display:
         elif "cell" in event:
             bar, cells = self._bars[run.name], f"cell {event['cell']}/{event['cells']}"
             self._progress.update(bar, completed=event["cell"] - 1, total=event["cells"], unit="cells", cells=cells)
+        elif "part" in event:
+            self._part(run, event)
         elif "done" in event:
             # one cell may hold nearly all of the work: then its steps tell more than the number of cells
             bar = self._bars[run.name]
             cells = self._progress.tasks[self._progress.task_ids.index(bar)].fields["cells"]
             unit = f"{event['what']} ({cells})"
             self._progress.update(bar, completed=event["done"], total=event["total"], unit=unit)
+
+    def _part(self, run: Run, event: Mapping[str, Any]) -> None:
+        done, total = event["done"], event["total"]
+        bar = self._bars[run.name]
+        self._progress.update(bar, completed=done, total=total, unit=f"parts; last: {event['part']}")
+        if event["state"] == "failed" or not self._console.is_terminal:
+            left = f", {_duration(event['left'])} left" if done < total else ""
+            self._line(f"{run.name}: part {done} of {total} {event['state']}: {event['part']}{left}")
 
     def outcome(self, outcome: Outcome) -> None:
         """Show how a run ended."""
@@ -150,6 +160,19 @@ class Display:
 
     def _line(self, text: str | Text) -> None:
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _duration(seconds: float) -> str:
+    """About so long, in words.
+
+    Examples
+    --------
+    >>> _duration(50), _duration(500), _duration(9000)
+    ('about 50 s', 'about 8 min', 'about 2.5 h')
+    """
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
 class JsonLines:

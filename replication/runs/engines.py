@@ -6,19 +6,24 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol
 
-from replication.runs import notebook
+from replication.runs import notebook, parts
 from replication.runs.errors import RefusedError
 from replication.runs.notebook import Listener, Outcome
 from replication.runs.store import Run
 
 #: `notebook.execute` with its project and options: called as `execute(run, listener=listener)`.
 Execute = Callable[..., Outcome]
+#: `parts.help_with` with its project and options: called as `assist(run)`, it computes parts of a run that is executed
+#: elsewhere, and returns when there is none left.
+Assist = Callable[[Run], None]
 
 
 class Engine(Protocol):
     """Executes runs; closing the iterator early, or an interrupt, stops all that have begun and starts no more."""
 
-    def outcomes(self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None) -> Generator[Outcome]:
+    def outcomes(
+        self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None, assist: Assist | None = None
+    ) -> Generator[Outcome]:
         """Yield each run's outcome as soon as it is there; a run that fails is an outcome, not an exception."""
         ...
 
@@ -26,8 +31,11 @@ class Engine(Protocol):
 class SerialEngine:
     """One run after another, in the order asked."""
 
-    def outcomes(self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None) -> Generator[Outcome]:
+    def outcomes(
+        self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None, assist: Assist | None = None
+    ) -> Generator[Outcome]:
         """Yield each run's outcome, in order."""
+        del assist  # nobody is idle
         for run in runs:
             yield execute(run, listener=listener)
 
@@ -35,7 +43,8 @@ class SerialEngine:
 class ProcessEngine:
     """Several runs side by side on this machine.
 
-    Each run already is a process of its own, so a worker is a thread that waits for one run after another.
+    Each run already is a process of its own, so a worker is a thread that waits for one run after another. When no run
+    is left to start, a worker helps with the parts of those that go on.
 
     Parameters
     ----------
@@ -48,10 +57,31 @@ class ProcessEngine:
             raise RefusedError(f"workers must be at least 1, got {workers}.")
         self.workers = workers
 
-    def outcomes(self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None) -> Generator[Outcome]:
+    def outcomes(
+        self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None, assist: Assist | None = None
+    ) -> Generator[Outcome]:
         """Yield each run's outcome as soon as it is there."""
+        going: dict[str, Run] = {}
+
+        def work(run: Run) -> Outcome:
+            going[run.name] = run
+            try:
+                return execute(run, listener=listener)
+            finally:
+                del going[run.name]
+                # it has nothing to do any more, unless the run failed
+                notebook.stop([parts.helper(run)])
+
+        def idle() -> None:
+            helped: set[str] = set()
+            while assist and (left := [run for name, run in list(going.items()) if name not in helped]):
+                helped.add(left[0].name)
+                assist(left[0])
+
         with ThreadPoolExecutor(self.workers) as pool:
-            futures = [pool.submit(execute, run, listener=listener) for run in runs]
+            futures = [pool.submit(work, run) for run in runs]
+            for _ in range(self.workers - 1):
+                pool.submit(idle)
             try:
                 for future in as_completed(futures):
                     yield future.result()

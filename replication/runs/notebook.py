@@ -6,7 +6,8 @@ then stays open as the child's lifeline: it closes when the caller ends, in what
 with it. Nothing is left behind by Ctrl-C or by SIGKILL.
 
 Code in the kernel may say how far it is by writing ``progress.json`` (by rename) into ``$REPLICATION_RUN_DIR``:
-``{"done": 120, "total": 400, "what": "training"}``. It is shown to the person who waits, and nowhere else.
+``{"done": 120, "total": 400, "what": "training"}``, and lists its parts in ``parts.json``, whose files tell which are
+done, whoever computes them. It is shown to the person who waits, and nowhere else.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,7 +54,7 @@ class Outcome:
     Attributes
     ----------
     status
-        ``computed``, ``re-evaluated`` (verdicts anew from stored records), ``reused`` (nothing to do), ``failed``,
+        ``computed``, ``re-evaluated`` (verdicts anew from stored parts), ``reused`` (nothing to do), ``failed``,
         ``timed out`` or ``interrupted``.
     seconds
         Wall time that the caller waited.
@@ -79,20 +80,24 @@ class Options:
     Attributes
     ----------
     force
-        Compute even if results or records are there.
+        Compute even if results or parts are there.
     timeout
         Seconds after which a run is stopped; None for never.
     elsewhere
         The run was planned on another machine: refuse it where sources, packages or data differ from those there.
+    since
+        When the command was given: with `force`, what is older is computed anew.
     """
 
     force: bool = False
     timeout: float | None = None
     elsewhere: bool = False
+    since: float = field(default_factory=time.time)
 
 
 #: Called with events of a run while it executes: first `{"started": "the machine's name"}`, then `{"cell": 3, "cells":
-#: 12}`, `{"done": 120, "total": 400, "what": "training"}` or `{"waiting": True}`.
+#: 12}`, `{"done": 120, "total": 400, "what": "training"}`, `{"part": "resnet8, sgd, 0.5", "state": "done", "done": 3,
+#: "total": 9, "what": "parts", "left": 840.0}` or `{"waiting": True}`.
 Listener = Callable[[Run, Mapping[str, Any]], None]
 
 
@@ -199,21 +204,61 @@ def _in_a_process(run: Run, project: Project, options: Options, listener: Listen
         "project": {name: str(getattr(project, name)) for name in ("root", "package", "store")},
         "options": asdict(options),
     }
+    outcome: dict[str, Any] = {}
+
+    def hear(event: dict[str, Any]) -> None:
+        if "status" in event:
+            outcome.update(event)
+        elif listener is not None:
+            listener(run, event)
+
+    status, last = run_child(run.name, __name__, request, environment(run, project, options), hear)
+    if outcome:
+        return outcome["status"], outcome["message"]
+    if status == _INTERRUPTED:
+        return "interrupted", last or "stopped before its end"
+    return "failed", f"its process ended with status {status}: {last or 'it said nothing'}"
+
+
+def run_child(
+    name: str,
+    module: str,
+    request: Mapping[str, Any],
+    variables: Mapping[str, str],
+    hear: Callable[[dict[str, Any]], None] = lambda _event: None,
+) -> tuple[int, str]:
+    """Run a module of ours in a process that ends when this one does.
+
+    Parameters
+    ----------
+    name
+        What `stop` knows it by.
+    module
+        Reads the request, a line of JSON, from its standard input.
+    request, variables
+        What it is asked, and its environment.
+    hear
+        Called with each line of JSON that it writes.
+
+    Returns
+    -------
+    status, last
+        Its exit status, and the last line that it wrote to standard error.
+    """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         child = _children.start(
-            run.name,
-            [sys.executable, "-m", "replication.runs.notebook"],
+            name,
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             encoding="utf-8",
-            env=_environment(run, project),
+            env=variables,
             # signals of the terminal are for the caller; the child learns of its end by the lifeline
             start_new_session=True,
         )
         if child is None:
-            return "interrupted", "not started"
-        outcome: dict[str, Any] = {}
+            return _INTERRUPTED, "not started"
         try:
             assert child.stdin is not None
             assert child.stdout is not None
@@ -221,22 +266,13 @@ def _in_a_process(run: Run, project: Project, options: Options, listener: Listen
                 child.stdin.write(json.dumps(request) + "\n")
                 child.stdin.flush()
             for line in child.stdout:
-                event = json.loads(line)
-                if "status" in event:
-                    outcome = event
-                elif listener is not None:
-                    listener(run, event)
+                hear(json.loads(line))
             child.wait()
         finally:
             _cut(child)
             _children.forget(child)
-        if outcome:
-            return outcome["status"], outcome["message"]
-        if child.returncode == _INTERRUPTED:
-            return "interrupted", "stopped before its end"
         errors.seek(0)
-        last = errors.read().strip().splitlines()[-1:] or ["it said nothing"]
-        return "failed", f"its process ended with status {child.returncode}: {last[0]}"
+        return child.returncode, (errors.read().strip().splitlines() or [""])[-1]
 
 
 def _close(child: subprocess.Popen[str]) -> None:
@@ -256,7 +292,7 @@ def _cut(child: subprocess.Popen[str]) -> None:
         child.wait()
 
 
-def _environment(run: Run, project: Project) -> dict[str, str]:
+def environment(run: Run, project: Project, options: Options) -> dict[str, str]:
     """The environment of a run: the caller's, with what decides its numbers pinned."""
     work = RunStore(project).folder(run) / "work"
     inherited = [str(Path(p).absolute()) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
@@ -265,6 +301,7 @@ def _environment(run: Run, project: Project) -> dict[str, str]:
         **threads,
         "REPLICATION_DEVICE": run.ingredients["device"],
         **os.environ,
+        **({"REPLICATION_FRESH": str(options.since)} if options.force else {}),
         "REPLICATION_HOME": str(project.root),
         "REPLICATION_RUNS": str(project.store),
         "REPLICATION_RUN_DIR": str(work),
@@ -311,7 +348,7 @@ def main() -> int:
             channel.write(json.dumps(event) + "\n")
             channel.flush()
 
-    threading.Thread(target=_die_with_caller, daemon=True).start()
+    threading.Thread(target=die_with_caller, daemon=True).start()
     store = RunStore(project)
     lock = store.lock(run)
     try:
@@ -337,9 +374,8 @@ def main() -> int:
 
 
 def _execute_locked(run: Run, store: RunStore, options: Options, say: Callable[..., None]) -> None:
-    work = store.open_work(run, force=options.force)
+    work = store.open_work(run)
     folder = store.folder(run)
-    reuses = (work / "records.json").exists()
     log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -358,7 +394,9 @@ def _execute_locked(run: Run, store: RunStore, options: Options, say: Callable[.
         say(status=failure.status, message=str(failure))
     else:
         store.finish(run, results)
-        say(status="re-evaluated" if reuses else "computed", message=message(results))
+        told = results.get("provenance", {})
+        again = bool(told.get("parts")) and told.get("reused") == len(told["parts"])
+        say(status="re-evaluated" if again else "computed", message=message(results))
 
 
 def _papermill(run: Run, project: Project, work: Path, options: Options, say: Callable[..., None]) -> None:
@@ -391,7 +429,7 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
     if options.timeout is not None:
         watch.start()
     finished = threading.Event()
-    threading.Thread(target=_tell_progress, args=(work / "progress.json", finished, say), daemon=True).start()
+    threading.Thread(target=_tell_progress, args=(work, finished, say), daemon=True).start()
     try:
         papermill.execute_notebook(
             source,
@@ -416,14 +454,31 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
         watch.cancel()
 
 
-def _tell_progress(path: Path, finished: threading.Event, say: Callable[..., None]) -> None:
-    """Pass on what the kernel says of its progress, once for each time that it says something new."""
-    last = None
+def _tell_progress(work: Path, finished: threading.Event, say: Callable[..., None]) -> None:
+    """Pass on how far the kernel is: parts as they end, else what it says itself, once each time."""
+    last, listed, known, begun = None, None, set[str](), time.monotonic()
     while not finished.wait(_LOOK):
-        told = read_json(path)
+        listed = listed or read_json(work / "parts.json")
+        if isinstance(listed, dict):
+            folder, total = Path(listed["folder"]), len(listed["parts"])
+            ended = [(name, folder / f"{key}.json") for name, key in listed["parts"]]
+            for name, file in ended:
+                for path, state in ((file, "done"), (file.with_suffix(".failed.json"), "failed")):
+                    if name not in known and path.exists() and path.stat().st_mtime >= started_at(work):
+                        known.add(name)
+                        left = total - sum(file.exists() for _, file in ended)
+                        rate = (time.monotonic() - begun) / len(known)
+                        say(part=name, state=state, done=len(known), total=total, what="parts", left=rate * left)
+        told = read_json(work / "progress.json")
         if told != last and isinstance(told, dict) and told.keys() >= {"done", "total", "what"}:
-            say(done=told["done"], total=told["total"], what=str(told["what"]))
             last = told
+            if listed is None or len(listed["parts"]) < 2:
+                say(done=told["done"], total=told["total"], what=str(told["what"]))
+
+
+def started_at(work: Path) -> float:
+    """When the execution in a run's `work/` began: what ended before is no news."""
+    return (work / "source.ipynb").stat().st_mtime
 
 
 def _late(timeout: float | None) -> str:
@@ -438,6 +493,11 @@ def _results(run: Run, work: Path) -> dict[str, Any]:
             raise _Failure("the notebook ended without results.json; its last cell must call `run.finish(…)`.")
         if results.get("run_id") != run.run_id:
             raise _Failure(f"results.json is of run {results.get('run_id')!r}, not of this run, {run.run_id!r}.")
+        if failed := results.get("failed"):
+            told = "; ".join(f"{name}: {what}" for name, what in failed.items())
+            raise _Failure(
+                f"{len(failed)} parts failed, the others are kept: {told}. The page says what is decided without them."
+            )
         return results
     return results or {
         "schema": 2,
@@ -447,6 +507,7 @@ def _results(run: Run, work: Path) -> dict[str, Any]:
         "run_id": run.run_id,
         "parameters": run.parameters,
         "missing": {},
+        "failed": {},
         "verdicts": [],
         "tests": [],
     }
@@ -516,7 +577,8 @@ def message(results: Mapping[str, Any]) -> str:
     return f"{sentence(results)} Data missing: {lacking}" if lacking else sentence(results)
 
 
-def _die_with_caller() -> NoReturn:
+def die_with_caller() -> NoReturn:
+    """End this process and what it started when its standard input closes."""
     while os.read(0, 4096):
         pass
     _kill_descendants(os.getpid())

@@ -17,8 +17,8 @@ from replication.evidence.claims import DirectionTest
 from replication.evidence.scoreboard import ANSWER_MARKS, MARKS, Mark
 from replication.evidence.verdicts import limits
 from replication.runs.agreement import Agreement
-from replication.runs.profiles import canonical
 from replication.runs.report import Matrix, Row, Said, Section, matrices, overview, shared, shown, word
+from replication.sources import canonical
 
 _MARKS: dict[str, Mark] = dict([*MARKS.items(), *ANSWER_MARKS.items()])
 # runs side by side that still have room for words, and that one table has room for

@@ -6,22 +6,27 @@ import ast
 import contextlib
 import difflib
 import functools
+import importlib
 import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 import replication
+from replication import places
 from replication.runs.errors import RefusedError
-from replication.runs.files import read_yaml
+from replication.runs.files import read_json, read_yaml
 from replication.runs.remote import local_folder
+from replication.sources import canonical
 
+SMOKE = "smoke"
+"""The profile that the notebooks' own values are of; it needs no file."""
 _RANGE = re.compile(r"^(-?\d+)\.\.(-?\d+)$")
 _TYPES: dict[str, Any] = {
     "__builtins__": {}, "int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict,
@@ -145,14 +150,11 @@ class Project:
             No folder with `notebooks/` and `pyproject.toml` is found.
         """
         package = Path(replication.__file__).absolute().parent
+        root, store = places.home(), os.environ.get("REPLICATION_RUNS", "")
+        if root:
+            shared = store if "://" in store else ""
+            return cls(root, package, local_folder(shared) if shared else places.runs() or root / "runs", shared)
         home = os.environ.get("REPLICATION_HOME")
-        candidates = [Path(home).expanduser().absolute()] if home else list(package.parents)
-        for root in candidates:
-            if (root / "notebooks").is_dir() and (root / "pyproject.toml").is_file():
-                store = os.environ.get("REPLICATION_RUNS")
-                if store and "://" in store:
-                    return cls(root, package, local_folder(store), store)
-                return cls(root, package, Path(store).expanduser().absolute() if store else root / "runs")
         asked = f"REPLICATION_HOME is {home}, which is not" if home else f"{package.parent} is not in"
         raise RefusedError(
             f"{asked} a project folder with notebooks/ and pyproject.toml. "
@@ -195,15 +197,15 @@ class Project:
         return self.root / "notebooks" / "profiles" / profile / f"{notebook}.yaml"
 
     def profiles(self, notebook: str | None = None) -> list[str]:
-        """The names of the profiles, of all notebooks or of one, smallest first."""
+        """The names of the profiles, of all notebooks or of one, smallest first; smoke is the notebooks' defaults."""
         folders = (self.root / "notebooks" / "profiles").glob("*/")
-        order = {"smoke": 0, "standard": 1, "paper": 2}
-        names = [
+        order = {SMOKE: 0, "standard": 1, "paper": 2}
+        names = {
             f.name
             for f in folders
             if (f / f"{notebook}.yaml").is_file() or (notebook is None and any(f.glob("*.yaml")))
-        ]
-        return sorted(names, key=lambda name: (order.get(name, 3), name))
+        }
+        return sorted(names | {SMOKE}, key=lambda name: (order.get(name, 3), name))
 
 
 @functools.lru_cache(maxsize=128)
@@ -245,7 +247,70 @@ def page_profile(page: Mapping[str, Any]) -> str:
                 for node in ast.parse("".join(cell["source"])).body:
                     if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "profile" and node.value:
                         return str(ast.literal_eval(node.value))
-    return "smoke"
+    return SMOKE
+
+
+def experiment(project: Project, notebook: str) -> str:
+    """The module whose ``Config`` the parameters of a notebook are, by its metadata; empty for none."""
+    about = (read_json(project.notebook_file(notebook)) or {}).get("metadata", {}).get("replication", {})
+    name = about.get("experiment", "")
+    return f"replication.{about['paper']}.experiments.{name}" if name else ""
+
+
+def validate(project: Project, notebook: str, values: Mapping[str, Any]) -> None:
+    """Check the values of a run by its experiment's ``Config``, before any kernel starts.
+
+    Raises
+    ------
+    RefusedError
+        A value is not allowed; the message names the parameter, what it got and what is allowed.
+    """
+    name = experiment(project, notebook)
+    if name and project.package == Path(replication.__file__).absolute().parent:
+        from replication.evidence.run import checked
+
+        module: Any = importlib.import_module(name)
+        try:
+            checked(module, {field: value for field, value in values.items() if field != "profile"})
+        except ValueError as error:
+            raise RefusedError(f"notebook {notebook!r}: {error}") from None
+
+
+def parameters_cell(config: Any) -> str:
+    """The source of a notebook's parameters cell, from its experiment's ``Config``.
+
+    Parameters
+    ----------
+    config : type of Settings
+        Its fields' defaults are the values, their descriptions the comments.
+    """
+    about = "smoke, standard or paper: decides which claims this run can decide"
+    lines = [f'profile: str = "{SMOKE}"  # {about}']
+    for name, declared in config.model_fields.items():
+        value = declared.default
+        text = _literal(value)
+        lines.append(f"{name}: {_type_name(declared.annotation)} = {text}  # {declared.description}")
+    return "\n".join(lines)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    return repr(value)
+
+
+def _type_name(annotation: Any) -> str:
+    """The plain type of a field: `PositiveInt` is an int, a `Literal` of texts is a str."""
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is list:
+        return f"list[{_type_name(inside[0])}]"
+    if origin is Annotated:
+        return _type_name(inside[0])
+    if origin is Literal:
+        return type(inside[0]).__name__
+    return str(annotation.__name__)
 
 
 def parameters(project: Project, notebook: str) -> dict[str, Parameter]:
@@ -262,6 +327,8 @@ def profile_values(project: Project, notebook: str, profile: str) -> dict[str, A
         There is no such profile for this notebook, or its file is not a flat mapping.
     """
     path = project.profile_file(notebook, profile)
+    if profile == SMOKE and not path.is_file():
+        return {}
     if not path.is_file():
         raise RefusedError(
             f"notebook {notebook!r} has no profile {profile!r}; {nearest(profile, project.profiles(notebook))}"
@@ -321,11 +388,6 @@ def changed(project: Project, notebook: str, values: Mapping[str, Any]) -> dict[
         for name, p in parameters(project, notebook).items()
         if canonical(values[name]) != canonical(p.check(p.default))
     }
-
-
-def canonical(value: Any) -> str:
-    """One text for equal values, the same on every machine (for hashing and comparing)."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def from_text(parameter: Parameter | None, text: str) -> Any:

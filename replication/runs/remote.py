@@ -17,8 +17,8 @@ from replication.atomic import replacing
 from replication.runs.errors import RefusedError, ReplicationError
 
 # the order matters: who sees the last sees all
-_FINISHED = ("provenance.json", "log.txt", "records.json", "notebook.ipynb", "results.json")
-_FAILED = ("provenance.json", "log.txt", "records.json", "notebook.failed.ipynb", "failed.json")
+_FINISHED = ("provenance.json", "log.txt", "notebook.ipynb", "results.json")
+_FAILED = ("provenance.json", "log.txt", "notebook.failed.ipynb", "failed.json")
 
 
 def local_folder(address: str) -> Path:

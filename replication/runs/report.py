@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from replication.runs import notebook
 from replication.runs.agreement import Agreement, flat
 from replication.runs.files import read_json, write_text
-from replication.runs.profiles import canonical
 from replication.runs.store import Run, RunStore
+from replication.sources import canonical
 
 if TYPE_CHECKING:
     from replication.evidence import PaperClaims, Table, Test

@@ -1,20 +1,16 @@
 """The run store: each run's folder is named by a hash of everything its result depends on.
 
-``runs/<notebook>/<run id>/`` holds ``notebook.ipynb``, ``results.json``, ``records.json``, ``provenance.json`` and
-``log.txt``. While a run executes, its kernel works in the folder's ``work/``; what is whole is moved out of it, and
-``results.json`` last. So a run is finished if and only if ``results.json`` is there, whatever killed whom and when.
+``runs/<notebook>/<run id>/`` holds ``notebook.ipynb``, ``results.json``, ``provenance.json`` and ``log.txt``. The rows
+of an experiment's parts are in ``runs/parts/`` (`replication.evidence.parts`), where other runs find them too. While a run
+executes, its kernel works in the folder's ``work/``. What is whole is moved out of it, and ``results.json`` last: a run
+is finished if and only if that file is there, whatever killed whom and when.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import functools
-import hashlib
-import importlib.metadata
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,16 +20,17 @@ from filelock import BaseFileLock, FileLock
 
 from replication.runs import profiles
 from replication.runs.errors import RefusedError, ReplicationError
-from replication.runs.files import read_json, write_json, write_text
-from replication.runs.profiles import Project, canonical
+from replication.runs.files import read_json, write_json
+from replication.runs.profiles import Project
 from replication.runs.remote import Remote
+from replication.sources import device_class, digest, file_digests, versions
 
 #: Cells with these tags are written by the runner or papermill: they are results, not source.
 GENERATED_TAGS = frozenset({"injected-parameters", "papermill-error-cell-tag"})
 #: The package's parts that every paper's results depend on, beside the paper's own room.
 SHARED_ROOMS = ("training", "data", "compat.py")
 # what two equal executions tell differently; kept in provenance.json only
-_STAMPS = ("started", "wall_seconds", "volatile")
+_STAMPS = ("started", "wall_seconds", "parts", "reused", "volatile")
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,8 @@ class Run:
         data checksums, device class.
     resources
         What the machine that executes it must offer; no part of `run_id`.
+    experiment
+        The module whose parts it computes, such as ``"replication.uba.experiments.vision"``; empty for none.
     """
 
     notebook: str
@@ -75,6 +74,7 @@ class Run:
     run_id: str
     ingredients: dict[str, Any]
     resources: dict[str, float] = field(default_factory=dict, compare=False)
+    experiment: str = ""
 
     @property
     def name(self) -> str:
@@ -89,7 +89,7 @@ def source_digest(notebook: Mapping[str, Any]) -> str:
         for cell in notebook["cells"]
         if not GENERATED_TAGS & set(cell["metadata"].get("tags", []))
     ]
-    return hashlib.sha256(canonical(cells).encode()).hexdigest()
+    return digest(cells)
 
 
 def room_files(package: Path, paper: str) -> list[Path]:
@@ -106,45 +106,6 @@ def room_files(package: Path, paper: str) -> list[Path]:
             and not any(part == "__pycache__" or part.startswith(".") for part in file.relative_to(package).parts)
         ]
     return found
-
-
-def imported_modules(files: list[Path]) -> set[str]:
-    """Top-level names of the modules that Python sources import, anywhere in them."""
-    names = set()
-    for file in files:
-        if file.suffix != ".py":
-            continue
-        for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names.add(node.module.partition(".")[0])
-    return names
-
-
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    return importlib.metadata.packages_distributions()
-
-
-def versions(modules: set[str]) -> dict[str, str]:
-    """Versions of the installed distributions that provide `modules`, without the standard library and ourselves."""
-    outside = modules - sys.stdlib_module_names - {"replication"}
-    names = {name for module in outside for name in _distributions().get(module, [])}
-    return {name: importlib.metadata.version(name) for name in sorted(names)}
-
-
-def device_class() -> str:
-    """``"cpu"`` or ``"cuda"``: `$REPLICATION_DEVICE`, or what torch will find, told without importing torch."""
-    asked = os.environ.get("REPLICATION_DEVICE")
-    if asked:
-        return asked.partition(":")[0]
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in {"", "-1"}
-    try:
-        cpu_build = importlib.metadata.version("torch").endswith("+cpu")
-    except importlib.metadata.PackageNotFoundError:
-        cpu_build = True
-    return "cuda" if Path("/dev/nvidiactl").exists() and not hidden and not cpu_build else "cpu"
 
 
 class RunStore:
@@ -196,8 +157,9 @@ class RunStore:
         # a worker with a GPU computes on it, whatever the machine has on which the run is planned
         device = "cuda" if spec.resources.get("GPU") else device_class()
         ingredients = {**common, "device": device}
-        digest = hashlib.sha256(canonical([notebook, values, ingredients]).encode()).hexdigest()
-        return Run(notebook, spec.profile, values, paper, digest[:16], ingredients, dict(spec.resources))
+        run_id = digest([notebook, values, ingredients])[:16]
+        experiment = profiles.experiment(self.project, notebook)
+        return Run(notebook, spec.profile, values, paper, run_id, ingredients, dict(spec.resources), experiment)
 
     def differences(self, run: Run) -> list[str]:
         """In which things this machine differs from the one on which a run was planned, in words."""
@@ -220,11 +182,8 @@ class RunStore:
             files = room_files(self.project.package, paper) if paper else []
             common = {
                 "source": source_digest(node),
-                "rooms": {
-                    file.relative_to(self.project.package).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-                    for file in files
-                },
-                "distributions": versions(imported_modules(files)),
+                "rooms": file_digests(files, self.project.package),
+                "distributions": versions(files),
                 "data": {name: self._checksum(name) for name in about.get("data", [])},
             }
             self._notebooks[notebook] = paper, common
@@ -311,21 +270,12 @@ class RunStore:
             f"{len(found) or 'no'} runs have an id that starts with {wanted!r}; `replicate list` shows the runs."
         )
 
-    def open_work(self, run: Run, *, force: bool) -> Path:
-        """An empty `work/` for a run's kernel, with the records of an earlier execution if they may be reused."""
-        folder = self.folder(run)
-        work = folder / "work"
-        places = () if force else (work / "records.json", folder / "records.json")
-        records = next((path.read_text() for path in places if _is_records_of(run, path)), None)
-        for path in work.glob("*"):
-            if path.name != "records.json" or records is None:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        work.mkdir(parents=True, exist_ok=True)
-        about = asdict(run)
-        if records is not None:
-            write_text(work / "records.json", records)
-            about["machine"] = self.machine(run)  # that on which the records were computed
-        write_json(folder / "provenance.json", about)
+    def open_work(self, run: Run) -> Path:
+        """An empty `work/` for a run's kernel."""
+        work = self.folder(run) / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        write_json(self.folder(run) / "provenance.json", asdict(run) | {"machine": self.machine(run)})
         return work
 
     def finish(self, run: Run, results: Mapping[str, Any]) -> None:
@@ -335,27 +285,21 @@ class RunStore:
         told = results.get("provenance", {})
         machine = {name: told[name] for name in _STAMPS if name in told}
         machine["processor"] = told.get("cpu", {}).get("model")
-        write_json(folder / "provenance.json", asdict(run) | {"machine": self.machine(run) or machine})
+        write_json(folder / "provenance.json", asdict(run) | {"machine": machine})
         # results are a function of the run id: equal to the byte, whenever, wherever and by whichever engine
         lasting = {name: value for name, value in told.items() if name not in _STAMPS}
         results = {**results, "provenance": lasting} if "provenance" in results else results
-        for name in ("records.json", "notebook.ipynb"):
-            if (work / name).exists():
-                (work / name).replace(folder / name)
+        if (work / "notebook.ipynb").exists():
+            (work / "notebook.ipynb").replace(folder / "notebook.ipynb")
         write_json(folder / "results.json", results)
         for name in ("failed.json", "notebook.failed.ipynb"):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(work, ignore_errors=True)
 
     def fail(self, run: Run, failure: Mapping[str, Any]) -> None:
-        """Keep what a failed execution left: its partial notebook, what went wrong, and records if it came so far."""
+        """Keep what a failed execution left: its partial notebook, and what went wrong."""
         folder = self.folder(run)
         partial = folder / "work" / "notebook.ipynb"
         if partial.exists():
             partial.replace(folder / "notebook.failed.ipynb")
         write_json(folder / "failed.json", failure)
-
-
-def _is_records_of(run: Run, path: Path) -> bool:
-    found = read_json(path)
-    return isinstance(found, dict) and found.get("run_id") == run.run_id

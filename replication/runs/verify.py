@@ -11,7 +11,8 @@ from replication.runs import notebook, profiles, publish
 from replication.runs.agreement import Results, changes, close
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json
-from replication.runs.profiles import Project, canonical
+from replication.runs.profiles import Project
+from replication.sources import canonical
 
 if TYPE_CHECKING:
     from replication.evidence import PaperClaims

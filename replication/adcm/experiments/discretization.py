@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.optimize import minimize_scalar
 from scipy.stats import spearmanr, wishart
 from torch import Tensor
@@ -36,7 +35,8 @@ from replication.adcm.segmentation import (
     tangent,
     walk,
 )
-from replication.training import seeded, stream_seed
+from replication.evidence import Part
+from replication.training import seeded, stream_seed, use_deterministic
 
 Row = dict[str, Any]
 Data = Gaussian | GaussianMixture2d
@@ -57,38 +57,38 @@ CURVE_POINTS = 160
 """Points kept of a curve of steps."""
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the discretization notebook runs; every field is a parameter of the notebook."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     lam: PositiveFloat = Field(0.01, description="weight of global against local consistency, the paper's lambda")
     sigma: PositiveFloat = Field(0.2, description="standard deviation of each of the mixture's eight modes")
     t_max: float = Field(10.0, gt=1, description="largest noise of the grids, in units of tau on both schedules")
     seeds: int = Field(5, ge=2, description="draws of the estimating samples")
     nodes: int = Field(20, ge=8, description="times at which the step is estimated")
-    batch_size: PositiveInt = Field(128, description="antithetic pairs of an estimate of the mixture's grids")
+    batch_size: PositiveInt = Field(
+        128,
+        description="antithetic pairs of an estimate of the exact map's grids; the denoisers' have eight times as many",
+    )
     networks: PositiveInt = Field(3, description="random networks by which Eq. 10 is checked")
     pairs: PositiveInt = Field(256, description="antithetic pairs by which consistency is split into its parts")
     batches: int = Field(1000, ge=100, description="mini-batches of an estimate of the signal-to-noise ratio")
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Compute every part.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    DataFrame
-        Tidy records.
-    """
-    sampled = (_optimality, _covariance, _grids, _baselines, _consistency, _noise)
-    rows = itertools.chain(_rates(), _lengths(), *(part(config) for part in sampled))
-    return evidence.tidy(list(rows))
+def parts(config: Config) -> list[Part]:
+    """The experiment's parts, one for each question."""
+    use_deterministic()
+    only = config.only
+    networks, drawn = only("sigma", "networks"), ("sigma", "t_max", "lam", "seeds", "nodes", "batch_size")
+    return [
+        Part("rates", _rates, only()),
+        Part("lengths", _lengths, only()),
+        Part("optimality", _optimality, networks),
+        Part("covariance", _covariance, networks),
+        *(Part(f"grids, {data}", _grids, only(*drawn), {"data": data}) for data in ("gaussian", "mixture")),
+        Part("baselines", _baselines, only("t_max", "lam")),
+        Part("consistency", _consistency, only("sigma", "lam", "seeds", "pairs")),
+        Part("noise", _noise, only("seeds", "batches")),
+    ]
 
 
 def schedules(config: Config) -> dict[str, Schedule]:
@@ -144,7 +144,7 @@ def _covariance(config: Config) -> Iterator[Row]:
             yield {"quantity": "covariance_error", "value": error, "seed": seed, "tau": tau}
 
 
-def _rates() -> Iterator[Row]:
+def _rates(_config: Config) -> Iterator[Row]:
     """Estimated against exact R on Gaussian data."""
     data = Gaussian([STD, STD])
     for name, schedule in (("VE", VE()), ("FM", FlowMatching())):
@@ -160,7 +160,7 @@ def _rates() -> Iterator[Row]:
                 yield {"quantity": "rate_deviation", "value": abs(found / expected - 1) / allowed, **at}
 
 
-def _lengths() -> Iterator[Row]:
+def _lengths(_config: Config) -> Iterator[Row]:
     """Numbers of segments with exact rates, by lambda: no sampling, so what remains is the rule itself."""
     images, one = image_like(3072), Gaussian([STD])
     cases: tuple[tuple[str, Gaussian, Exact, float, float], ...] = (
@@ -192,26 +192,25 @@ def _lengths() -> Iterator[Row]:
 # --- grids ------------------------------------------------------------------------------------------------------------
 
 
-def _grids(config: Config) -> Iterator[Row]:
+def _grids(config: Config, data: str) -> Iterator[Row]:
     """Segmentations of the exact models on both schedules, by draws of the estimating samples."""
-    gaussian, mixture = Gaussian([STD, STD]), GaussianMixture2d(config.sigma)
-    lengths: dict[tuple[str, Exact, str], list[int]] = {}
-    for name, data in (("gaussian", gaussian), ("mixture", mixture)):
-        for label, schedule in schedules(config).items():
-            for of, model in _exact(data, schedule).items():
-                if (name, of) == ("gaussian", "map"):
-                    continue  # its closed form is drawn
-                # the control has as many samples as the denoiser of the mixture; denoisers cost little
-                size = config.batch_size * (8 if of == "denoiser" else 1)
-                for seed, grid in enumerate(_segmented(config, data, model, schedule, size)):
-                    at = {"data": name, "schedule": label, "model": of, "seed": seed}
-                    yield from _describe(grid, schedule, at)
-                    lengths.setdefault((name, of, label), []).append(len(grid))
-    for name, of, label in lengths:
+    drawn: Data = Gaussian([STD, STD]) if data == "gaussian" else GaussianMixture2d(config.sigma)
+    lengths: dict[tuple[Exact, str], list[int]] = {}
+    for label, schedule in schedules(config).items():
+        for of, model in _exact(drawn, schedule).items():
+            if (data, of) == ("gaussian", "map"):
+                continue  # its closed form is drawn
+            # the control has as many samples as the denoiser of the mixture; denoisers cost little
+            size = config.batch_size * (8 if of == "denoiser" else 1)
+            for seed, grid in enumerate(_segmented(config, drawn, model, schedule, size)):
+                at = {"data": data, "schedule": label, "model": of, "seed": seed}
+                yield from _describe(grid, schedule, at)
+                lengths.setdefault((of, label), []).append(len(grid))
+    for of, label in lengths:
         if label == "VE":
-            both = zip(lengths[name, of, "VE"], lengths[name, of, "FM"], strict=True)
+            both = zip(lengths[of, "VE"], lengths[of, "FM"], strict=True)
             for seed, (ve, fm) in enumerate(both):
-                at = {"data": name, "model": of, "seed": seed}
+                at = {"data": data, "model": of, "seed": seed}
                 yield {"quantity": "grid_difference", "value": abs(ve / fm - 1), **at}
 
 

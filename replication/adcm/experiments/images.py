@@ -10,16 +10,18 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from replication import data, evidence
@@ -33,7 +35,9 @@ from replication.adcm.schedules import VE, Model
 from replication.adcm.segmentation import gauss_newton_step, kappa, segment, tangent_finite_difference
 from replication.adcm.training import Adaptive, ConsistencyTrainer, Replica
 from replication.adcm.unet import UNet
+from replication.evidence import Part
 from replication.training import resolve_device, stream_seed, use_deterministic
+from replication.training.search import candidates
 
 METHODS = ("adcm-sample", "adcm-wt", "log-sample", "ecm256", "ecm2", "ict")
 """Eq. 11 as transcribed (weight per sample), the same grid with w(t), the log grid with Eq. 11's loss, ECM's recipe
@@ -49,6 +53,11 @@ DESIGN = {
 }
 """Grid and weight of every method, as columns of the records."""
 
+STUDIED = (
+    *("dataset", "limit", "widths", "patch", "t_max", "seeds", "batch_size", "pretraining_images", "pretraining_rate"),
+    *("nodes", "segment_batch", "ema", "feature_width", "feature_steps", "device"),
+)
+"""The settings that decide what all methods share."""
 TUNING_SEED = 1000
 PAPER_PERIOD = 25_000
 """The paper's m, training steps between two segmentations."""
@@ -56,37 +65,37 @@ PAPER_BATCH = 128
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the images notebook runs; every field is a parameter of the notebook."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    dataset: Literal["digits", "cifar10"] = "digits"
-    limit: int = Field(0, ge=0, description="first images of each split of CIFAR-10 to use; 0 = all")
+    dataset: Literal["digits", "cifar10"] = Field("digits", description="digits or cifar10 (from $REPLICATION_DATA)")
+    limit: int = Field(0, ge=0, description="first images of each split of CIFAR-10 to use; 0 is all")
     widths: list[PositiveInt] = Field([16, 16], min_length=1, description="channels of the U-Net's levels")
-    patch: PositiveInt = Field(2, description="side of the patches on which the finest level works")
-    t_max: PositiveFloat = Field(10.0, description="largest noise level")
+    patch: PositiveInt = Field(2, description="side of the patches on which its finest level works, in pixels")
+    t_max: PositiveFloat = Field(
+        10.0, description="largest noise level, about nine times the data's largest deviation on digits"
+    )
     lam: PositiveFloat = Field(0.01, description="the paper's lambda")
     seeds: int = Field(3, ge=2, description="evaluation seeds")
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt = Field(32, description="images of a step")
     pretraining_images: PositiveInt = Field(4800, description="images of the denoiser's training")
-    pretraining_rate: PositiveFloat = 0.002
+    pretraining_rate: PositiveFloat = Field(0.002, description="its learning rate")
     images: PositiveInt = Field(3200, description="images of each consistency training, the budget")
-    shares: list[PositiveFloat] = Field(
-        [0.25, 0.5, 1.0], description="shares of the budget at which samples are scored"
+    shares: list[PositiveFloat] = Field([0.25, 0.5, 1.0], description="shares of the budget that are scored")
+    learning_rates: list[PositiveFloat] = Field(
+        [0.005, 0.01, 0.02], min_length=1, description="tried for every method on a seed of its own"
     )
-    learning_rates: list[PositiveFloat] = Field([0.005, 0.01, 0.02], min_length=1)
-    segmentations: PositiveInt = Field(2, description="segmentations of a run; the paper has 4 at 12.8 Mimg")
-    nodes: int = Field(10, ge=2, description="times at which the step and w(t) are estimated")
-    segment_batch: PositiveInt = Field(32, description="images of each estimate")
-    ema: float = Field(0.999, ge=0, lt=1)
+    segmentations: PositiveInt = Field(2, description="segmentations of a run")
+    nodes: int = Field(10, ge=2, description="noise levels at which the step and w(t) are estimated")
+    segment_batch: PositiveInt = Field(32, description="images of each estimate, each with two opposite noises")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights, after a warm-up")
     samples: int = Field(500, ge=10, description="images drawn for each score")
     feature_width: PositiveInt = Field(8, description="width of the classifier whose features are compared")
-    feature_steps: PositiveInt = 150
-    shown: PositiveInt = Field(10, description="images of each method that are kept for the page")
+    feature_steps: PositiveInt = Field(150, description="its training steps")
+    shown: PositiveInt = Field(10, description="images of each method on the page")
     replicas: PositiveInt = Field(18, description="largest population trained at once")
     timings: PositiveInt = Field(5, description="repeats of the cost measurement")
-    device: str = "auto"
+    device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
     def _whole(self) -> Config:
@@ -158,7 +167,7 @@ class Trial(NamedTuple):
 
 
 class Study:
-    """The parts that all trials share: data, schedule, features, and the pre-trained denoiser of every seed."""
+    """What all trials share: data, schedule, features, and the pre-trained denoiser of every seed."""
 
     def __init__(self, config: Config, images: Images) -> None:
         self.config, self.images = config, images
@@ -264,29 +273,53 @@ class Study:
         return float(energy_distance(samples.flatten(1), self.images.train[0][: len(samples)].flatten(1)))
 
 
-def run(config: Config, images: Images | None = None) -> pd.DataFrame:
-    """Run the whole comparison.
+def inputs(config: Config) -> dict[str, str]:
+    """Checksums of the data, by name."""
+    return {config.dataset: data.checksum(config.dataset)}
 
-    Parameters
-    ----------
-    config : Config
-        Sizes, grids and seeds.
-    images : Images, optional
-        The data; default: those that the configuration names.
 
-    Returns
-    -------
-    DataFrame
-        Tidy records: ``frechet``, its logarithm ``log_frechet`` and ``energy`` per method, seed, share of the budget
-        and number of sampling steps; ``log_floor_ratio`` (``log_frechet`` minus that of held-out images) and
-        ``quarter_against_full``; ``memorised_share`` and ``nearest_distance``; ``tuning_score`` and ``chosen_rate``;
-        ``relative_step`` (Δt/t over t), ``log_step_spread``, ``segments`` and ``safeguard``; ``pixel`` of the samples
-        for the page; costs in milliseconds and ``overhead_paper``, which are volatile.
+def parts(config: Config) -> list[Part]:
+    """One part for each method, those that they are compared with, and the costs.
+
+    Their rows: ``frechet``, its logarithm ``log_frechet`` and ``energy`` per method, seed, share of the budget and
+    number of sampling steps; ``log_floor_ratio`` (``log_frechet`` minus that of held-out images) and
+    ``quarter_against_full``; ``memorised_share`` and ``nearest_distance``; ``tuning_score`` and ``chosen_rate``;
+    ``relative_step`` (Δt/t over t), ``log_step_spread``, ``segments`` and ``safeguard``; ``pixel`` of the samples for
+    the page; costs in milliseconds and ``overhead_paper``, which are volatile.
     """
     use_deterministic()
-    study = Study(config, images or load(config))
-    rates, rows = tune(study)
-    trials = [Trial(method, rates[method], seed) for seed in range(config.seeds) for method in METHODS]
+    settings = config.only(*Config.model_fields.keys() - {"timings"})
+    trained = [Part(method, comparison, settings, {"method": method}) for method in METHODS]
+    methods = tuple(part.name for part in trained)
+    own = config.only(*Config.model_fields.keys() - {"timings", "learning_rates", "images", "shares", "segmentations"})
+    return [
+        Part("denoiser and held-out images", references, own),
+        *trained,
+        Part("Gaussian control", control_grids, own),
+        Part("derived", derived, config.only(), needs=("denoiser and held-out images", *methods)),
+        Part("overhead", overhead, config, needs=methods, alone=True),
+    ]
+
+
+@cache
+def _study(config: str) -> Study:
+    """The shared parts of a config (JSON, without what they do not read); made once in a process."""
+    values = Config.model_construct(**json.loads(config))
+    return Study(values, load(values))
+
+
+def study_of(config: Config) -> Study:
+    """The shared parts of a part's config."""
+    shared = config.only(*STUDIED)
+    study = copy.copy(_study(shared.model_dump_json()))
+    study.config = config
+    return study
+
+
+def references(config: Config) -> list[dict[str, Any]]:
+    """Scores of the denoiser that training starts from, and of held-out images; pictures of it and of the data."""
+    study = study_of(config)
+    rows: list[dict[str, Any]] = []
     with torch.no_grad():
         denoised = study.draw(study.denoiser, study.seeds)
     for seed, samples in zip(study.seeds[:-1], denoised, strict=False):
@@ -294,43 +327,43 @@ def run(config: Config, images: Images | None = None) -> pd.DataFrame:
     rows += shown(study, denoised[0], "denoiser") + shown(study, study.images.train[0], "training images")
     held_out = study.images.held_out[0]
     rows += scores(study, held_out[: config.samples], {"method": "held-out", "share": 1.0, "sampling_steps": 1})
-    rows += closeness(study, held_out, {"method": "held-out"})
-    segments: list[int] = []
+    return rows + closeness(study, held_out, {"method": "held-out"})
+
+
+def comparison(config: Config, method: str) -> list[dict[str, Any]]:
+    """Choose a method's learning rate, train it with every seed, and judge it."""
+    study = study_of(config)
+    rate, rows = tune(study, method)
+    trials = [Trial(method, rate, seed) for seed in range(config.seeds)]
     for chunk, share, trainer in study.train(trials, config.images, config.shares):
         seeds = [trial.seed for trial in chunk]
         for steps in (1, 2) if share == 1 else (1,):
             drawn = study.draw(trainer.model(), seeds, steps=steps)
             for trial, samples in zip(chunk, drawn, strict=True):
-                labels = {"method": trial.method, "seed": trial.seed, **DESIGN[trial.method]}
+                labels = {"method": method, "seed": trial.seed, **DESIGN[method]}
                 rows += scores(study, samples, labels | {"share": share, "sampling_steps": steps})
                 if share == 1 and steps == 1:
                     rows += closeness(study, samples, labels)
-                    rows += shown(study, samples, trial.method) if trial.seed == 0 else []
+                    rows += shown(study, samples, method) if trial.seed == 0 else []
         rows += curves(study, chunk, trainer, share)
         if share == 1:
             rows += grids(chunk, trainer)
-            segments += [one.segments for one in trainer.segmentations]
-    rows += control_grids(study)
-    rows += _derived(rows)
-    rows += overhead(study, study.denoisers, float(np.mean(segments)))
-    return evidence.tidy(rows)
+    return rows
 
 
-def tune(study: Study) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Choose every method's learning rate on the tuning seed; return the choice and its records."""
+def tune(study: Study, method: str) -> tuple[float, list[dict[str, Any]]]:
+    """Choose a method's learning rate on the tuning seed; return the choice and its records."""
     config = study.config
-    trials = [Trial(method, lr, TUNING_SEED) for method in METHODS for lr in config.learning_rates]
-    found: dict[tuple[str, float], float] = {}
+    trials = [Trial(method, lr, TUNING_SEED) for lr in config.learning_rates]
+    found: list[float] = []
     for chunk, _, trainer in study.train(trials, config.images, [1.0]):
-        drawn = study.draw(trainer.model(), [trial.seed for trial in chunk])
-        found |= {(one.method, one.lr): study.frechet(samples) for one, samples in zip(chunk, drawn, strict=True)}
+        found += map(study.frechet, study.draw(trainer.model(), [trial.seed for trial in chunk]))
     rows: list[dict[str, Any]] = [
         {"quantity": "tuning_score", "method": method, "lr": lr, "value": score}
-        for (method, lr), score in found.items()
+        for lr, score in zip(config.learning_rates, found, strict=True)
     ]
-    chosen = {m: min(config.learning_rates, key=lambda lr, m=m: found[m, lr]) for m in METHODS}  # type: ignore[misc]
-    rows += [{"quantity": "chosen_rate", "method": method, "value": lr} for method, lr in chosen.items()]
-    return chosen, rows
+    best = config.learning_rates[candidates([[score] for score in found])[0]]
+    return best, [*rows, {"quantity": "chosen_rate", "method": method, "value": best}]
 
 
 def scores(study: Study, samples: Tensor, labels: dict[str, Any]) -> list[dict[str, Any]]:
@@ -406,12 +439,13 @@ def spread(times: Tensor) -> float:
     return math.log(float(step[inside].max() / step[inside].min()))
 
 
-def control_grids(study: Study) -> list[dict[str, Any]]:
+def control_grids(config: Config) -> list[dict[str, Any]]:
     """The same spread where the exact grid is logarithmic: what is left of it is sampling noise.
 
     The denoiser of Gaussian data has R(t) = t whatever the covariance is. Here it is that of the training images, at
     as many nodes and examples as in training.
     """
+    study = study_of(config)
     values = torch.linalg.eigvalsh(study.images.train[0].flatten(1).double().T.cov()).cpu()
     # pixels that are the same in all images have none
     data = Gaussian(values[values > 1e-9 * values.max()].sqrt())
@@ -431,13 +465,12 @@ def control_grids(study: Study) -> list[dict[str, Any]]:
     return rows
 
 
-def _derived(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def derived(_config: Config, records: pd.DataFrame) -> list[dict[str, Any]]:
     """Per seed, ln Fréchet distance minus that of held-out images, and ADCM's at 25 % of the images minus ECM's."""
-    found = {
-        (row["method"], row["share"], row.get("seed")): row["value"]
-        for row in rows
-        if row["quantity"] == "log_frechet" and row["sampling_steps"] == 1
-    }
+    rows = records[(records["quantity"] == "log_frechet") & (records["sampling_steps"] == 1)]
+    # held-out images have no seed
+    at_seed = [None if seed != seed else int(seed) for seed in rows["seed"]]
+    found = dict(zip(zip(rows["method"], rows["share"], at_seed, strict=True), rows["value"], strict=True))
     made: list[dict[str, Any]] = []
     for (method, share, seed), value in found.items():
         at = {"method": method, "seed": seed}
@@ -449,9 +482,7 @@ def _derived(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
-def overhead(
-    study: Study, parameters: dict[str, Tensor], segments: float, *, batch_size: int = PAPER_BATCH
-) -> list[dict[str, Any]]:
+def overhead(config: Config, records: pd.DataFrame, *, batch_size: int = PAPER_BATCH) -> list[dict[str, Any]]:
     """Measure what the segmentation costs at the paper's cadence, in percent of training: 100 N c_step / (m c_train).
 
     A step of the segmentation is Eq. 10 on one mini-batch, as Algorithm 1 has it; the peer is the plain training step
@@ -461,12 +492,10 @@ def overhead(
 
     Parameters
     ----------
-    study : Study
-        Data, schedule and network.
-    parameters : dict of str to Tensor, shape (R, …)
-        Weights; the first replica's are used.
-    segments : float
-        N, measured.
+    config : Config
+        Data, schedule, network and repeats.
+    records : DataFrame
+        With the ``segments`` of trained models, whose mean is N.
     batch_size : int
         Images of a step.
 
@@ -476,27 +505,27 @@ def overhead(
         ``overhead_paper`` per repeat, and its parts ``estimate_ms`` (by a JVP), ``difference_ms`` (by a finite
         difference) and ``step_ms`` (a training step).
     """
+    study = study_of(config)
+    segments = float(records.loc[records["quantity"] == "segments", "value"].mean())
     network = study.build()
-    network.load_state_dict({name: p[0].cpu() for name, p in parameters.items()})
+    network.load_state_dict({name: p[0].cpu() for name, p in study.denoisers.items()})
     network.to(study.images.train[0].device)
-    parts = _parts(study, network, batch_size)
-    for program in parts.values():
+    programs = _programs(study, network, batch_size)
+    for program in programs.values():
         program()
-    rounds = [
-        {part: _milliseconds(program) for part, program in parts.items()} for _ in range(8 * study.config.timings)
-    ]
+    rounds = [{part: _milliseconds(program) for part, program in programs.items()} for _ in range(8 * config.timings)]
     rows: list[dict[str, Any]] = []
-    for repeat in range(study.config.timings):
+    for repeat in range(config.timings):
         # the least of rounds that lie far apart: what else the machine does can only add, and comes in bursts
-        own = rounds[repeat :: study.config.timings]
-        taken = {part: min(one[part] for one in own) for part in parts}
+        own = rounds[repeat :: config.timings]
+        taken = {part: min(one[part] for one in own) for part in programs}
         value = 100 * segments * taken["estimate_ms"] / (PAPER_PERIOD * taken["step_ms"])
         values = {**taken, "overhead_paper": value}
         rows += [{"quantity": quantity, "seed": repeat, "value": value} for quantity, value in values.items()]
     return rows
 
 
-def _parts(study: Study, network: nn.Module, batch_size: int) -> dict[str, Callable[[], object]]:
+def _programs(study: Study, network: nn.Module, batch_size: int) -> dict[str, Callable[[], object]]:
     schedule, generator = study.schedule, torch.Generator().manual_seed(0)
     x0 = study.sample(generator, batch_size)
     z = torch.randn(x0.shape, generator=generator).to(x0.device)

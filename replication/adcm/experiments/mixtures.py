@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from replication import evidence
@@ -24,11 +25,15 @@ from replication.adcm.sampling import sample_one_step, sample_two_step
 from replication.adcm.schedules import VE, FlowMatching, Schedule
 from replication.adcm.segmentation import kappa, step_rate
 from replication.adcm.training import Adaptive, ConsistencyTrainer, ConstantLocal, Objective, Replica
+from replication.evidence import Part
 from replication.training import resolve_device, stream_seed, use_deterministic
 from replication.training.search import candidates
 
 PAPER_M = 25_000
 """Steps between two segmentations in the paper."""
+
+GROUP = 8
+"""Most methods of a part: a step of a population costs little more for more replicas, and parts share the cores."""
 
 TURNS, TIMED = 4, 4
 """How often the costs of an estimate and of a training step are measured in turn, and calls in each."""
@@ -37,36 +42,40 @@ SQUARED = 1e3
 """A constant so far above every distance that pseudo-Huber is the squared distance, up to a factor."""
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the mixtures notebook runs; every field is a parameter of the notebook."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sigma: PositiveFloat = Field(0.2, description="standard deviation of the eight modes on a circle of radius 0.7")
     highest_ratio: PositiveFloat = Field(5.0, description="highest noise level beta/alpha, nine times the data's scale")
     width: PositiveInt = Field(32, description="hidden units of a layer")
     depth: PositiveInt = Field(2, description="hidden layers")
-    batch_size: PositiveInt = 64
-    images: PositiveInt = Field(128_000, description="budget of one consistency training; pre-training takes as many")
+    batch_size: PositiveInt = Field(64, description="images of a step; an image is a point of the plane")
+    images: PositiveInt = Field(128000, description="budget of one consistency training; pre-training takes as many")
     budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of it where quality is measured")
-    seeds: PositiveInt = Field(5, description="evaluation seeds")
-    rates: list[PositiveFloat] = Field([0.002, 0.004, 0.008], min_length=1, description="learning rates tried")
-    tuning_seeds: PositiveInt = Field(2, description="seeds on which learning rates are chosen; one on flow matching")
+    seeds: PositiveInt = Field(
+        5, description="evaluation seeds: initial weights, pre-training, data, noise and times, shared by all methods"
+    )
+    rates: list[PositiveFloat] = Field(
+        [0.002, 0.004, 0.008], min_length=1, description="learning rates tried for every method"
+    )
+    tuning_seeds: PositiveInt = Field(
+        2, description="seeds on which learning rates are chosen on VE; one on flow matching"
+    )
     tuning_share: float = Field(1.0, gt=0, le=1, description="budget of a tuning run, as a share of the full one")
-    pretraining_rate: PositiveFloat = 0.004
+    pretraining_rate: PositiveFloat = Field(0.004, description="learning rate of the pre-training")
     lam: PositiveFloat = Field(0.01, description="the paper's lambda")
-    segmentations: PositiveInt = Field(4, description="segmentations in a training, as in the paper's")
+    segmentations: PositiveInt = Field(4, description="segmentations in a training")
     nodes: PositiveInt = Field(16, description="noise levels at which a step is estimated")
-    segment_batch: PositiveInt = Field(512, description="examples of an estimate, each with z and -z")
+    segment_batch: PositiveInt = Field(512, description="images of an estimate, each with z and -z")
     ema: NonNegativeFloat = Field(0.995, lt=1, description="decay of the averaged weights")
-    lambdas: list[PositiveFloat] = Field([], description="other values of lambda (test A9)")
-    weights: list[Literal["one", "inverse_t"]] = Field(["one", "inverse_t"], description="other weights (test A10)")
-    distances: list[Literal["l2", "squared"]] = Field([], description="other distances (test A11)")
-    metrics: list[Literal["l2", "squared"]] = Field([], description="other distances in the weight only (test A12)")
+    lambdas: list[PositiveFloat] = Field([], description="other values of lambda (standard profile)")
+    weights: list[Literal["one", "inverse_t"]] = Field(["one", "inverse_t"], description="other weights")
+    distances: list[Literal["l2", "squared"]] = Field([], description="other distances: l2, squared")
+    metrics: list[Literal["l2", "squared"]] = Field([], description="other distances in the weight only: l2, squared")
     continuous: bool = Field(False, description="train the sCM-like baseline too")
     points: PositiveInt = Field(1000, description="points on which quality is measured")
     repeats: PositiveInt = Field(5, description="timings of the parts of the overhead")
-    device: str = "auto"
+    device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
     def _sane(self) -> Config:
@@ -281,8 +290,9 @@ def tune(
     pretrained: dict[str, Tensor],
     points: Reference,
     seeds: Sequence[int],
+    group: Sequence[str],
 ) -> tuple[dict[str, list[float]], list[dict[str, Any]]]:
-    """Choose every method's learning rate, from one grid on seeds of their own.
+    """Choose the learning rate of every method of a group, from one grid on seeds of their own.
 
     Returns
     -------
@@ -292,7 +302,7 @@ def tune(
         ``tuning_score`` of each rate and seed.
     """
     steps = round(config.tuning_share * config.steps)
-    settings = methods(config, name, schedule, steps)
+    settings = {m: one for m, one in methods(config, name, schedule, steps).items() if m in group}
     trials = [Trial(m, one, seed, lr) for m, one in settings.items() for lr in config.rates for seed in seeds]
     rows: list[dict[str, Any]] = []
     scores: dict[str, dict[float, list[float]]] = {method: {} for method in settings}
@@ -322,50 +332,60 @@ def choices(scores: dict[float, list[float]]) -> list[float]:
     return [settings[k] for k in candidates(list(scores.values()))]
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Run the comparison on both schedules.
+def parts(config: Config) -> list[Part]:
+    """One part for each schedule and group of methods, and what is derived from all of them.
 
-    Parameters
-    ----------
-    config : Config
-        Sizes, grids and seeds.
-
-    Returns
-    -------
-    DataFrame
-        Tidy records per schedule, method and seed: ``log_rmse`` (natural logarithm of the distance to the exact map)
-        at every share of the budget, ``log_rmse_two`` (the same for two sampling steps), ``energy_distance``,
-        ``sliced_wasserstein``, ``segments`` and safeguards of every segmentation; ``tuning_score`` of every learning
-        rate and ``log_rmse_at`` of those that the tuning seeds leave open. Some tests are about what is derived from
-        these (`derived`). CPU times are volatile.
+    Their rows, per schedule, method and seed: ``log_rmse`` (natural logarithm of the distance to the exact map) at
+    every share of the budget, ``log_rmse_two`` (the same for two sampling steps), ``energy_distance``,
+    ``sliced_wasserstein``, ``segments`` and safeguards of every segmentation; ``tuning_score`` of every learning rate
+    and ``log_rmse_at`` of those that the tuning seeds leave open. Some tests are about what is derived from these
+    (`derived`). CPU times are volatile.
     """
     use_deterministic()
-    ring = GaussianMixture2d(config.sigma)
-    rows: list[dict[str, Any]] = []
+    made = []
     for name, schedule in schedules(config).items():
-        # the seeds of tuning stand first
-        tuning = [TUNING_SEED + i for i in range(config.tuning_seeds if name == "VE" else 1)]
-        seeds = [*tuning, *range(config.seeds)]
-        points = reference(config, ring, schedule)
-        pretrained = pretrain(config, schedule, ring, seeds)
-        own = {k: p[: len(tuning)] for k, p in pretrained.items()}
-        rates, found = tune(config, name, schedule, ring, own, points, tuning)
-        rows += found
-        trials = [
-            Trial(method, one, seed, lr, chosen=lr == rates[method][0])
-            for method, one in methods(config, name, schedule, config.steps).items()
-            for lr in rates[method][: None if method in DECISIVE or one.c is not None else 1]
-            for seed in range(config.seeds)
-        ]
-        for share, trainer, chosen in train(
-            config, schedule, ring, trials, pretrained, seeds, steps=config.steps, budgets=config.budgets
-        ):
-            rows += _quality(name, share, trainer, chosen, points)
-            if share == 1:
-                rows += _grids(name, trainer, chosen)
-                if name == "VE" and chosen[0].setting.rule is not None:
-                    rows += overhead(config, trainer, chosen)
-    return evidence.tidy([*rows, *derived(config, rows)])
+        names = list(methods(config, name, schedule, config.steps))
+        # equal groups, none larger than GROUP
+        for group in np.array_split(names, -(-len(names) // GROUP)):
+            at = {"name": name, "group": group.tolist()}
+            made.append(Part(f"{name}: {', '.join(group)}", comparison, config, at))
+    settings = config.only("budgets", "seeds", "lambdas")
+    return [*made, Part("derived", derived, settings, needs=tuple(part.name for part in made))]
+
+
+def comparison(config: Config, name: str, group: Sequence[str]) -> list[dict[str, Any]]:
+    """Tune, train and judge a group of methods on one schedule; all groups start from the same denoisers."""
+    ring, schedule = GaussianMixture2d(config.sigma), schedules(config)[name]
+    # the seeds of tuning stand first
+    tuning = [TUNING_SEED + i for i in range(config.tuning_seeds if name == "VE" else 1)]
+    seeds = [*tuning, *range(config.seeds)]
+    points = reference(config, ring, schedule)
+    pretrained = _pretrained(config.model_dump_json(), name, tuple(seeds))
+    own = {k: p[: len(tuning)] for k, p in pretrained.items()}
+    rates, rows = tune(config, name, schedule, ring, own, points, tuning, group)
+    trials = [
+        Trial(method, one, seed, lr, chosen=lr == rates[method][0])
+        for method, one in methods(config, name, schedule, config.steps).items()
+        if method in group
+        for lr in rates[method][: None if method in DECISIVE or one.c is not None else 1]
+        for seed in range(config.seeds)
+    ]
+    for share, trainer, chosen in train(
+        config, schedule, ring, trials, pretrained, seeds, steps=config.steps, budgets=config.budgets
+    ):
+        rows += _quality(name, share, trainer, chosen, points)
+        if share == 1:
+            rows += _grids(name, trainer, chosen)
+            if name == "VE" and any(one.method == "adcm-wt" for one in chosen):
+                rows += overhead(config, trainer, chosen)
+    return rows
+
+
+@cache
+def _pretrained(config: str, name: str, seeds: tuple[int, ...]) -> dict[str, Tensor]:
+    """The denoisers of a schedule; trained once in a process."""
+    settings = Config.model_validate_json(config)
+    return pretrain(settings, schedules(settings)[name], GaussianMixture2d(settings.sigma), seeds)
 
 
 def _quality(
@@ -414,7 +434,7 @@ def _shown(trials: Sequence[Trial], made: Tensor, points: Reference) -> list[dic
     ]
     return [
         {"quantity": f"sample_{axis}", "schedule": "VE", "method": method, "seed": 0, "point": i, "value": value}
-        for method, own in ([*shown, ("exact", points.exact)] if shown else [])
+        for method, own in [*shown, *([("exact", points.exact)] if SHOWN[0] in dict(shown) else [])]
         for axis, column in zip("xy", own[:250].T.tolist(), strict=True)
         for i, value in enumerate(column)
     ]
@@ -487,18 +507,15 @@ def overhead(config: Config, trainer: ConsistencyTrainer, trials: Sequence[Trial
     return [*rows, {"quantity": "overhead_measured", "seed": 0, "value": 100 * spent / training}]
 
 
-def derived(config: Config, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def derived(config: Config, rows: pd.DataFrame) -> list[dict[str, Any]]:
     """What some tests are about, from the records of the runs, one value a seed.
 
     ``quarter_gap``: ln RMSE of ADCM, with either weight, at the smallest budget minus that of ECM (q = 2) at the full
     one (test A6). ``flow_gap``: ln RMSE of ADCM on flow matching minus that of a rewritten baseline (A8).
     ``lambda_cost``: ln RMSE at another lambda minus at the paper's, early and at the end (A9).
     """
-    table = {
-        (row["schedule"], row["method"], row["budget"], row["seed"]): row["value"]
-        for row in rows
-        if row["quantity"] == "log_rmse"
-    }
+    final = rows[rows["quantity"] == "log_rmse"]
+    table = final.set_index(["schedule", "method", "budget", "seed"])["value"].to_dict()
     early, full = config.budgets[0], config.budgets[-1]
     made: list[dict[str, Any]] = []
     for seed in range(config.seeds):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from replication import evidence
 from replication.disf import reference, spectrum
@@ -21,13 +22,15 @@ from replication.disf.experiments.material import (
     Floats,
     Ints,
     Pool,
+    Split,
     choose,
     documents,
     embed,
     split,
 )
 from replication.disf.selection import OnDuplicates, Second, candidate_scores, select_batch
-from replication.training import track, use_deterministic
+from replication.evidence import Part
+from replication.training import use_deterministic
 
 D10 = 10  # eigenvalues in the dominance score that the claims are about
 NO_TARGET = "none"
@@ -40,28 +43,43 @@ COPIES: dict[Second, OnDuplicates] = {"authors": "keep", "random": "drop", "fart
 Row = dict[str, Any]
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the collapse notebook runs; every field is a parameter of the notebook."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    text: str = Field("", description="folder or .jsonl(.gz) with text of your own; empty = the embedded corpus")
+    text: str = Field(
+        "", description="folder or .jsonl(.gz) file with text of your own (empty for the embedded corpus)"
+    )
     document_bytes: PositiveInt = Field(512, description="most bytes of a document")
-    pieces: PositiveInt = Field(1, description="most documents of one entry of the corpus")
+    pieces: PositiveInt = Field(1, description="most documents of one entry of the corpus, from its beginning")
     pool: PositiveInt = Field(2048, description="documents that are selected from")
-    targets: list[str] = Field(["prose", "code", "tables"], min_length=1, description="target domains")
-    target_documents: PositiveInt = Field(24, description="documents of each that the methods with a target see")
-    features: list[FeatureSet] = Field(["tfidf", "bytes"], min_length=2)
+    targets: list[str] = Field(
+        ["prose", "code", "tables"], min_length=1, description="target domains of the methods that need one"
+    )
+    target_documents: PositiveInt = Field(
+        24, description="held-out documents of a target domain that those methods see"
+    )
+    features: list[FeatureSet] = Field(
+        ["tfidf", "bytes"],
+        min_length=2,
+        description="feature sets: tfidf, bytes, minilm (the last needs the optional extra)",
+    )
     dimension: PositiveInt = Field(128, description="features of a document after the SVD")
-    methods: list[str] = ["disf", "participation", "d4", "facility location", "log det", "covariance"]
+    methods: list[str] = Field(
+        ["disf", "participation", "d4", "facility location", "log det", "covariance"],
+        description="methods without a target, besides random",
+    )
     ratio: float = Field(0.0625, gt=0, le=1, description="share of the pool that is selected")
     batch_size: PositiveInt = Field(1024, description="documents of a batch of DiSF")
-    ks: list[PositiveInt] = Field([10, 20, 30, 40, 60, 80, 100], description="largest eigenvalues in a dominance score")
+    ks: list[PositiveInt] = Field(
+        [10, 20, 30, 40, 60, 80, 100], description="numbers of largest eigenvalues in a dominance score"
+    )
     seeds: PositiveInt = Field(6, description="splits, pools and selections")
-    order_sizes: list[PositiveInt] = [2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
-    parity_problems: PositiveInt = Field(3, description="random problems of each of three kinds")
-    pick_trials: PositiveInt = Field(40, description="first picks whose second pick is looked at")
-    duplicate_problems: PositiveInt = Field(20, description="problems with a planted duplicate")
+    order_sizes: list[PositiveInt] = Field(
+        [2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64], description="set sizes at which the objective is shown"
+    )
+    parity_problems: PositiveInt = Field(3, description="random problems of each of three kinds, for claim D9")
+    pick_trials: PositiveInt = Field(40, description="first picks whose second pick is looked at, for claim D11")
+    duplicate_problems: PositiveInt = Field(20, description="problems with a planted duplicate, for claim D12")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -79,69 +97,70 @@ def load(config: Config) -> Documents:
     return documents(config.text, document_bytes=config.document_bytes, pieces=config.pieces)
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Run the whole experiment.
+def inputs(config: Config) -> dict[str, str]:
+    """Checksums of the data, by name."""
+    return {"text": load(config).checksum}
 
-    Parameters
-    ----------
-    config : Config
-        Sizes, methods and seeds.
 
-    Returns
-    -------
-    DataFrame
-        Tidy records: ``dominance`` (per k), ``effective_rank`` and ``participation_ratio`` per method, target, feature
-        sets and seed, and ``collapse`` in standard deviations of random selections; ``eigenvalue`` and ``pca`` of the
-        first seed; ``objective`` along greedy and random orders; ``second_pick_spread`` and ``second_pick_rank``;
-        ``duplicate_deviation``; ``pick_mismatches`` and ``score_error``.
+def parts(config: Config) -> list[Part]:
+    """One part for each seed's selections, one for what is odd about the objective with each seed, and checks.
+
+    Their rows: ``dominance`` (per k), ``effective_rank`` and ``participation_ratio`` per method, target, feature sets
+    and seed, and ``collapse`` in standard deviations of random selections; ``eigenvalue`` and ``pca`` of the first
+    seed; ``objective`` along greedy and random orders; ``second_pick_spread`` and ``second_pick_rank``;
+    ``duplicate_deviation``; ``pick_mismatches`` and ``score_error``.
     """
     use_deterministic()
-    material = load(config)
-    found: dict[str, Floats] = {
-        name: embed(material.texts, name, dimension=config.dimension) for name in config.features
-    }
-    rows: list[Row] = []
-    for seed in track(range(config.seeds), "seeds"):
-        rows += selections(config, material, found, seed)
-    rows += _in_deviations(rows)
-    batches = [
-        found[config.features[0]][_pool(config, material, seed)][: config.batch_size] for seed in range(config.seeds)
+    only = config.only
+    material = ("text", "document_bytes", "pieces", "pool", "targets", "target_documents", "features", "dimension")
+    settings = only(*material, "methods", "ratio", "batch_size", "ks")
+    selected = [Part(f"selections, seed {seed}", selections, settings, {"seed": seed}) for seed in range(config.seeds)]
+    return [
+        *selected,
+        Part("collapse", in_deviations, only(), needs=tuple(part.name for part in selected)),
+        Part("orders", orders, only(*material, "batch_size", "order_sizes", "seeds")),
+        Part("second picks", second_picks, only(*material, "batch_size", "pick_trials", "seeds")),
+        Part("duplicates", duplicates, only("duplicate_problems")),
+        Part("parity", parity, only("parity_problems")),
     ]
-    for seed, batch in enumerate(batches):
-        rows += orders(config, batch, seed)
-    rows += second_picks(config, batches)
-    rows += duplicates(config)
-    rows += parity(config)
-    return evidence.tidy(rows)
+
+
+@cache
+def _embedded(text: str, document_bytes: int, pieces: int, name: FeatureSet, dimension: int) -> Floats:
+    return embed(documents(text, document_bytes=document_bytes, pieces=pieces).texts, name, dimension=dimension)
+
+
+def features(config: Config, name: FeatureSet) -> Floats:
+    """A feature set of all documents."""
+    return _embedded(config.text, config.document_bytes, config.pieces, name, config.dimension)
 
 
 # --- D1, D2: spectra --------------------------------------------------------------------------------------------------
 
 
-def _pool(config: Config, material: Documents, seed: int) -> Ints:
-    return split(
-        material, seed, pool=config.pool, targets=config.targets, target_documents=config.target_documents
-    ).pool
+def _split(config: Config, seed: int) -> Split:
+    return split(load(config), seed, pool=config.pool, targets=config.targets, target_documents=config.target_documents)
 
 
-def selections(config: Config, material: Documents, found: dict[str, Floats], seed: int) -> Iterator[Row]:
+def selections(config: Config, seed: int) -> Iterator[Row]:
     """Select by every method, on every feature set, and measure the spectra on every feature set.
 
     A row's ``view`` is ``own`` where the method selected on the features that it is measured on, ``other`` where on
     others. A method that looks at no features has the same selection whatever the set.
     """
-    parts = split(material, seed, pool=config.pool, targets=config.targets, target_documents=config.target_documents)
+    material, parts = load(config), _split(config, seed)
+    found = {name: features(config, name) for name in config.features}
     texts = [material.texts[i] for i in parts.pool]
     target_texts = {name: [material.texts[i] for i in rows] for name, rows in parts.targets.items()}
     pools = {
         name: Pool(
             texts,
             material.domains[parts.pool],
-            features[parts.pool],
+            all_features[parts.pool],
             target_texts,
-            {target: features[rows] for target, rows in parts.targets.items()},
+            {target: all_features[rows] for target, rows in parts.targets.items()},
         )
-        for name, features in found.items()
+        for name, all_features in found.items()
     }
     wanted = [(method, NO_TARGET) for method in ("random", *config.methods)]
     wanted += [(method, target) for method in TARGETED for target in config.targets]
@@ -190,10 +209,10 @@ def _picture(pool: Pool, picked: Ints, label: Row) -> Iterator[Row]:
         yield {**label, "quantity": "pca", "point": point, "axis": 2, "value": y}
 
 
-def _in_deviations(rows: list[Row]) -> Iterator[Row]:
+def in_deviations(_config: Config, rows: pd.DataFrame) -> Iterator[Row]:
     """What methods with a target lose against random selections, in the latter's standard deviations."""
     for metric, quantity, sign in (("dominance", "dominance", 1), ("effective rank", "effective_rank", -1)):
-        frame = pd.DataFrame([row for row in rows if row["quantity"] == quantity and row.get("k", D10) == D10])
+        frame = rows[(rows["quantity"] == quantity) & rows["k"].isin([D10, np.nan])]
         random = frame[frame["method"] == "random"].pivot_table(
             index="seed", columns=["selected_on", "measured_on"], values="value"
         )
@@ -207,21 +226,29 @@ def _in_deviations(rows: list[Row]) -> Iterator[Row]:
 # --- the objective ----------------------------------------------------------------------------------------------------
 
 
-def orders(config: Config, batch: Floats, seed: int) -> Iterator[Row]:
-    """F(U) along the greedy order and along a random order of one batch (the paper's Fig. 4)."""
+def _batches(config: Config) -> list[Floats]:
+    """The first batch of each seed's pool, on the first feature set."""
+    found = features(config, config.features[0])
+    return [found[_split(config, seed).pool][: config.batch_size] for seed in range(config.seeds)]
+
+
+def orders(config: Config) -> Iterator[Row]:
+    """F(U) along the greedy order and along a random order of one batch a seed (the paper's Fig. 4)."""
     largest = max(config.order_sizes)
-    found = {
-        "greedy": select_batch(batch, largest, seed=seed),
-        "random": np.random.default_rng([seed, 2]).permutation(len(batch))[:largest],
-    }
-    for order, picked in found.items():
-        for size in config.order_sizes:
-            value = spectrum.objective(batch[picked[:size]])
-            yield {"quantity": "objective", "order": order, "size": size, "seed": seed, "value": float(value)}
+    for seed, batch in enumerate(_batches(config)):
+        found = {
+            "greedy": select_batch(batch, largest, seed=seed),
+            "random": np.random.default_rng([seed, 2]).permutation(len(batch))[:largest],
+        }
+        for order, picked in found.items():
+            for size in config.order_sizes:
+                value = spectrum.objective(batch[picked[:size]])
+                yield {"quantity": "objective", "order": order, "size": size, "seed": seed, "value": float(value)}
 
 
-def second_picks(config: Config, batches: list[Floats]) -> Iterator[Row]:
+def second_picks(config: Config) -> Iterator[Row]:
     """How far ε decides the second pick (D11), and how near the second pick is to the first."""
+    batches = _batches(config)
     for trial in range(config.pick_trials):
         rng = np.random.default_rng([trial, 3])
         documents = batches[trial % len(batches)]

@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from replication import evidence
 from replication.disf import reference
 from replication.disf.experiments import worker
 from replication.disf.selection import Features, select, select_batch
-from replication.training import track, use_deterministic
+from replication.evidence import Part
+from replication.training import use_deterministic
 
 Floats32 = npt.NDArray[np.float32]
 Row = dict[str, Any]
@@ -37,51 +37,48 @@ MEMORY_REPEATS = 3  # new processes are slow to start
 CORPUS_FILES = 590_000_000  # files of SlimPajama, as the paper has it
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the cost notebook runs; every field is a parameter of the notebook."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     rows: PositiveInt = Field(1024, description="documents of a batch at the paper's size")
-    dimension: PositiveInt = Field(768, description="features at the paper's size (Contriever)")
+    dimension: PositiveInt = Field(768, description="features of a document at the paper's size")
     picks: PositiveInt = Field(16, description="documents selected from a batch at the paper's size")
-    table_rows: list[PositiveInt] = [1024, 4096]
-    table_dimensions: list[PositiveInt] = [384, 768]
-    table_picks: list[PositiveInt] = [16]
-    sweep_rows: list[PositiveInt] = [256, 1024, 4096]
-    sweep_dimensions: list[PositiveInt] = [96, 192, 384, 768]
-    sweep_picks: list[PositiveInt] = [4, 8, 16, 32, 64]
-    samples: PositiveInt = Field(4, description="candidates at each sampled set size of the loop")
-    repeats: int = Field(5, ge=3, description="repetitions of every measurement")
-    corpus_rows: PositiveInt = Field(4096, description="rows of the small corpus on disk")
-    corpus_dimension: PositiveInt = 384
-    workers: list[PositiveInt] = Field([2, 3], min_length=1)
+    table_rows: list[PositiveInt] = Field([1024, 4096], description="documents of a batch in the table of ratios")
+    table_dimensions: list[PositiveInt] = Field([384, 768], description="features in the table")
+    table_picks: list[PositiveInt] = Field([16], description="documents selected in the table")
+    sweep_rows: list[PositiveInt] = Field([256, 1024, 4096], description="documents of a batch in the first figure")
+    sweep_dimensions: list[PositiveInt] = Field([96, 192, 384, 768], description="features in the first figure")
+    sweep_picks: list[PositiveInt] = Field([4, 8, 16, 32, 64], description="documents selected in the first figure")
+    samples: PositiveInt = Field(4, description="evaluations of the loop that are timed at each of six set sizes")
+    repeats: int = Field(5, ge=3, description="repetitions of every ratio")
+    corpus_rows: PositiveInt = Field(
+        4096, description="rows of the small corpus on disk; the large one has ten times as many"
+    )
+    corpus_dimension: PositiveInt = Field(384, description="features of the corpus")
+    workers: list[PositiveInt] = Field([2, 3], min_length=1, description="numbers of worker processes")
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Run the whole experiment.
+def parts(config: Config) -> list[Part]:
+    """The measurements, each alone, since all measure time or memory.
 
-    Parameters
-    ----------
-    config : Config
-        Sizes and repetitions.
-
-    Returns
-    -------
-    DataFrame
-        Tidy records: ``seconds`` per program and size; ``cost_ratio`` per size of the table, ``least_cost_ratio`` per
-        repetition, ``speed_ratio`` and ``cost_pick_mismatches`` at the paper's size; ``worker_mismatches`` per number
-        of workers and order, ``peak_memory`` (MB) and ``memory_growth`` (%) of a worker, ``days`` extrapolated.
+    Their rows: ``seconds`` per program and size; ``cost_ratio`` per size of the table, ``least_cost_ratio`` per
+    repetition, ``speed_ratio`` and ``cost_pick_mismatches`` at the paper's size; ``worker_mismatches`` per number of
+    workers and order, ``peak_memory`` (MB) and ``memory_growth`` (%) of a worker, ``days`` extrapolated.
     """
     use_deterministic()
     # until glibc has seen a large block freed it gives the memory of every d × d matrix back to the system and takes it
     # again, which would make the loop several times as slow for no reason of its own
     torch.empty(ALLOCATOR_BYTES, dtype=torch.uint8)
-    rows: list[Row] = []
-    parts = [corpora, whole_loop, table, sweeps]
-    for part in track(parts, "measurements"):
-        rows += part(config)
-    return evidence.tidy(rows)
+    only = config.only
+    size = only("rows", "dimension", "picks", "repeats")
+    ratios = only("table_rows", "table_dimensions", "table_picks", "samples", "repeats")
+    sizes = only("rows", "dimension", "picks", "sweep_rows", "sweep_dimensions", "sweep_picks", "samples")
+    return [
+        Part("corpus", corpora, only("rows", "picks", "corpus_rows", "corpus_dimension", "workers"), alone=True),
+        Part("whole loop", whole_loop, size, alone=True),
+        Part("table", table, ratios, alone=True),
+        Part("sweeps", sweeps, sizes, alone=True),
+    ]
 
 
 def _features(rows: int, dimension: int, seed: int) -> Floats32:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -62,6 +63,7 @@ class Split:
     test: Ints
 
 
+@cache
 def documents(text: str, *, document_bytes: int, pieces: int) -> Documents:
     """Cut the corpus into documents.
 

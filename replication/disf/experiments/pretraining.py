@@ -7,7 +7,7 @@ domain: this tests the mechanism, not the tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from replication import data, evidence
@@ -31,6 +31,7 @@ from replication.disf.experiments.material import (
     embed,
     split,
 )
+from replication.evidence import Part
 from replication.training import (
     AdamW,
     ByteTransformer,
@@ -38,7 +39,6 @@ from replication.training import (
     data_order,
     matrices_only,
     resolve_device,
-    track,
     use_deterministic,
 )
 from replication.training.search import candidates
@@ -49,39 +49,44 @@ CONTRASTED = ("disf", "random", "full")  # the arms of the primary contrasts
 WARM_UP, FLOOR = 0.1, 0.1  # share of the steps, and of the peak, as in the authors' cosine schedule
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the pre-training notebook runs; every field is a parameter of the notebook."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    text: str = Field("", description="folder or .jsonl(.gz) with text of your own; empty = the embedded corpus")
+    text: str = Field(
+        "", description="folder or .jsonl(.gz) file with text of your own (empty for the embedded corpus)"
+    )
     document_bytes: PositiveInt = Field(320, description="most bytes of a document")
-    pieces: PositiveInt = Field(1, description="most documents of one entry of the corpus")
+    pieces: PositiveInt = Field(1, description="most documents of one entry of the corpus, from its beginning")
     pool: PositiveInt = Field(1024, description="documents that are selected from")
     held_out_documents: PositiveInt = Field(
-        8, description="documents of a domain for validation and for the test, each"
+        8, description="documents of each domain for validation, and as many for the test"
     )
     target: str = Field("prose", description="target domain of the methods that need one")
-    target_documents: PositiveInt = Field(24, description="its documents that those methods see")
-    features: FeatureSet = "tfidf"
-    dimension: PositiveInt = Field(128, description="features of a document")
-    methods: list[str] = ["full", "random", "disf", "dsir", "top cosine", "d4", "within", "matched"]
+    target_documents: PositiveInt = Field(24, description="held-out documents of it that those methods see")
+    features: FeatureSet = Field("tfidf", description="what documents are compared by: tfidf, bytes or minilm")
+    dimension: PositiveInt = Field(128, description="features of a document after the SVD")
+    methods: list[str] = Field(
+        ["full", "random", "disf", "dsir", "top cosine", "d4", "within", "matched"],
+        description="what is compared; within and matched are the controls of D6",
+    )
     ratio: float = Field(0.0625, gt=0, le=1, description="share of the pool that is selected")
     selection_batch: PositiveInt = Field(1024, description="documents of a batch of DiSF")
     ratios: list[float] = Field([0.015625, 0.25], description="further ratios of DiSF")
-    selection_batches: list[PositiveInt] = Field([], description="batch sizes of DiSF to compare")
-    width: PositiveInt = 32
-    layers: PositiveInt = 1
-    heads: PositiveInt = 1
+    selection_batches: list[PositiveInt] = Field([], description="batch sizes of DiSF to compare (D7; none at smoke)")
+    width: PositiveInt = Field(32, description="model width")
+    layers: PositiveInt = Field(1, description="layers")
+    heads: PositiveInt = Field(1, description="attention heads")
     context: PositiveInt = Field(16, description="bytes of a training window")
     windows: PositiveInt = Field(16, description="windows of a training step")
-    steps: PositiveInt = 256
-    peaks: list[PositiveFloat] = Field([0.0025, 0.005, 0.01], min_length=1)
+    steps: PositiveInt = Field(256, description="training steps, the same for every method")
+    peaks: list[PositiveFloat] = Field(
+        [0.0025, 0.005, 0.01], min_length=1, description="peak learning rates, tried for every method"
+    )
     seeds: PositiveInt = Field(6, description="evaluation seeds")
-    tuning_seeds: PositiveInt = 2
-    clip_norm: PositiveFloat = 1.0
+    tuning_seeds: PositiveInt = Field(2, description="seeds of the tuning runs, apart from the evaluation seeds")
+    clip_norm: PositiveFloat = Field(1.0, description="largest gradient norm")
     replicas: PositiveInt = Field(32, description="largest population trained at once")
-    device: str = "auto"
+    device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -128,8 +133,8 @@ def arms(config: Config) -> list[Arm]:
     b = config.selection_batch
     return [
         *(Arm("main", method, config.ratio, b) for method in config.methods),
-        *(Arm("ratio", "disf", ratio, b) for ratio in config.ratios),
-        *(Arm("batch size", "disf", config.ratio, size) for size in config.selection_batches),
+        *(Arm("ratio", "disf", ratio, b) for ratio in config.ratios or ()),
+        *(Arm("batch size", "disf", config.ratio, size) for size in config.selection_batches or ()),
     ]
 
 
@@ -232,62 +237,81 @@ def score(prepared: Prepared, trained: Sequence[Population], part: str) -> pd.Da
     return (pd.DataFrame(columns) / NATS_PER_BIT).fillna(np.inf)
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Run the whole comparison.
+def inputs(config: Config) -> dict[str, str]:
+    """Checksums of the data, by name."""
+    return {"text": load(config).checksum}
+
+
+def parts(config: Config) -> list[Part]:
+    """One part for each tuning seed, and one for each evaluation seed, which needs the former.
 
     Every method's peak learning rate is tuned over the same grid on the macro validation loss, with seeds (and so
     pools, selections and held-out documents) of its own. DiSF at other ratios and batch sizes uses the peak of DiSF.
 
-    Parameters
-    ----------
-    config : Config
-        Sizes, methods and seeds.
-
-    Returns
-    -------
-    DataFrame
-        Tidy records per view, method, ratio, batch size and seed: ``macro_bits_per_byte``, ``worst_bits_per_byte``,
-        ``target_bits_per_byte``, ``domain_bits_per_byte`` and ``domain_share`` (per domain), ``passes`` over the
-        selection; ``gap_to_full`` (DiSF minus full) per ratio; ``bits_over_bigram``, the model of the full pool minus
-        a bigram table counted on it; ``tuning_score`` per method, peak and tuning seed, and ``macro_at`` of the chosen
-        peak and of those that another draw of the tuning seeds would have chosen. The method ``domain`` of
-        ``target_bits_per_byte`` is DSIR or top cosine, whichever was better on the target in tuning.
+    Their rows, per view, method, ratio, batch size and seed: ``macro_bits_per_byte``, ``worst_bits_per_byte``,
+    ``target_bits_per_byte``, ``domain_bits_per_byte`` and ``domain_share`` (per domain), ``passes`` over the selection;
+    ``gap_to_full`` (DiSF minus full) per ratio; ``bits_over_bigram``, the model of the full pool minus a bigram table
+    counted on it; ``tuning_score`` (macro) and ``tuning_target`` per method, peak and tuning seed, and ``macro_at`` of
+    the chosen peak and of those that another draw of the tuning seeds would have chosen. The method ``domain`` of
+    ``target_bits_per_byte`` is DSIR or top cosine, whichever was better on the target in tuning.
     """
     use_deterministic()
-    material, wanted = load(config), arms(config)
-    tuning = range(TUNING_SEED, TUNING_SEED + config.tuning_seeds)
-    stages = [*tuning, *range(config.seeds)]
-    main = [arm for arm in wanted if arm.view == "main"]
-    grid = [(arm, peak) for arm in main for peak in config.peaks]
-    tuned: list[pd.DataFrame] = []
-    rows: list[dict[str, Any]] = []
-    for seed in track(stages, "seeds"):
-        if seed in tuning:
-            prepared = prepare(config, material, seed, main)
-            tuned.append(score(prepared, train(config, prepared, grid, seed), "validation"))
-            continue
-        scores = sum(tuned[1:], tuned[0]) / len(tuned)
-        macro = np.stack([frame.mean(axis=1).to_numpy() for frame in tuned], axis=1)
-        of = {method: [i for i, (arm, _) in enumerate(grid) if arm.method == method] for method in config.methods}
-        choices = {method: [at[k] for k in candidates(macro[at])] for method, at in of.items()}
-        domain = min(TARGETED[:2], key=lambda method: scores[config.target][choices[method][0]])
-        prepared = prepare(config, material, seed, wanted)
-        trials = [(arm, grid[choices[arm.method][0]][1]) for arm in wanted]
-        # only the arms of a primary contrast need to say what another choice of their peak would have given
-        others = [grid[i] for method in CONTRASTED for i in choices[method][1:]]
-        tested = score(prepared, train(config, prepared, [*trials, *others], seed), "test")
-        rows += _records(config, material, prepared, trials, tested[: len(trials)], seed, domain)
-        rows += [
-            {"quantity": "macro_at", "view": "main", "method": arm.method, "peak": peak, "seed": seed, "value": value}
-            for (arm, peak), value in zip([*trials, *others], tested.mean(axis=1).tolist(), strict=True)
-            if arm.view == "main" and arm.method in CONTRASTED
-        ]
-    rows += [
-        {"quantity": "tuning_score", "view": "main", "method": arm.method, "peak": peak, "seed": seed, "value": value}
-        for (arm, peak), of_seed in zip(grid, macro.tolist(), strict=True)
-        for seed, value in zip(tuning, of_seed, strict=True)
+    counts = {"seeds", "tuning_seeds"}
+    common = config.only(*Config.model_fields.keys() - counts - {"ratios", "selection_batches"})
+    tuned = [
+        Part(f"tuning seed {seed}", tuning, common, {"seed": seed})
+        for seed in range(TUNING_SEED, TUNING_SEED + config.tuning_seeds)
     ]
-    return evidence.tidy(rows)
+    settings, names = config.only(*Config.model_fields.keys() - counts), tuple(part.name for part in tuned)
+    return [
+        *tuned,
+        *(Part(f"seed {seed}", comparison, settings, {"seed": seed}, needs=names) for seed in range(config.seeds)),
+    ]
+
+
+def _grid(config: Config) -> list[tuple[Arm, float]]:
+    return [(arm, peak) for arm in arms(config) if arm.view == "main" for peak in config.peaks]
+
+
+def tuning(config: Config, seed: int) -> Iterator[dict[str, Any]]:
+    """Train every method's selection with every peak, and score it on the validation documents."""
+    grid = _grid(config)
+    prepared = prepare(config, load(config), seed, [arm for arm in arms(config) if arm.view == "main"])
+    scored = score(prepared, train(config, prepared, grid, seed), "validation")
+    for quantity, values in (("tuning_score", scored.mean(axis=1)), ("tuning_target", scored[config.target])):
+        for (arm, peak), value in zip(grid, values.tolist(), strict=True):
+            at = {"view": "main", "method": arm.method, "peak": peak, "seed": seed}
+            yield {"quantity": quantity, **at, "value": value}
+
+
+def comparison(config: Config, tuned: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
+    """Train every selection with its chosen peak, and score it on the test documents."""
+
+    def table(quantity: str, method: str) -> npt.NDArray[np.float64]:
+        rows = tuned[(tuned["quantity"] == quantity) & (tuned["method"] == method)]
+        return rows.pivot_table(index="peak", columns="seed", values="value").loc[config.peaks].to_numpy()
+
+    material, wanted = load(config), arms(config)
+    choices = {
+        method: [config.peaks[k] for k in candidates(table("tuning_score", method))] for method in config.methods
+    }
+
+    def on_target(method: str) -> float:
+        return float(table("tuning_target", method)[config.peaks.index(choices[method][0])].mean())
+
+    prepared = prepare(config, material, seed, wanted)
+    trials = [(arm, choices[arm.method][0]) for arm in wanted]
+    main = {arm.method: arm for arm in wanted if arm.view == "main"}
+    # only the arms of a primary contrast need to say what another choice of their peak would have given
+    others = [(main[method], peak) for method in CONTRASTED for peak in choices[method][1:]]
+    tested = score(prepared, train(config, prepared, [*trials, *others], seed), "test")
+    rows = _records(config, material, prepared, trials, tested[: len(trials)], seed, min(TARGETED[:2], key=on_target))
+    rows += [
+        {"quantity": "macro_at", "view": "main", "method": arm.method, "peak": peak, "seed": seed, "value": value}
+        for (arm, peak), value in zip([*trials, *others], tested.mean(axis=1).tolist(), strict=True)
+        if arm.view == "main" and arm.method in CONTRASTED
+    ]
+    return rows
 
 
 def _records(

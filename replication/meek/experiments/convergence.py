@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from replication import data, evidence
+from replication.evidence import Part
 from replication.meek.benchmark import PAPER as PAPER_SIGMOID
 from replication.meek.benchmark import peak_score_gap, score_gap
 from replication.meek.fit import bootstrap_chinchilla, drop_largest, fit_chinchilla
@@ -36,6 +36,7 @@ from replication.meek.gap import (
 )
 from replication.meek.law import BESIROGLU, HOFFMANN, PAPER, Float, ParametricLaw, ScalingLaw
 from replication.meek.sprt import sprt_tokens
+from replication.training import use_deterministic
 
 Row = dict[str, Any]
 
@@ -89,25 +90,36 @@ PRICE_DECLINE = 9.0
 """Yearly fall of the price of a fixed capability that the paper takes g_inf = 9 from (Cottier et al. 2025)."""
 
 
+COVERAGE_PARTS = 4
+"""Parts among which the planted data sets are divided."""
 LEVELS = {"low": 0.025, "median": 0.5, "high": 0.975}
 """Ends and middle of the bands of uncertainty."""
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the convergence notebook runs; every field is a parameter of the notebook."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    points: Literal["planted", "digitised"] = Field("planted", description="training runs that the law is fitted to")
+    points: Literal["planted", "digitised"] = Field(
+        "planted",
+        description="training runs that the law is fitted to: planted, or digitised from Hoffmann et al. (needs data)",
+    )
     resamples: PositiveInt = Field(1000, description="bootstrap resamples of the runs")
     coverage_sets: int = Field(24, ge=2, description="planted data sets by which the bootstrap's coverage is checked")
     coverage_resamples: PositiveInt = Field(100, description="resamples of each")
     noise: PositiveFloat = Field(0.01, description="standard deviation of ln(loss) around the planted law")
-    doubling_months: PositiveFloat = Field(8.08, description="algorithmic progress: months for a factor 2, median")
-    doubling_spread: PositiveFloat = Field(0.263, description="its standard deviation in logarithms (5 to 14 months)")
-    hardware_spread: PositiveFloat = Field(0.05, description="standard deviation of ln g_h")
-    spending: PositiveFloat = Field(5 / 1.4, description="the leader's growth of spending, median")
-    spending_spread: PositiveFloat = Field(0.25, description="standard deviation of ln g_i")
+    doubling_months: PositiveFloat = Field(
+        8.08, description="algorithmic progress: median of the months for a factor 2 (2.8 a year)"
+    )
+    doubling_spread: PositiveFloat = Field(
+        0.263, description="its standard deviation in logarithms (95 % from 5 to 14 months)"
+    )
+    hardware_spread: PositiveFloat = Field(
+        0.05, description="standard deviation of the logarithm of FLOP per dollar's growth"
+    )
+    spending: PositiveFloat = Field(
+        3.571428571428571, description="median growth of the leader's spending, 5/1.4 a year"
+    )
+    spending_spread: PositiveFloat = Field(0.25, description="its standard deviation in logarithms")
 
 
 class Points(NamedTuple):
@@ -144,31 +156,31 @@ def plant(law: ParametricLaw, noise: float, seed: int) -> Points:
     return Points(N, D, law.loss(N, D) * np.exp(noise * rng.standard_normal(240)))
 
 
-def run(config: Config, points: Points) -> pd.DataFrame:
-    """Compute every part.
+def inputs(config: Config) -> dict[str, str]:
+    """Checksums of the data, by name."""
+    return {} if config.points == "planted" else {"meek": data.checksum("meek")}
 
-    Parameters
-    ----------
-    config : Config
-        What to run.
-    points : Points
-        From `load`.
 
-    Returns
-    -------
-    DataFrame
-        Tidy records: numbers that decide claims, and curves over ``t`` (years) for the figures.
-    """
-    parts = [training(), benchmark(), inference(), sequential(), robustness(), head_start(), metrics()]
-    rows = [row for part in parts for row in part]
-    rows += [*refit(config, points), *coverage(config)]
-    return evidence.tidy(rows)
+def parts(config: Config) -> list[Part]:
+    """The experiment's parts: numbers that decide claims, and curves over ``t`` (years) for the figures."""
+    use_deterministic()
+    only = config.only
+    growth = ("doubling_months", "doubling_spread", "hardware_spread", "spending", "spending_spread")
+    return [
+        *(Part(name, formula, only()) for name, formula in FORMULAS.items()),
+        Part("refit", refit, only("points", "noise", "resamples", *growth)),
+        *(
+            Part(f"coverage, {part} of {COVERAGE_PARTS}", coverage, settings, {"part": part})
+            for settings in [only("coverage_sets", "coverage_resamples", "noise")]
+            for part in range(1, COVERAGE_PARTS + 1)
+        ),
+    ]
 
 
 # --- M1, M2: the training gap ----------------------------------------------------------------------------------------
 
 
-def training() -> Iterator[Row]:
+def training(_config: Config) -> Iterator[Row]:
     """The gap over time for each law, its peak, and how it falls."""
     for name, law in LAWS.items():
         yield {"quantity": "peak_time", "case": name, "value": float(peak_time(law))}
@@ -187,7 +199,7 @@ def training() -> Iterator[Row]:
 # --- M3: in benchmark points -----------------------------------------------------------------------------------------
 
 
-def benchmark() -> Iterator[Row]:
+def benchmark(_config: Config) -> Iterator[Row]:
     """The gap in points of MMLU for tasks of several steps, with the paper's ceiling and with that of the task."""
     for name, sigmoid in CEILINGS.items():
         peaks = {}
@@ -239,7 +251,7 @@ def corrections(g_inf: float) -> dict[str, Inference]:
     return found
 
 
-def inference() -> Iterator[Row]:
+def inference(_config: Config) -> Iterator[Row]:
     """When a fixed inference spend has caught up, and what corrections of the formula do to that."""
     for panel, g_inf in PANELS.items():
         readings = corrections(g_inf)
@@ -257,7 +269,7 @@ def inference() -> Iterator[Row]:
 # --- M5: how many tokens tell two models apart -----------------------------------------------------------------------
 
 
-def sequential() -> Iterator[Row]:
+def sequential(_config: Config) -> Iterator[Row]:
     """Tokens of the sequential test at 5 % error, over time."""
     t = FINE[(FINE >= 1) & (FINE <= 20)]
     tokens = sprt_tokens(training_gap(t), 0.05)
@@ -270,7 +282,7 @@ def sequential() -> Iterator[Row]:
 # --- M6: growth, starts, schedules, and the law's exponent -----------------------------------------------------------
 
 
-def robustness() -> Iterator[Row]:
+def robustness(_config: Config) -> Iterator[Row]:
     """The appendix: other leaders, starts and schedules, and a follower whom algorithms help less."""
     for spending, (peak, time) in LEADERS.items():
         growth, row = Growth(g_i=spending), f"leader grows {spending:g} a year"
@@ -330,7 +342,7 @@ def _figure(row: str, what: str, value: float, target: float, allowed: float) ->
 # --- M9: a head start ------------------------------------------------------------------------------------------------
 
 
-def head_start() -> Iterator[Row]:
+def head_start(_config: Config) -> Iterator[Row]:
     """When the leader begins ahead: the peak moves by ln(kappa) / ln(g_i), and into the past."""
     for kappa in HEAD_STARTS:
         gap = training_gap(FINE, head_start=kappa)
@@ -369,7 +381,7 @@ BOUNDED = ("loss", "accuracy", "accuracy, 10 steps", "nines of reliability")
 """The bounded ones among `metric_gaps`; nines have no bound of their own, but the irreducible loss gives them one."""
 
 
-def metrics() -> Iterator[Row]:
+def metrics(_config: Config) -> Iterator[Row]:
     """Where the gap stands after 40 years: of its largest value if bounded, of its value after 20 years if not."""
     for metric, gap in metric_gaps(FINE).items():
         bounded = metric in BOUNDED
@@ -380,8 +392,9 @@ def metrics() -> Iterator[Row]:
 # --- M8, and M6 by Monte Carlo ---------------------------------------------------------------------------------------
 
 
-def refit(config: Config, points: Points) -> Iterator[Row]:
+def refit(config: Config) -> Iterator[Row]:
     """The law refitted with its bootstrap, what that says of the peak, and the uncertainty of growth on top."""
+    points = load(config)
     fitted = fit_chinchilla(*points)
     for name in ("A", "B", "E", "alpha", "beta"):
         yield {"quantity": "fit", "parameter": name, "value": float(getattr(fitted, name))}
@@ -440,11 +453,22 @@ def _uncertain_growth(config: Config) -> Growth:
     )
 
 
-def coverage(config: Config) -> Iterator[Row]:
-    """Whether the bootstrap's 95 % interval for the peak time holds the planted one, over many planted data sets."""
+def coverage(config: Config, part: int) -> Iterator[Row]:
+    """Whether the bootstrap's 95 % interval for the peak time holds the planted one, over planted data sets."""
     truth = float(peak_time(BESIROGLU.frontier()))
-    for seed in range(1, config.coverage_sets + 1):
+    for seed in range(part, config.coverage_sets + 1, COVERAGE_PARTS):
         points = plant(BESIROGLU, config.noise, seed)
         draws = bootstrap_chinchilla(*points, resamples=config.coverage_resamples, seed=seed)
         found = evidence.percentile_interval(peak_time(draws.frontier()))
         yield {"quantity": "covered", "seed": seed, "value": float(found.low <= truth <= found.high)}
+
+
+FORMULAS = {
+    "training gap": training,
+    "benchmark points": benchmark,
+    "inference": inference,
+    "sequential test": sequential,
+    "robustness": robustness,
+    "head start": head_start,
+    "metrics": metrics,
+}

@@ -6,15 +6,16 @@ absent gives no records. What the methods do is decided on planted tables, whose
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 
 from replication import data, evidence
+from replication.evidence import Part
 from replication.meek.benchmark import NAMES, Sigmoid, SigmoidFit, fit_sigmoid, peak_score_gap
 from replication.meek.benchmark import PAPER as PAPER_SIGMOID
 from replication.meek.boards import (
@@ -101,29 +102,31 @@ AUTHORS_GAP = {
 """Gap of the parameter band in the authors' joint figure, in the months that are known of it."""
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the empirical notebook runs; every field is a parameter of the notebook."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     tables: bool = Field(False, description="whether to read the published tables, those that are on this machine")
-    planted_boards: int = Field(20, ge=2, description="planted leaderboards of each trend")
+    planted_boards: int = Field(20, ge=2, description="planted leaderboards of each trend (closing, widening)")
     planted_months: int = Field(24, ge=12, description="months that each of them spans")
     planted_models: int = Field(120, ge=60, description="models on each of them")
     planted_fits: int = Field(200, ge=2, description="planted tables that a sigmoid is fitted to")
     planted_noise: PositiveFloat = Field(0.07, description="standard deviation of a planted score around the sigmoid")
-    price_low: PositiveFloat = Field(0.5, description="price band: dollars per million output tokens, from")
-    price_high: PositiveFloat = Field(1.0, description="to")
-    parameters_low: PositiveFloat = Field(6.9, description="parameter band: billions, from")
-    parameters_high: PositiveFloat = Field(8.1, description="to")
-    arena_low: PositiveFloat = Field(0.49, description="price band on Chatbot Arena: dollars per million tokens, from")
-    arena_high: PositiveFloat = Field(1.5, description="to")
+    price_low: PositiveFloat = Field(0.5, description="price band of MMLU-Pro: dollars per million output tokens, from")
+    price_high: PositiveFloat = Field(1.0, description="price band of MMLU-Pro: to")
+    parameters_low: PositiveFloat = Field(6.9, description="parameter band: billions of parameters, from")
+    parameters_high: PositiveFloat = Field(8.1, description="parameter band: to")
+    arena_low: PositiveFloat = Field(
+        0.49, description="price band on Chatbot Arena: dollars per million output tokens, from"
+    )
+    arena_high: PositiveFloat = Field(1.5, description="price band on Chatbot Arena: to")
     budgets: list[PositiveFloat] = Field(
-        [1.0, 3.0, 5.0], min_length=1, description="dollars for a run of Aider's board"
+        [1.0, 3.0, 5.0], min_length=1, description="dollars for one run of the Aider polyglot benchmark"
     )
     random_bands: int = Field(100, ge=2, description="random bands that a band is compared with")
     resamples: int = Field(100, ge=2, description="bootstrap resamples of models")
-    later_price: PositiveFloat = Field(1.0, description="later boards: dollars per million tokens, at most")
+    later_price: PositiveFloat = Field(
+        1.0, description="later boards (prices of each month, Elo): dollars per million tokens, at most"
+    )
     first_year: int = Field(2018, description="first year in which head starts are measured")
 
     @field_validator("budgets")
@@ -152,8 +155,13 @@ def load(config: Config) -> dict[str, pd.DataFrame]:
     ChecksumMismatch
         A table is there, but damaged or another version.
     """
+    return _tables() if config.tables else {}
+
+
+@cache
+def _tables() -> dict[str, pd.DataFrame]:
     found = {}
-    for name in _wanted(config):
+    for name in _wanted():
         try:
             found[name] = data.read_table(name)
         except data.DataNotFound:
@@ -161,22 +169,22 @@ def load(config: Config) -> dict[str, pd.DataFrame]:
     return found
 
 
-def missing(config: Config, tables: Tables) -> dict[str, str]:
-    """What the config asks for and is not on this machine, with what brings it; for `Run.provenance`."""
-    absent = [name for name in _wanted(config) if name not in tables]
+def missing(config: Config) -> dict[str, str]:
+    """What the config asks for and is not on this machine, with what brings it."""
+    absent = [name for name in _wanted() if name not in load(config)] if config.tables else []
     if not absent:
         return {}
     command = 'python -c "from replication import data; data.download_tables()"'
     return {"meek tables": f"Not here: {', '.join(absent)}. To get them: {command}, or set REPLICATION_DATA."}
 
 
-def _wanted(config: Config) -> list[str]:
-    return [name for name in READ if name in data.TABLES] if config.tables else []
+def _wanted() -> list[str]:
+    return [name for name in READ if name in data.TABLES]
 
 
-def inventory(tables: Tables) -> evidence.Table:
+def inventory(config: Config) -> evidence.Table:
     """What is read, from whom, under which licence, and whether it is here."""
-    rows = []
+    tables, rows = load(config), []
     for name, source in data.TABLES.items():
         if name != "chinchilla":
             here = f"{len(tables[name])} rows" if name in tables else "not read"
@@ -184,34 +192,41 @@ def inventory(tables: Tables) -> evidence.Table:
     return evidence.Table(("table", "content", "source", "licence", "this run"), tuple(rows))
 
 
-def run(config: Config, tables: Tables) -> pd.DataFrame:
-    """Run every part that has its table, and the checks on planted tables.
+def inputs(config: Config) -> dict[str, str]:
+    """Checksums of the data, by name."""
+    return {"meek": data.checksum("meek")} if load(config) else {}
 
-    Parameters
-    ----------
-    config : Config
-        What to run.
-    tables : mapping
-        From `load`.
 
-    Returns
-    -------
-    DataFrame
-        Tidy records; ``origin`` is "planted" or "observed".
-    """
-    rows = [*planted_boards(config), *planted_sigmoids(config)]
-    rows += [*sigmoids(models(tables), config, origin="observed" if "meek_benchmarks" in tables else "planted")]
-    for board in boards(tables, config):
-        cell = {"origin": "observed", "board": board.name}
-        rows += [*board_records(board, config, cell), *maxima(board, cell)]
-    rows += [*against_unbounded(boards(tables, config), config)]
-    if "art_analysis" in tables:
-        rows += [*authors_figure(scrape(tables["art_analysis"]), config)]
-    if "price_trends" in tables:
-        rows += [*price_trends(tables["price_trends"])]
-    if "ml_systems" in tables:
-        rows += [*head_starts(tables["ml_systems"], config)]
-    return evidence.tidy(rows)
+def parts(config: Config) -> list[Part]:
+    """One part for each table that is here, and the checks on planted tables; ``origin`` is "planted" or "observed"."""
+    only, here = config.only, load(config)
+    bands = ("price_low", "price_high", "parameters_low", "parameters_high", "arena_low", "arena_high")
+    board = only("tables", *bands, "budgets", "random_bands", "resamples", "later_price")
+    found = [
+        Part("planted boards", planted_boards, only(*PLANTED, "random_bands", "resamples")),
+        Part("planted sigmoids", planted_sigmoids, only("planted_fits", "planted_noise")),
+        Part("sigmoids", sigmoids, only("tables", "resamples")),
+        *(Part(f"board {one.name}", board_part, board, {"board": one.name}) for one in boards(here, config)),
+        Part("against an unbounded rating", against_unbounded, board),
+    ]
+    if "art_analysis" in here:
+        found.append(Part("the authors' figure", authors_figure, only("tables", *bands)))
+    if "price_trends" in here:
+        found.append(Part("price trends", price_trends, only("tables")))
+    if "ml_systems" in here:
+        found.append(Part("head starts", head_starts, only("tables", "first_year", "resamples")))
+    return found
+
+
+PLANTED = ("planted_boards", "planted_months", "planted_models")
+
+
+def board_part(config: Config, board: str) -> Iterator[Row]:
+    """What a leaderboard says."""
+    found = next(one for one in boards(load(config), config) if one.name == board)
+    cell = {"origin": "observed", "board": board}
+    yield from board_records(found, config, cell)
+    yield from maxima(found, cell)
 
 
 # --- the tables, cleaned ---------------------------------------------------------------------------------------------
@@ -372,13 +387,14 @@ def board_records(board: Board, config: Config, cell: Row) -> Iterator[Row]:
                 yield {"quantity": quantity, **cell, "band": name, "draw": draw, "value": float(value)}
 
 
-def against_unbounded(boards: Sequence[Board], config: Config) -> Iterator[Row]:
+def against_unbounded(config: Config) -> Iterator[Row]:
     """Closing of the bounded boards minus that of the unbounded one, over the months that all have.
 
     Closing is the gap's slope over its mean, so that points and ratings compare; models are drawn anew.
     """
-    later = {board.name: board for board in boards if board.dated_prices}
-    unbounded = next((board for board in boards if board.name == ELO), None)
+    found_here = boards(load(config), config)
+    later = {board.name: board for board in found_here if board.dated_prices}
+    unbounded = next((board for board in found_here if board.name == ELO), None)
     if not later or unbounded is None:
         return
     gaps = [resampled_gaps(board.table, board.bands[0], config.resamples) for board in later.values()]
@@ -408,8 +424,9 @@ def difference(found: pd.Series[float], expected: pd.Series[float]) -> float:
     return float(np.abs(found.to_numpy() - expected.to_numpy()).max())
 
 
-def authors_figure(rows: pd.DataFrame, config: Config) -> Iterator[Row]:
+def authors_figure(config: Config) -> Iterator[Row]:
     """The gap of the parameter band by the authors' rule, in two orders of the rows, against their figure."""
+    rows = scrape(load(config)["art_analysis"])
     board, band = rows.assign(score=rows["mmlu_pro"]), _parameter_band(config)
     cell = {"origin": "observed", "board": "MMLU-Pro"}
     yield from _two_orders(board, band, cell)
@@ -545,12 +562,14 @@ def planted_sigmoids(config: Config) -> Iterator[Row]:
             yield {"quantity": "covered", "parameter": name, "seed": seed, "value": float(covered)}
 
 
-def sigmoids(rows: pd.DataFrame, config: Config, origin: str) -> Iterator[Row]:
+def sigmoids(config: Config) -> Iterator[Row]:
     """The sigmoid by each law, and the largest gap in points that it projects: one law throughout, or the paper's.
 
     The paper fits with one law (L0 = 1.69) and projects with another (L0 = 1.7); here both readings are taken, and the
     models are resampled to see how well 30 of them determine the projection.
     """
+    tables = load(config)
+    rows, origin = models(tables), "observed" if "meek_benchmarks" in tables else "planted"
     grid = np.linspace(1.6, 2.9, 66)
     count, score = len(rows), rows["score"].to_numpy()
     losses = {name: law.loss(rows["N"], rows["D"]) for name, law in LAWS.items()}
@@ -602,20 +621,21 @@ def _fitted(loss: Float, score: Float) -> SigmoidFit | None:
 # --- M4, M9: prices, and the head start of real systems --------------------------------------------------------------
 
 
-def price_trends(table: pd.DataFrame) -> Iterator[Row]:
+def price_trends(config: Config) -> Iterator[Row]:
     """How fast the price of a fixed performance falls, over the regressions of Cottier et al. 2025."""
-    factors = table["price_reduction_factor_per_year"]
+    factors = load(config)["price_trends"]["price_reduction_factor_per_year"]
     for statistic, value in (("minimum", factors.min()), ("median", factors.median()), ("maximum", factors.max())):
         cell = {"origin": "observed", "statistic": statistic, "n": len(factors)}
         yield {"quantity": "price_decline", **cell, "value": float(value)}
 
 
-def head_starts(table: pd.DataFrame, config: Config) -> Iterator[Row]:
+def head_starts(config: Config) -> Iterator[Row]:
     """kappa by year: the largest training compute of a language model so far over that of the meek.
 
     The meek are the median of the year's language models, or the paper's $1,000 at the price of its start. Resamples
     draw the year's models anew; the frontier is one model and stays. Every draw is kept for the last two years.
     """
+    table = load(config)["ml_systems"]
     language = table[table["Domain"].str.contains("Language", na=False)]
     compute = language["Training compute (FLOP)"]
     year = pd.to_datetime(language["Publication date"], errors="coerce").dt.year

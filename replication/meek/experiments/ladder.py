@@ -9,23 +9,26 @@ run on text to see how many tokens it takes to tell their models apart.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from scipy.interpolate import PchipInterpolator
 
 from replication import evidence
+from replication.evidence import Part
 from replication.meek.fit import bootstrap_chinchilla, fit_chinchilla
 from replication.meek.gap import Growth, peak_gap, peak_time, training_gap
 from replication.meek.language import MarkovSource, NeuralNgram, stacked_logits
 from replication.meek.law import FLOP_PER_TOKEN, Float, ScalingLaw
 from replication.meek.sprt import drift_tokens, run_sprt, sprt_tokens
-from replication.training import AdamW, Population, resolve_device, stream_seed, track, use_deterministic
+from replication.training import AdamW, Population, resolve_device, stream_seed, use_deterministic
 
 Row = dict[str, Any]
 
@@ -35,25 +38,31 @@ TUNING_SEED = 1000
 """Seed of the runs that choose the peak, apart from the evaluation seeds."""
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the ladder notebook runs; every field is a parameter of the notebook."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     vocabulary: int = Field(32, ge=2, description="tokens of the source")
     budgets: int = Field(5, ge=3, description="rungs of the ladder")
-    smallest_budget: PositiveFloat = Field(2e7, description="FLOP of the lowest rung, C = 6 N D")
+    smallest_budget: PositiveFloat = Field(
+        20000000.0, description="FLOP of the lowest rung, six times parameters times tokens"
+    )
     budget_ratio: float = Field(3.2, gt=1, description="ratio of neighbouring budgets; the meek climb one rung a year")
-    widths: list[PositiveInt] = Field([4, 8, 16, 32, 64, 128], min_length=3, description="hidden units")
-    least_tokens: PositiveFloat = Field(0.5, description="fewest tokens per parameter")
-    most_tokens: PositiveFloat = Field(200.0, description="most tokens per parameter")
-    peaks: list[PositiveFloat] = Field([1.0, 2.5, 6.0], min_length=1, description="tried peaks, times 0.4/sqrt(N)")
+    widths: list[PositiveInt] = Field(
+        [4, 8, 16, 32, 64, 128],
+        min_length=3,
+        description="hidden units; a budget takes those within the two limits below",
+    )
+    least_tokens: PositiveFloat = Field(0.5, description="fewest training tokens per parameter")
+    most_tokens: PositiveFloat = Field(200.0, description="most training tokens per parameter")
+    peaks: list[PositiveFloat] = Field(
+        [1.0, 2.5, 6.0], min_length=1, description="tried peak learning rates, times 0.4/sqrt(N)"
+    )
     seeds: int = Field(5, ge=2, description="evaluation seeds: initial weights and text")
     lead: float = Field(0.5, gt=0, description="rungs a year that the leader climbs beyond the meek's one")
     resamples: PositiveInt = Field(1000, description="bootstrap resamples of the runs")
     tests: PositiveInt = Field(1000, description="sequential tests for each pair of models and seed")
     error: float = Field(0.05, gt=0, lt=0.5, description="error rate of the sequential tests")
-    device: str = "auto"
+    device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -112,6 +121,14 @@ def cells(config: Config, budget: float) -> list[Cell]:
     return made
 
 
+class Measured(NamedTuple):
+    """The losses of one cell's models."""
+
+    cell: Cell
+    loss: Float
+    """Expected loss of every seed, nats per token, exact."""
+
+
 class Trained(NamedTuple):
     """The evaluated models of one cell."""
 
@@ -158,45 +175,80 @@ def _losses(
     return source.loss(log_q), log_q
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Train the ladder, fit its law, and compare.
+def parts(config: Config) -> list[Part]:
+    """One part for each size at each budget, and what is made of all of them.
 
-    Returns
-    -------
-    DataFrame
-        Tidy records. ``loss`` of every cell and seed; ``frontier_size`` of every budget, ``frontier_loss`` of every
-        budget and seed; per ``law`` ``predicted_loss`` over ``compute`` and ``predicted_gap`` over ``t``; per seed
-        ``measured_gap`` over ``t``; per pair of models and seed what sequential tests did; and what tests judge.
+    Their rows: ``loss`` of every cell and seed, ``chosen_peak``; ``frontier_size`` of every budget, ``frontier_loss``
+    of every budget and seed; per ``law`` ``predicted_loss`` over ``compute`` and ``predicted_gap`` over ``t``; per seed
+    ``measured_gap`` over ``t``; per pair of models and seed what sequential tests did; and what tests judge.
+    """
+    use_deterministic()
+    only = config.only
+    ladder = ("budgets", "smallest_budget", "budget_ratio", "widths", "least_tokens", "most_tokens")
+    own = only("vocabulary", "peaks", "seeds", "device")
+    trained = [
+        Part(f"{cell.budget:.2e} FLOP, width {cell.width}", cell_losses, own, {"cell": list(cell)})
+        for budget in config.compute
+        for cell in cells(config, budget)
+    ]
+    names = tuple(part.name for part in trained)
+    compared = only("vocabulary", "seeds", "lead", "resamples", *ladder)
+    tested = only("vocabulary", "peaks", "seeds", "device", "tests", "error", *ladder)
+    return [
+        *trained,
+        Part("comparison", comparison, compared, needs=names),
+        Part("sequential tests", sequential_tests, tested, needs=names),
+    ]
+
+
+@cache
+def _source(vocabulary: int) -> MarkovSource:
+    return MarkovSource(vocabulary)
+
+
+@cache
+def _trained(config: str, cell: Cell) -> Trained:
+    settings = Config.model_construct(**json.loads(config))
+    return train(settings, _source(settings.vocabulary), cell)
+
+
+def trained(config: Config, cell: Cell) -> Trained:
+    """The models of a cell, trained once in a process: the sequential tests need more of them than their losses."""
+    own = config.only("vocabulary", "peaks", "seeds", "device")
+    return _trained(own.model_dump_json(), cell)
+
+
+def cell_losses(config: Config, cell: Sequence[Any]) -> Iterator[Row]:
+    """Train the models of a cell, and give their exact losses."""
+    one = trained(config, Cell(*cell))
+    at = {"budget": one.cell.budget, "size": one.cell.size, "tokens": one.cell.tokens}
+    yield {"quantity": "chosen_peak", **at, "value": one.peak}
+    for seed, loss in enumerate(one.loss):
+        yield {"quantity": "loss", **at, "seed": seed, "value": float(loss)}
+
+
+def _ladder(config: Config, rows: pd.DataFrame) -> list[list[Measured]]:
+    """The measured cells, by budget."""
+    losses = rows[rows["quantity"] == "loss"].sort_values("seed")
+    of = {key: cell["value"].to_numpy() for key, cell in losses.groupby(["budget", "size"])}
+    return [[Measured(cell, of[cell.budget, cell.size]) for cell in cells(config, budget)] for budget in config.compute]
+
+
+def comparison(config: Config, rows: pd.DataFrame) -> Iterator[Row]:
+    """The frontier, the law fitted to the runs, the gap that it predicts and the measured one.
 
     Raises
     ------
     ValueError
         A seed's best model at a budget is no better than at the budget below, so nothing tells the two apart.
     """
-    use_deterministic()
-    source = MarkovSource(config.vocabulary)
-    plan = [cell for budget in config.compute for cell in cells(config, budget)]
-    trained = [train(config, source, cell) for cell in track(plan, "sizes and budgets")]
-    rungs = [[one for one in trained if one.cell.budget == budget] for budget in config.compute]
+    source, rungs = _source(config.vocabulary), _ladder(config, rows)
     best = [_frontier(rung) for rung in rungs]
-    parts = (
-        _runs(source, trained),
-        _frontiers(config, best),
-        _assay(source, rungs, best),
-        _gaps(config, source, trained, np.array([one.loss for one in best])),
-        _tests(config, source, rungs),
-    )
-    return evidence.tidy([row for part in parts for row in part])
-
-
-def _runs(source: MarkovSource, trained: Sequence[Trained]) -> Iterator[Row]:
     yield {"quantity": "entropy", "value": source.entropy}
     yield {"quantity": "unigram_entropy", "value": source.unigram_entropy}
-    for one in trained:
-        cell = {"budget": one.cell.budget, "size": one.cell.size, "tokens": one.cell.tokens}
-        yield {"quantity": "chosen_peak", **cell, "value": one.peak}
-        for seed, loss in enumerate(one.loss):
-            yield {"quantity": "loss", **cell, "seed": seed, "value": float(loss)}
+    yield from _frontiers(config, best)
+    yield from _assay(source, rungs, best)
+    yield from _gaps(config, source, [one for rung in rungs for one in rung], np.array([one.loss for one in best]))
 
 
 class Frontier(NamedTuple):
@@ -208,7 +260,7 @@ class Frontier(NamedTuple):
     """Loss of every seed, nats per token."""
 
 
-def _frontier(rung: Sequence[Trained]) -> Frontier:
+def _frontier(rung: Sequence[Measured]) -> Frontier:
     """Vertex of the parabola in ln N through the best size and its two neighbours; the best size itself at an end."""
     sizes = np.log([one.cell.size for one in rung])
     losses = np.array([one.loss for one in rung])
@@ -229,7 +281,7 @@ def _frontiers(config: Config, best: Sequence[Frontier]) -> Iterator[Row]:
             yield {"quantity": "frontier_loss", "budget": budget, "seed": seed, "value": float(loss)}
 
 
-def _assay(source: MarkovSource, rungs: Sequence[Sequence[Trained]], best: Sequence[Frontier]) -> Iterator[Row]:
+def _assay(source: MarkovSource, rungs: Sequence[Sequence[Measured]], best: Sequence[Frontier]) -> Iterator[Row]:
     """Whether there is a frontier to speak of: models that use their context, and sizes on both sides of the best."""
     inside = [0 < int(np.argmin([one.loss.mean() for one in rung])) < len(rung) - 1 for rung in rungs]
     yield {"quantity": "bracketed", "value": float(np.mean(inside))}
@@ -241,14 +293,14 @@ def _assay(source: MarkovSource, rungs: Sequence[Sequence[Trained]], best: Seque
             yield {"quantity": "loss_minus_table", "table": table, "seed": seed, "value": float(loss - entropy)}
 
 
-def _gaps(config: Config, source: MarkovSource, trained: Sequence[Trained], frontier: Float) -> Iterator[Row]:
+def _gaps(config: Config, source: MarkovSource, runs: Sequence[Measured], frontier: Float) -> Iterator[Row]:
     """The two laws, the gaps that they predict, and the gap between two actors who climb the measured frontier."""
-    N = np.repeat([one.cell.size for one in trained], config.seeds)
-    D = np.repeat([one.cell.tokens for one in trained], config.seeds)
-    losses = np.concatenate([one.loss for one in trained])
-    runs = fit_chinchilla(N, D, losses)
-    yield {"quantity": "fit_condition", "value": float(runs.condition)}
-    fitted = runs.frontier()
+    N = np.repeat([one.cell.size for one in runs], config.seeds)
+    D = np.repeat([one.cell.tokens for one in runs], config.seeds)
+    losses = np.concatenate([one.loss for one in runs])
+    fit = fit_chinchilla(N, D, losses)
+    yield {"quantity": "fit_condition", "value": float(fit.condition)}
+    fitted = fit.frontier()
     draws = bootstrap_chinchilla(N, D, losses, resamples=config.resamples).frontier()
     rungs = np.log(config.compute)
     slope, level = np.polyfit(rungs, np.log(frontier.mean(axis=1) - source.entropy), 1)
@@ -295,9 +347,11 @@ def _curve(quantity: str, axis: str, at: Float, values: Float, **labels: Any) ->
         yield {"quantity": quantity, **labels, axis: float(x), "value": float(value)}
 
 
-def _tests(config: Config, source: MarkovSource, rungs: Sequence[Sequence[Trained]]) -> Iterator[Row]:
+def sequential_tests(config: Config, rows: pd.DataFrame) -> Iterator[Row]:
     """Sequential tests between the best models of neighbouring rungs, and of the lowest and the highest one."""
-    best = [min(rung, key=lambda one: float(one.loss.mean())) for rung in rungs]
+    source = _source(config.vocabulary)
+    rungs = [min(rung, key=lambda one: float(one.loss.mean())) for rung in _ladder(config, rows)]
+    best = [trained(config, one.cell) for one in rungs]
     pairs = [*itertools.pairwise(best), (best[0], best[-1])]
     bound = math.log((1 - config.error) / config.error)
     for seed in range(config.seeds):

@@ -14,12 +14,12 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from replication import evidence
+from replication.evidence import Part
 from replication.metalearning.estimators import estimates, nested_estimates, win_fraction, wins
 from replication.metalearning.linear import (
     Float,
@@ -33,6 +33,7 @@ from replication.metalearning.linear import (
     variances,
 )
 from replication.metalearning.smoothness import Risks, bound_ratio, logistic, quadratic
+from replication.training import use_deterministic
 
 Row = dict[str, Any]
 
@@ -72,10 +73,8 @@ ALPHA_L = (0.01, 0.1, 0.5, 1.0, 2.0)
 """Step sizes of the smoothness bound, in units of 1/L."""
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the linear notebook runs; every field is a parameter of the notebook."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     trials: PositiveInt = Field(1000, description="trials per cell of the maps; the authors' number is 1000")
     replicates: int = Field(5, ge=2, description="independent repetitions of all maps")
@@ -118,33 +117,27 @@ class Simulation:
     median: dict[str, list[Float]] = field(default_factory=lambda: {"drs": [], "maml": []})
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Compute every part.
+def parts(config: Config) -> list[Part]:
+    """One part for the maps and all that is made of the same estimates, and one for each further question.
 
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    DataFrame
-        Tidy records. ``map`` holds the fraction of trials won by MAML in every cell, for the first replicate.
+    ``map`` holds the fraction of trials won by MAML in every cell, for the first replicate.
     """
-    simulated = simulate(config)
-    parts = [
-        limits(config),
-        zeros(),
-        neutral(config, simulated),
-        crossings(config, simulated),
-        maps(config, simulated),
-        regions(config, simulated),
-        parity(config, simulated),
-        dependence(config, simulated),
-        similarity(config),
-        smoothness(config),
+    use_deterministic()
+    only = config.only
+    return [
+        Part("limits", limits, only("seed", "replicates")),
+        Part("zeros", zeros, only()),
+        Part("maps", simulated, only("seed", "replicates", "trials")),
+        Part("similarity", similarity, only("seed", "replicates", "trials")),
+        Part("smoothness", smoothness, only("seed", "problems")),
     ]
-    return evidence.tidy([row for part in parts for row in part])
+
+
+def simulated(config: Config) -> Iterator[Row]:
+    """All that looks at the simulated grid."""
+    made = simulate(config)
+    for part in (neutral, crossings, maps, regions, parity, dependence):
+        yield from part(config, made)
 
 
 def simulate(config: Config) -> Simulation:
@@ -212,7 +205,7 @@ def limits(config: Config) -> Iterator[Row]:
             yield {"quantity": "error_exponent", "method": method, "alpha": alpha, "seed": seed, "value": float(slope)}
 
 
-def zeros() -> Iterator[Row]:
+def zeros(_config: Config) -> Iterator[Row]:
     """The modelling error where it must be zero, and the least of it elsewhere on the grid."""
     for N in SAMPLES:
         at = neutral_alpha(N, BETA)

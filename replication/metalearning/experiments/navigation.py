@@ -14,11 +14,12 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 from torch.func import functional_call, vmap
 
 from replication import evidence
+from replication.evidence import Part
 from replication.metalearning.adaptation import Data, MetaGradient, Parameters, adapt, drs_gradient, maml_gradient
 from replication.metalearning.navigation import REACH, Policy, draw_goals, draw_noise, initial, policy_loss, rollout
 from replication.training import AdamW, resolve_device, track, use_deterministic
@@ -32,10 +33,8 @@ FIRST_TUNING_SEED = 1000
 """Seeds that choose rates begin here, apart from the evaluation seeds."""
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the navigation notebook runs; every field is a parameter of the notebook."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seeds: int = Field(6, ge=2, description="evaluation seeds: initial weights, goals and noise")
     tuning_seeds: PositiveInt = Field(2, description="seeds on whose validation tasks the rates are chosen")
@@ -48,10 +47,12 @@ class Config(BaseModel):
         [0.001, 0.003, 0.01, 0.03], min_length=1, description="tried rates of Adam"
     )
     inner_rate: PositiveFloat = Field(0.1, description="rate of MAML's inner step in training")
-    test_rates: list[PositiveFloat] = Field([0.03, 0.1, 0.3, 1.0], min_length=1, description="tried rates of updates")
+    test_rates: list[PositiveFloat] = Field(
+        [0.03, 0.1, 0.3, 1.0], min_length=1, description="tried rates of the updates at test"
+    )
     updates: PositiveInt = Field(5, description="policy gradient updates on a test task")
     tasks: PositiveInt = Field(20, description="validation tasks, and test tasks, of a seed")
-    device: str = "auto"
+    device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -65,36 +66,46 @@ class Config(BaseModel):
         return self.meta_batch * 2 * self.rollouts * self.horizon
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Train both methods with every learning rate, choose the rates, and judge on the test tasks.
+def parts(config: Config) -> list[Part]:
+    """One part for each method, one for the policy that training starts from, and the differences between them.
 
-    Returns
-    -------
-    DataFrame
-        Tidy records by ``method``, ``iterations`` and environment ``steps``: ``return`` (mean over test tasks and
-        rollouts, by ``seed`` and ``updates``), ``learning_rate`` and ``test_rate`` (chosen), ``advantage`` (return of
-        MAML less that of DRS) and ``gain`` (return less that of the untrained policy, both after one update).
-        ``untrained_return`` is by ``seed`` and ``updates``. ``tuning_score`` (minus the return after one update, by
-        tuning seed) and ``return_at`` (that return of the evaluation seeds, where some draw of the tuning seeds would
-        choose it) are by the rates tried, ``at_learning_rate`` and ``at_test_rate``.
+    Their rows, by ``method``, ``iterations`` and environment ``steps``: ``return`` (mean over test tasks and rollouts,
+    by ``seed`` and ``updates``), ``learning_rate`` and ``test_rate`` (chosen), ``advantage`` (return of MAML less that
+    of DRS) and ``gain`` (return less that of the untrained policy, both after one update). ``untrained_return`` is by
+    ``seed`` and ``updates``. ``tuning_score`` (minus the return after one update, by tuning seed) and ``return_at``
+    (that return of the evaluation seeds, where some draw of the tuning seeds would choose it) are by the rates tried,
+    ``at_learning_rate`` and ``at_test_rate``.
     """
     use_deterministic()
-    rows = list(_untrained(config))
-    start = {row["seed"]: row["value"] for row in rows if row["updates"] == 1}
-    found = {method: list(_judge(config, method)) for method in METHODS}
-    rows += [row for method in METHODS for row in found[method]]
-    for drs, maml in zip(*(_of(found[method], "return") for method in METHODS), strict=True):
-        both = {name: value for name, value in drs.items() if name != "method"}
-        rows.append({**both, "quantity": "advantage", "value": maml["value"] - drs["value"]})
+    names = ("untrained", *METHODS)
+    untrained_at = config.only(
+        *("seeds", "tuning_seeds", "rollouts", "horizon", "hidden", "test_rates", "updates", "tasks", "device")
+    )
+    return [
+        Part("untrained", untrained, untrained_at),
+        *(Part(method, judged, config, {"method": method}) for method in METHODS),
+        Part("differences", differences, config.only(), needs=names),
+    ]
+
+
+def differences(_config: Config, rows: pd.DataFrame) -> Iterator[Row]:
+    """MAML's return less that of DRS, and each less that of the untrained policy."""
+    at = ["iterations", "steps", "updates", "seed"]
+    returns = rows[rows["quantity"] == "return"]
+    of = {method: returns[returns["method"] == method].set_index(at)["value"] for method in METHODS}
+    for place, value in (of["MAML"] - of["DRS"]).items():
+        yield {"quantity": "advantage", **_whole(at, place), "value": value}
+    untrained = rows[(rows["quantity"] == "untrained_return") & (rows["updates"] == 1)].set_index("seed")["value"]
     for method in METHODS:
-        for row in _of(found[method], "return"):
-            if row["updates"] == 1:
-                rows.append({**row, "quantity": "gain", "value": row["value"] - start[row["seed"]]})
-    return evidence.tidy(rows)
+        for place, value in of[method].items():
+            cell = _whole(at, place)
+            if cell["updates"] == 1:
+                gain = value - untrained[cell["seed"]]
+                yield {"quantity": "gain", "method": method, **cell, "value": gain}
 
 
-def _of(rows: list[Row], quantity: str) -> list[Row]:
-    return [row for row in rows if row["quantity"] == quantity]
+def _whole(names: Sequence[str], values: Any) -> dict[str, int]:
+    return {name: int(value) for name, value in zip(names, values, strict=True)}
 
 
 class Trained(NamedTuple):
@@ -246,7 +257,7 @@ class Judge:
         return returns(self.policy, policies, goals, noise, torch.full((len(goals),), rate, device=self.device))
 
 
-def _untrained(config: Config) -> Iterator[Row]:
+def untrained(config: Config) -> Iterator[Row]:
     """Returns of the policy that training starts from, its test rate chosen like any other."""
     judge = Judge(config)
     start = {name: p.to(judge.device) for name, p in initial(config.hidden, _seeds(config)).items()}
@@ -262,7 +273,8 @@ def _best(scores: Tensor) -> int:
     return int(scores.mean(1).argmin())
 
 
-def _judge(config: Config, method: Method) -> Iterator[Row]:
+def judged(config: Config, method: Method) -> Iterator[Row]:
+    """Train a method with every learning rate, choose the rates, and judge on the test tasks."""
     judge = Judge(config)
     pairs = list(itertools.product(range(len(config.learning_rates)), config.test_rates))
     for trained in train(config, method):

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from replication import evidence
+from replication.evidence import Part
 from replication.metalearning.sinusoid import GRADIENT_CALLS, METHODS, RANGE, MetaPopulation, Method, Sinusoids
 from replication.training import data_order, resolve_device, track, use_deterministic
 
@@ -33,10 +34,8 @@ COMPARED: tuple[Method, ...] = ("DRS", "MAML")
 Width = Annotated[float, Field(ge=0, le=1)]
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the sinusoid notebook runs; every field is a parameter of the notebook."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seeds: int = Field(16, ge=2, description="replicates: initial weights, tasks, examples and their order")
     first_seed: int = Field(8, ge=0, description="the first of them")
@@ -45,7 +44,9 @@ class Config(BaseModel):
     shots: PositiveInt = Field(5, description="examples of an inner step, N; a training task has 2N")
     noise: NonNegativeFloat = Field(1.0, description="standard deviation of the noise on the values adapted to")
     width: Width = Field(1.0, description="width of the task family where M is finite; 1 is the family of Finn et al.")
-    other_shots: list[PositiveInt] = Field([], description="N of further conditions, which differ in this alone")
+    other_shots: list[PositiveInt] = Field(
+        [], description="N of further conditions, which differ from the main one in this alone"
+    )
     other_noise: list[NonNegativeFloat] = Field([0.3], description="noise of further conditions")
     other_widths: list[Width] = Field([0.5], description="widths of further conditions")
     steps: list[PositiveInt] = Field([300, 600], min_length=2, description="checkpoints; the last is the budget")
@@ -61,7 +62,7 @@ class Config(BaseModel):
     validation_tasks: PositiveInt = Field(50, description="tasks of a seed on which rates are chosen")
     test_tasks: PositiveInt = Field(100, description="tasks of a seed on which the chosen are judged")
     resamples: int = Field(2000, ge=2, description="bootstrap resamples of the seeds, for the crossing")
-    device: str = "auto"
+    device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -141,35 +142,44 @@ class Chosen(NamedTuple):
     """Mean squared errors on the test tasks: before and after the step, and of predicting zero."""
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Train and judge every condition.
+def parts(config: Config) -> list[Part]:
+    """One part for each condition and method, and for each condition what compares its methods.
 
-    Returns
-    -------
-    DataFrame
-        Tidy records. ``condition`` is "main", "fresh" or what differs from main. ``log_mse`` (natural logarithm of the
-        mean squared error on test tasks after one step), ``log_mse_before`` (before it), ``log_over_zero`` (log_mse
-        less that of predicting zero), ``learning_rate`` and ``test_rate`` (chosen), ``rates_inside`` (1 if neither is
-        an end of its grid), by ``method``, ``seed``, ``steps`` and ``tasks`` or ``width``; ``final`` (log_mse) and
-        ``log_ratio`` (of DRS's error to MAML's) by ``budget``; ``crossing_draw`` and ``crossing_shift_draw`` by
-        ``draw``.
+    ``condition`` is "main", "fresh" or what differs from main. Their rows: ``log_mse`` (natural logarithm of the mean
+    squared error on test tasks after one step), ``log_mse_before`` (before it), ``log_over_zero`` (log_mse less that of
+    predicting zero), ``learning_rate`` and ``test_rate`` (chosen), ``rates_inside`` (1 if neither is an end of its
+    grid), by ``method``, ``seed``, ``steps`` and ``tasks`` or ``width``; ``final`` (log_mse) and ``log_ratio`` (of
+    DRS's error to MAML's) by ``budget``; ``crossing_draw`` and ``crossing_shift_draw`` by ``draw``.
     """
     use_deterministic()
-    rows = [*fresh(config)]
-    for condition in track(config.conditions, "conditions"):
-        rows += [*finite(config, condition)]
-    return evidence.tidy(rows)
+    only = config.only
+    judged = (
+        *("first_seed", "other_seeds", "meta_batch", "hidden", "learning_rates", "inner_rate", "test_rates"),
+        *("validation_tasks", "test_tasks", "device"),
+    )
+    settings = only("shots", "fresh_widths", "fresh_steps", *judged)
+    new = [Part(f"fresh: {method}", fresh, settings, {"method": method}) for method in COMPARED]
+    ratios = only("fresh_widths", "fresh_steps", "first_seed", "other_seeds")
+    made = [*new, Part("fresh: ratios", fresh_ratios, ratios, needs=tuple(part.name for part in new))]
+    for condition in config.conditions:
+        main = condition.name == MAIN
+        settings, at = only("tasks", "steps", *judged, *(["seeds"] if main else [])), {"condition": list(condition)}
+        own = [
+            Part(f"{condition.name}: {method}", finite, settings, at | {"method": method})
+            for method in (METHODS if main else COMPARED)
+        ]
+        ratios = only("tasks", "first_seed", "other_seeds", *(["seeds", "resamples"] if main else []))
+        compared = tuple(part.name for part in own if part.cell["method"] in COMPARED)
+        made += [*own, Part(f"{condition.name}: ratios", finite_ratios, ratios, {"name": condition.name}, compared)]
+    return made
 
 
-def finite(config: Config, condition: Condition) -> Iterator[Row]:
+def finite(config: Config, condition: Sequence[Any], method: Method) -> Iterator[Row]:
     """M noisy tasks of 2N examples: in the main condition every M and method, else the ends of M, DRS and MAML."""
-    main = condition.name == MAIN
-    tasks = config.tasks if main else [config.tasks[0], config.tasks[-1]]
-    seeds = _seeds(config, config.seeds if main else config.other_seeds)
+    at = Condition(*condition)
+    tasks, seeds = _tasks(config, at.name), _seeds(config, at.name)
     examples = [
-        Sinusoids.draw(seed, "train", (tasks[-1],), condition.width).sample(
-            seed, "train", 2 * condition.shots, condition.noise
-        )
+        Sinusoids.draw(seed, "train", (tasks[-1],), at.width).sample(seed, "train", 2 * at.shots, at.noise)
         for seed in seeds
     ]
     # the first M of the same tasks, for every M
@@ -177,23 +187,31 @@ def finite(config: Config, condition: Condition) -> Iterator[Row]:
     x, y = (torch.stack(part) for part in zip(*examples, strict=True))
     which = torch.arange(len(seeds))[:, None]
     validation, test = (
-        [[_judged(config, seed, stream, condition) for seed in seeds]] * len(tasks) for stream in ("validation", "test")
+        [[_judged(config, seed, stream, at) for seed in seeds]] * len(tasks) for stream in ("validation", "test")
     )
     arena = Arena(seeds, lambda step: (x[which, orders[step]], y[which, orders[step]]), validation, test)
-    cell = {"condition": condition.name}
-    logs: dict[tuple[str, str], Float] = {}
-    for method in METHODS if main else COMPARED:
-        found = train(config, method, arena, config.steps)
-        for one in found:
-            yield from _rows(one, **cell, tasks=tasks[one.condition])
-        for budget in (SAMPLES, CALLS):
-            last = [np.log(one.after) for one in found if one.steps == _steps(config, budget, method)]
-            logs[budget, method] = np.array(last).reshape(len(tasks), len(seeds))
-            yield from _table("final", logs[budget, method], tasks, seeds, **cell, method=method, budget=budget)
-    ratios = {budget: logs[budget, "DRS"] - logs[budget, "MAML"] for budget in (SAMPLES, CALLS)}
+    cell = {"condition": at.name}
+    found = train(config, method, arena, config.steps)
+    for one in found:
+        yield from _rows(one, **cell, tasks=tasks[one.condition])
+    for budget in (SAMPLES, CALLS):
+        last = [np.log(one.after) for one in found if one.steps == _steps(config, budget, method)]
+        table = np.array(last).reshape(len(tasks), len(seeds))
+        yield from _table("final", table, tasks, seeds, **cell, method=method, budget=budget)
+
+
+def finite_ratios(config: Config, rows: pd.DataFrame, name: str) -> Iterator[Row]:
+    """Logarithm of DRS's error over MAML's under both budgets; in the main condition also where it changes its sign."""
+    tasks, seeds, cell = _tasks(config, name), _seeds(config, name), {"condition": name}
+
+    def final(method: str, budget: str) -> Float:
+        of = rows[(rows["quantity"] == "final") & (rows["method"] == method) & (rows["budget"] == budget)]
+        return of.pivot_table(index="tasks", columns="seed", values="value").loc[tasks, list(seeds)].to_numpy()
+
+    ratios = {budget: final("DRS", budget) - final("MAML", budget) for budget in (SAMPLES, CALLS)}
     for budget, ratio in ratios.items():
         yield from _table("log_ratio", ratio, tasks, seeds, **cell, budget=budget)
-    if main:
+    if name == MAIN:
         # the same resamples under both budgets
         resampled = np.random.default_rng(0).integers(len(seeds), size=(config.resamples, len(seeds)))
         draws = {budget: crossing(tasks, ratio[:, resampled].mean(2)) for budget, ratio in ratios.items()}
@@ -202,7 +220,12 @@ def finite(config: Config, condition: Condition) -> Iterator[Row]:
         yield from _draws("crossing_shift_draw", np.log(draws[CALLS] / draws[SAMPLES]), **cell)
 
 
-def _seeds(config: Config, count: int) -> range:
+def _tasks(config: Config, condition: str) -> list[int]:
+    return config.tasks if condition == MAIN else [config.tasks[0], config.tasks[-1]]
+
+
+def _seeds(config: Config, condition: str) -> range:
+    count = config.seeds if condition == MAIN else config.other_seeds
     return range(config.first_seed, config.first_seed + count)
 
 
@@ -251,9 +274,9 @@ def crossing(tasks: Sequence[int], ratio: Float) -> Float:
     return np.exp(found.reshape(ratio.shape[1:]))
 
 
-def fresh(config: Config) -> Iterator[Row]:
+def fresh(config: Config, method: Method) -> Iterator[Row]:
     """New noiseless tasks at every step, for every width."""
-    seeds = _seeds(config, config.other_seeds)
+    seeds = _seeds(config, FRESH)
     shape = (config.fresh_steps[-1], config.meta_batch)
     conditions = [Condition(FRESH, config.shots, 0.0, width) for width in config.fresh_widths]
     pools = [
@@ -266,13 +289,14 @@ def fresh(config: Config) -> Iterator[Row]:
         for stream in ("validation", "test")
     )
     arena = Arena(seeds, lambda step: (x[:, :, step], y[:, :, step]), validation, test)
-    logs: dict[tuple[str, float, int, int], float] = {}
-    for method in COMPARED:
-        for one in train(config, method, arena, config.fresh_steps):
-            width = config.fresh_widths[one.condition]
-            yield from _rows(one, condition=FRESH, width=width)
-            logs[method, width, one.steps, one.seed] = float(np.log(one.after))
-    for width, steps, seed in itertools.product(config.fresh_widths, config.fresh_steps, seeds):
+    for one in train(config, method, arena, config.fresh_steps):
+        yield from _rows(one, condition=FRESH, width=config.fresh_widths[one.condition])
+
+
+def fresh_ratios(config: Config, rows: pd.DataFrame) -> Iterator[Row]:
+    """Logarithm of DRS's error over MAML's on fresh tasks."""
+    logs = rows[rows["quantity"] == "log_mse"].set_index(["method", "width", "steps", "seed"])["value"].to_dict()
+    for width, steps, seed in itertools.product(config.fresh_widths, config.fresh_steps, _seeds(config, FRESH)):
         value = logs["DRS", width, steps, seed] - logs["MAML", width, steps, seed]
         at = {"condition": FRESH, "width": width, "steps": steps, "budget": SAMPLES, "seed": seed}
         yield {"quantity": "log_ratio", **at, "value": value}

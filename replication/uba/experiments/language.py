@@ -7,24 +7,23 @@ installed packages is a stand-in for it, and is called that wherever a number of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from replication import data, evidence
+from replication.evidence import Part
 from replication.training import (
     AdamW,
     ByteTransformer,
     matrices_only,
     resolve_device,
-    track,
     use_deterministic,
 )
 from replication.uba.experiments import protocol
@@ -33,29 +32,31 @@ from replication.uba.experiments.protocol import Trial, compare
 NATS_PER_BIT = float(np.log(2))
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the language notebook runs; every field is a parameter of the notebook."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    text: str = Field("", description="folder or .jsonl(.gz) with text of your own; empty = the embedded corpus")
-    width: PositiveInt = 32
-    layers: PositiveInt = 1
-    heads: PositiveInt = 2
+    text: str = Field(
+        "", description="folder or .jsonl(.gz) file with text of your own (empty for the embedded corpus)"
+    )
+    width: PositiveInt = Field(32, description="model width")
+    layers: PositiveInt = Field(1, description="layers")
+    heads: PositiveInt = Field(2, description="attention heads")
     context: PositiveInt = Field(32, description="bytes of a training window")
     batch_size: PositiveInt = Field(16, description="windows of a batch")
     steps: PositiveInt = Field(100, description="steps of the full budget")
     budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of the full number of steps")
     held_out_bytes: PositiveInt = Field(8192, description="bytes of the validation and of the test split, each")
-    seeds: PositiveInt = Field(10, description="evaluation seeds")
-    tuning_seeds: PositiveInt = 1
-    phis: list[PositiveFloat] = Field([0.5, 2.0, 5.0], min_length=1)
+    seeds: PositiveInt = Field(
+        10, description="evaluation seeds; a seed fixes initial weights and data order for all schedules"
+    )
+    tuning_seeds: PositiveInt = Field(1, description="seeds of the tuning runs, apart from the evaluation seeds")
+    phis: list[PositiveFloat] = Field([0.5, 2.0, 5.0], min_length=1, description="grid of UBA's parameter")
     phi: PositiveFloat = Field(0.5, description="the φ fixed beforehand")
-    peaks: list[PositiveFloat] = Field([0.003, 0.01, 0.03], min_length=1)
-    equal_trials: bool = False
-    clip_norm: PositiveFloat = 1.0
+    peaks: list[PositiveFloat] = Field([0.003, 0.01, 0.03], min_length=1, description="peak learning rates")
+    equal_trials: bool = Field(False, description="also tune every baseline with as many trials as UBA's φ × peak grid")
+    clip_norm: PositiveFloat = Field(1.0, description="largest gradient norm")
     replicas: PositiveInt = Field(32, description="largest population trained at once")
-    device: str = "auto"
+    device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -88,32 +89,43 @@ def load(config: Config) -> Text:
     ValueError
         If the text is too short for the three splits.
     """
-    if not config.text:
+    return _load(config.text, config.context, config.held_out_bytes, config.device)
+
+
+@cache
+def _load(source: str, context: int, held_out_bytes: int, where: str) -> Text:
+    if not source:
         corpus = data.text_corpus()
-    elif config.text.endswith((".jsonl", ".jsonl.gz")):
-        corpus = data.text_jsonl(config.text)
+    elif source.endswith((".jsonl", ".jsonl.gz")):
+        corpus = data.text_jsonl(source)
     else:
-        corpus = data.text_folder(config.text)
-    size = config.context + 1
+        corpus = data.text_folder(source)
+    size = context + 1
     parts = [np.frombuffer(text.encode(), np.uint8) for text in corpus.documents["text"]]
     order = np.random.default_rng(0).permutation(len(parts))
     windows = [part[: len(part) // size * size].reshape(-1, size) for part in (parts[i] for i in order)]
     cumulative = np.cumsum([window.size for window in windows])
-    first, second = np.searchsorted(cumulative, [config.held_out_bytes, 2 * config.held_out_bytes]) + 1
+    first, second = np.searchsorted(cumulative, [held_out_bytes, 2 * held_out_bytes]) + 1
     if second >= len(windows):
         raise ValueError(
-            f"text: {int(cumulative[-1])} bytes are too few for two held-out splits of {config.held_out_bytes} bytes; "
+            f"text: {int(cumulative[-1])} bytes are too few for two held-out splits of {held_out_bytes} bytes; "
             "give more text or lower held_out_bytes"
         )
-    device = resolve_device(config.device)
+    device = resolve_device(where)
     splits = (windows[second:], windows[:first], windows[first:second])
     train, validation, test = (torch.from_numpy(np.concatenate(w).astype(np.int64)).to(device) for w in splits)
-    limit = -(-config.held_out_bytes // size)
+    limit = -(-held_out_bytes // size)
     return Text(train, validation[:limit], test[:limit], corpus.checksum)
 
 
-def scale(config: Config, text: Text) -> str:
+def inputs(config: Config) -> dict[str, str]:
+    """Checksums of the data, by name."""
+    return {"text": load(config).checksum}
+
+
+def scale(config: Config) -> str:
     """Data, network and seeds of a run in one line, and what would change its answer."""
+    text = load(config)
     seen = config.steps * config.batch_size * config.context
     network = f"a byte-level transformer ({config.layers} × width {config.width}) with AdamW"
     return (
@@ -168,39 +180,40 @@ def train(config: Config, text: Text, trials: Sequence[Trial], steps: int, split
     return (torch.cat(losses) / NATS_PER_BIT).nan_to_num(torch.inf).tolist()
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Run the whole comparison.
+def parts(config: Config) -> list[Part]:
+    """One part for each budget, and one for the tables.
 
-    Parameters
-    ----------
-    config : Config
-        Sizes, grids and seeds.
-
-    Returns
-    -------
-    DataFrame
-        Tidy records: ``test_bits_per_byte`` per budget, view, schedule and seed, and what else ``protocol.compare``
-        gives; ``bits_over_bigram`` and ``bits_over_unigram`` per budget and seed, and ``table_bits_per_byte``.
+    Their rows: ``test_bits_per_byte`` per budget, view, schedule and seed, and what else ``protocol.compare`` gives;
+    ``bits_over_bigram`` and ``bits_over_unigram`` per budget and seed, and ``table_bits_per_byte``.
     """
     use_deterministic()
-    text = load(config)
-    tables = table_bits(text)
-    rows: list[dict[str, Any]] = [
-        {"quantity": "table_bits_per_byte", "schedule": name, "value": bits} for name, bits in tables.items()
+    settings = config.only(*Config.model_fields.keys() - {"budgets"})
+    return [
+        Part("tables", counted, config.only("text", "context", "held_out_bytes", "device")),
+        *(Part(f"budget {budget:g}", comparison, settings, {"budget": budget}) for budget in config.budgets),
     ]
-    for budget in track(config.budgets, "comparisons"):
-        found = compare(
-            partial(train, config, text),
-            steps=max(2, round(budget * config.steps)),
-            peaks=config.peaks,
-            phis=config.phis,
-            fixed_phi=config.phi,
-            seeds=range(config.seeds),
-            tuning_seeds=range(1000, 1000 + config.tuning_seeds),
-            equal_trials=config.equal_trials,
-            mean_rate_control=False,  # no test of the language notebook needs it
-            quantity="test_bits_per_byte",
-            labels={"model": "transformer", "optimizer": "adamw", "budget": budget, "budget_log2": math.log2(budget)},
-        )
-        rows += [*found, *over_tables(found, tables)]
-    return evidence.tidy(rows)
+
+
+def counted(config: Config) -> Iterator[dict[str, Any]]:
+    """Bits per byte of the tables that a network must beat."""
+    for name, bits in table_bits(load(config)).items():
+        yield {"quantity": "table_bits_per_byte", "schedule": name, "value": bits}
+
+
+def comparison(config: Config, budget: float) -> list[dict[str, Any]]:
+    """Compare the schedules at one budget."""
+    text = load(config)
+    found = compare(
+        partial(train, config, text),
+        steps=max(2, round(budget * config.steps)),
+        peaks=config.peaks,
+        phis=config.phis,
+        fixed_phi=config.phi,
+        seeds=range(config.seeds),
+        tuning_seeds=range(1000, 1000 + config.tuning_seeds),
+        equal_trials=config.equal_trials,
+        mean_rate_control=False,  # no test of the language notebook needs it
+        quantity="test_bits_per_byte",
+        labels={"model": "transformer", "optimizer": "adamw", "budget": budget, "budget_log2": math.log2(budget)},
+    )
+    return [*found, *over_tables(found, table_bits(text))]

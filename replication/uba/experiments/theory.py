@@ -13,15 +13,15 @@ from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 from replication import evidence
-from replication.training import seeded
+from replication.evidence import Part
+from replication.training import seeded, use_deterministic
 from replication.uba import theory
 from replication.uba.baselines import factors
 from replication.uba.schedule import UBALR, uba
@@ -33,46 +33,59 @@ STABILITY = 1.95
 """Largest peak that is tried, in units of 1/lambda_u: just below 2, where gradient descent diverges."""
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the theory notebook runs; every field is a parameter of the notebook."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seeds: PositiveInt = Field(3, description="networks trained with each scheduler for U1")
+    seeds: PositiveInt = Field(3, description="networks trained with each scheduler for claim U1")
     train_steps: PositiveInt = Field(60, description="optimiser steps of each")
 
-    minmax_kappas: list[float] = Field([2.0, 5.0, 10.0, 50.0, 200.0], min_length=1)
-    minmax_steps: list[PositiveInt] = Field([8, 32], min_length=1)
-    minmax_spacing: float = Field(1.01, gt=1, le=1.2, description="ratio of neighbours in the grid of phi / (2 kappa)")
+    minmax_kappas: list[float] = Field(
+        [2.0, 5.0, 10.0, 50.0, 200.0], min_length=1, description="condition numbers of the min-max problem"
+    )
+    minmax_steps: list[PositiveInt] = Field([8, 32], min_length=1, description="its numbers of steps")
+    minmax_spacing: float = Field(1.01, gt=1, le=1.2, description="ratio of neighbours in the grid of φ/(2κ)")
     order_kappa: float = Field(50.0, gt=1, description="condition number for the order of the steps")
-    order_steps: PositiveInt = 128
-    cap_kappas: list[float] = Field([10.0, 100.0, 1000.0], min_length=1)
-    cap_steps: PositiveInt = Field(24, description="steps of the min-max problem with a capped peak")
+    order_steps: PositiveInt = Field(128, description="number of steps for the order of the steps")
+    cap_kappas: list[float] = Field(
+        [10.0, 100.0, 1000.0], min_length=1, description="condition numbers of the min-max problem with a capped peak"
+    )
+    cap_steps: PositiveInt = Field(24, description="its number of steps")
 
     dimension: PositiveInt = Field(64, description="eigenvalues of the noisy quadratic, log-spaced")
-    kappas: list[float] = Field([3.0, 10.0, 100.0, 1000.0, 10000.0], min_length=2)
-    noises: list[PositiveFloat] = Field([0.001, 0.01, 0.1], min_length=1)
-    budgets: list[PositiveInt] = Field([100, 400, 1600], min_length=2)
+    kappas: list[float] = Field([3.0, 10.0, 100.0, 1000.0, 10000.0], min_length=2, description="its condition numbers")
+    noises: list[PositiveFloat] = Field([0.001, 0.01, 0.1], min_length=1, description="its noise levels")
+    budgets: list[PositiveInt] = Field([100, 400, 1600], min_length=2, description="its budgets in steps")
     sweep_noises: list[PositiveFloat] = Field(
-        [0.001, 0.01, 0.1, 1.0, 10.0], min_length=2, description="for U6 over noise"
+        [0.001, 0.01, 0.1, 1.0, 10.0], min_length=2, description="noise levels of the sweep that asks where U6 holds"
     )
     phis: list[PositiveFloat] = Field(
         [0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0],
         min_length=3,
+        description="its grid of φ",
     )
-    peaks: int = Field(37, ge=2, description="peaks tried for every phi, from 0.01 to 1.95, log-spaced")
+    peaks: int = Field(37, ge=2, description="peaks tried for every φ, log-spaced from 0.01 to the limit of stability")
 
-    logistic_draws: int = Field(48, ge=2, description="independent data sets and noise streams")
-    logistic_kappas: list[float] = Field([3.0, 10.0, 100.0, 1000.0], min_length=2)
-    logistic_noises: list[PositiveFloat] = Field([0.01, 0.1], min_length=1)
-    logistic_budgets: list[PositiveInt] = Field([64, 256, 1024], min_length=2)
-    logistic_phis: list[PositiveFloat] = Field([0.05, 0.25, 1.0, 2.0, 5.0, 20.0, 100.0], min_length=3)
-    logistic_peaks: int = Field(8, ge=2)
+    logistic_draws: int = Field(48, ge=2, description="independent data sets and noise streams of logistic regression")
+    logistic_kappas: list[float] = Field([3.0, 10.0, 100.0, 1000.0], min_length=2, description="its condition numbers")
+    logistic_noises: list[PositiveFloat] = Field([0.01, 0.1], min_length=1, description="its noise levels")
+    logistic_budgets: list[PositiveInt] = Field([64, 256, 1024], min_length=2, description="its budgets in steps")
+    logistic_phis: list[PositiveFloat] = Field(
+        [0.05, 0.25, 1.0, 2.0, 5.0, 20.0, 100.0], min_length=3, description="its grid of φ"
+    )
+    logistic_peaks: int = Field(8, ge=2, description="peaks tried for every φ")
 
-    bound_budgets: list[PositiveInt] = Field([100, 500, 2000], min_length=1, description="last-iterate bound")
-    rate_budgets: list[PositiveInt] = Field([64, 256, 1024, 4096], min_length=2, description="stationarity bound")
-    rate_phis: list[PositiveFloat] = Field([0.05, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0], min_length=1)
-    rate_logistic_budgets: list[PositiveInt] = Field([64, 256, 1024], min_length=2)
+    bound_budgets: list[PositiveInt] = Field(
+        [100, 500, 2000], min_length=1, description="budgets of the last-iterate bound"
+    )
+    rate_budgets: list[PositiveInt] = Field(
+        [64, 256, 1024, 4096], min_length=2, description="budgets of the stationarity bound, quadratic"
+    )
+    rate_phis: list[PositiveFloat] = Field(
+        [0.05, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0], min_length=1, description="its values of φ"
+    )
+    rate_logistic_budgets: list[PositiveInt] = Field(
+        [64, 256, 1024], min_length=2, description="budgets of the stationarity bound, logistic regression"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -89,22 +102,36 @@ class Config(BaseModel):
         return self
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Run every part.
+def parts(config: Config) -> list[Part]:
+    """The experiment's parts.
 
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    DataFrame
-        Tidy records. Quantities that tests ask for: ``cosine_gap``, ``best_phi_over_2kappa``, ``chebyshev_gap``,
-        ``last_iterate_excess``, ``best_phi``, ``gradient_over_bound``, ``min_gradient``. Others serve the figures.
+    Their rows: ``cosine_gap``, ``best_phi_over_2kappa``, ``chebyshev_gap``, ``last_iterate_excess``, ``best_phi``,
+    ``gradient_over_bound`` and ``min_gradient`` are what tests ask for; others serve the figures.
     """
-    parts = (cosine, min_max, order, capped, last_iterate, best_phi, noise_sweep, stationarity)
-    return evidence.tidy(row for part in parts for row in part(config))
+    use_deterministic()
+    only = config.only
+    quadratic = only("dimension", "noises", "budgets", "phis", "peaks")
+    logistic = only("logistic_draws", "logistic_noises", "logistic_budgets", "logistic_phis", "logistic_peaks")
+    bound = only("dimension", "noises", "rate_budgets", "rate_phis")
+    bound_logistic = only("logistic_draws", "logistic_noises", "rate_logistic_budgets", "rate_phis")
+    return [
+        Part("cosine", cosine, only("seeds", "train_steps")),
+        Part("min-max", min_max, only("minmax_kappas", "minmax_steps", "minmax_spacing")),
+        Part("order of steps", order, only("order_kappa", "order_steps", "dimension")),
+        Part("capped peak", capped, only("cap_kappas", "cap_steps")),
+        Part("last iterate", last_iterate, only("bound_budgets")),
+        *(Part(f"best φ, quadratic, κ {k:g}", best_phi_quadratic, quadratic, {"kappa": k}) for k in config.kappas),
+        *(
+            Part(f"best φ, logistic, κ {k:g}", best_phi_logistic, logistic, {"kappa": k})
+            for k in config.logistic_kappas
+        ),
+        Part("noise", noise_sweep, only("dimension", "kappas", "budgets", "phis", "peaks", "sweep_noises")),
+        *(Part(f"bound, quadratic, κ {k:g}", stationarity_quadratic, bound, {"kappa": k}) for k in config.kappas),
+        *(
+            Part(f"bound, logistic, κ {k:g}", stationarity_logistic, bound_logistic, {"kappa": k})
+            for k in config.logistic_kappas
+        ),
+    ]
 
 
 # --- U1: phi = 2 is cosine -------------------------------------------------------------------------------------------
@@ -260,24 +287,26 @@ def last_iterate(config: Config) -> Iterator[Row]:
 # --- U5, U6: the best phi on convex problems -------------------------------------------------------------------------
 
 
-def best_phi(config: Config) -> Iterator[Row]:
+def best_phi_quadratic(config: Config, kappa: float) -> Iterator[Row]:
     """Expected final loss for every phi at its best peak, relative to cosine at its own, and the best phi."""
     grid = np.geomspace(0.01, STABILITY, config.peaks)
     for budget in config.budgets:
         tables = _tables(config.phis, budget)
-        for kappa in config.kappas:
-            losses = theory.quadratic_loss(tables, grid, _spectrum(kappa, config.dimension), config.noises)
-            for noise, table in zip(config.noises, np.moveaxis(losses, -1, 0), strict=True):
-                cell = {"problem": "quadratic", "kappa": kappa, "noise": noise, "budget": budget}
-                yield from _best(table, config.phis, grid, cell)
+        losses = theory.quadratic_loss(tables, grid, _spectrum(kappa, config.dimension), config.noises)
+        for noise, table in zip(config.noises, np.moveaxis(losses, -1, 0), strict=True):
+            cell = {"problem": "quadratic", "kappa": kappa, "noise": noise, "budget": budget}
+            yield from _best(table, config.phis, grid, cell)
+
+
+def best_phi_logistic(config: Config, kappa: float) -> Iterator[Row]:
+    """The same on logistic regression."""
     grid = np.geomspace(0.02, STABILITY, config.logistic_peaks)
-    for kappa in config.logistic_kappas:
-        problem = Logistic(kappa, config.logistic_draws)
-        for budget in config.logistic_budgets:
-            path = problem.sgd(_tables(config.logistic_phis, budget), grid / problem.curvature, config.logistic_noises)
-            for noise, table in zip(config.logistic_noises, np.moveaxis(path.loss, -1, 0), strict=True):
-                cell = {"problem": "logistic", "kappa": kappa, "noise": noise, "budget": budget}
-                yield from _best(table, config.logistic_phis, grid, cell)
+    problem = Logistic(kappa, config.logistic_draws)
+    for budget in config.logistic_budgets:
+        path = problem.sgd(_tables(config.logistic_phis, budget), grid / problem.curvature, config.logistic_noises)
+        for noise, table in zip(config.logistic_noises, np.moveaxis(path.loss, -1, 0), strict=True):
+            cell = {"problem": "logistic", "kappa": kappa, "noise": noise, "budget": budget}
+            yield from _best(table, config.logistic_phis, grid, cell)
 
 
 def noise_sweep(config: Config) -> Iterator[Row]:
@@ -416,31 +445,31 @@ def _sigmoid(z: Float) -> Float:
 # --- U9: convergence -------------------------------------------------------------------------------------------------
 
 
-def stationarity(config: Config) -> Iterator[Row]:
+def stationarity_quadratic(config: Config, kappa: float) -> Iterator[Row]:
     """Least expected squared gradient with a peak of 1/(L sqrt(T)), and its ratio to the bound."""
+    spectrum = _spectrum(kappa, config.dimension)
     for budget in config.rate_budgets:
-        tables = _tables(config.rate_phis, budget)
         peak = 1 / math.sqrt(budget)
-        for kappa in config.kappas:
-            spectrum = _spectrum(kappa, config.dimension)
-            path = theory.quadratic_trajectory(tables, [peak], spectrum, config.noises)
-            least = path.gradient[..., :-1].min(axis=-1)[:, 0]
-            constants = {"smoothness": 1.0, "variance": np.array(config.noises) * spectrum.mean()}
-            gap = path.loss[0, 0, :, 0]
-            largest = _ratio(config, budget, peak, least, **constants, gap=gap)
-            yield from _gradients("quadratic", config.rate_phis, kappa, config.noises, budget, least)
-            yield from _ratios("quadratic", config.rate_phis, kappa, budget, largest)
+        path = theory.quadratic_trajectory(_tables(config.rate_phis, budget), [peak], spectrum, config.noises)
+        least = path.gradient[..., :-1].min(axis=-1)[:, 0]
+        constants = {"smoothness": 1.0, "variance": np.array(config.noises) * spectrum.mean()}
+        largest = _ratio(config, budget, peak, least, **constants, gap=path.loss[0, 0, :, 0])
+        yield from _gradients("quadratic", config.rate_phis, kappa, config.noises, budget, least)
+        yield from _ratios("quadratic", config.rate_phis, kappa, budget, largest)
+
+
+def stationarity_logistic(config: Config, kappa: float) -> Iterator[Row]:
+    """The same on logistic regression."""
+    problem = Logistic(kappa, config.logistic_draws)
     for budget in config.rate_logistic_budgets:
+        peak = 1 / (problem.smoothness * math.sqrt(budget))
         tables = _tables(config.rate_phis, budget)
-        for kappa in config.logistic_kappas:
-            problem = Logistic(kappa, config.logistic_draws)
-            peak = 1 / (problem.smoothness * math.sqrt(budget))
-            least = problem.sgd(tables, np.array([peak]), config.logistic_noises, gradients=True).gradient[:, 0]
-            variance = np.array(config.logistic_noises) * problem.scales.sum()
-            constants = {"smoothness": problem.smoothness, "variance": variance, "gap": problem.gap.mean()}
-            largest = _ratio(config, budget, peak, least, **constants)
-            yield from _gradients("logistic", config.rate_phis, kappa, config.logistic_noises, budget, least)
-            yield from _ratios("logistic", config.rate_phis, kappa, budget, largest)
+        least = problem.sgd(tables, np.array([peak]), config.logistic_noises, gradients=True).gradient[:, 0]
+        variance = np.array(config.logistic_noises) * problem.scales.sum()
+        constants = {"smoothness": problem.smoothness, "variance": variance, "gap": problem.gap.mean()}
+        largest = _ratio(config, budget, peak, least, **constants)
+        yield from _gradients("logistic", config.rate_phis, kappa, config.logistic_noises, budget, least)
+        yield from _ratios("logistic", config.rate_phis, kappa, budget, largest)
 
 
 def _ratio(config: Config, budget: int, peak: float, least: Float, **constants: Any) -> Float:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from replication import data, evidence
+from replication.evidence import Part
 from replication.training import (
     MLP,
     SGD,
@@ -24,7 +25,6 @@ from replication.training import (
     ResNet8,
     matrices_only,
     resolve_device,
-    track,
     use_deterministic,
 )
 from replication.training.population import cross_entropy
@@ -38,41 +38,61 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
-class Config(BaseModel):
+class Config(evidence.Settings):
     """What the vision notebook runs; every field is a parameter of the notebook."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    dataset: Literal["digits", "cifar10"] = "digits"
-    limit: int = Field(0, ge=0, description="first images of each split of CIFAR-10 to use; 0 = all")
-    validation: PositiveInt = Field(300, description="images held out of training to tune on")
+    dataset: Literal["digits", "cifar10"] = Field(
+        "digits", description="digits (embedded) or cifar10 (from $REPLICATION_DATA)"
+    )
+    limit: int = Field(0, ge=0, description="first images of each split of CIFAR-10 to use (0 for all)")
+    validation: PositiveInt = Field(300, description="images held out of training, for tuning")
     label_noise: float = Field(0.2, ge=0, lt=1, description="share of training labels drawn uniformly at random")
-    models: list[Literal["mlp", "resnet8"]] = Field(["mlp", "resnet8"], min_length=1)
+    models: list[Literal["mlp", "resnet8"]] = Field(["mlp", "resnet8"], min_length=1, description="networks")
     budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of the full number of steps")
-    phis: list[PositiveFloat] = Field([0.25, 0.5, 1.0, 2.0, 5.0, 10.0], min_length=1)
+    phis: list[PositiveFloat] = Field(
+        [0.25, 0.5, 1.0, 2.0, 5.0, 10.0], min_length=1, description="grid of UBA's parameter"
+    )
     phi_sgd: PositiveFloat = Field(5.0, description="the φ fixed beforehand for SGD")
     phi_adamw: PositiveFloat = Field(0.5, description="the φ fixed beforehand for AdamW")
-    mlp_optimizers: list[Literal["sgd", "adamw"]] = Field(["sgd", "adamw"], min_length=1)
-    mlp_seeds: PositiveInt = Field(25, description="evaluation seeds")
-    mlp_hidden: list[PositiveInt] = [64]
-    mlp_batch_size: PositiveInt = 32
+    mlp_optimizers: list[Literal["sgd", "adamw"]] = Field(
+        ["sgd", "adamw"], min_length=1, description="sgd with momentum 0.9 and weight decay 5e-4, adamw with 0.1"
+    )
+    mlp_seeds: PositiveInt = Field(
+        25, description="evaluation seeds; a seed fixes initial weights and data order for all schedules"
+    )
+    mlp_hidden: list[PositiveInt] = Field([64], description="hidden layers of the MLP")
+    mlp_batch_size: PositiveInt = Field(32, description="images of a batch")
     mlp_steps: PositiveInt = Field(240, description="steps of the full budget")
-    mlp_tuning_seeds: PositiveInt = 2
-    mlp_equal_trials: bool = True
-    mlp_peaks_sgd: list[PositiveFloat] = Field([0.0125, 0.025, 0.05, 0.1, 0.2, 0.4], min_length=1)
-    mlp_peaks_adamw: list[PositiveFloat] = Field([0.001, 0.002, 0.004, 0.008, 0.016, 0.032], min_length=1)
-    resnet8_optimizers: list[Literal["sgd", "adamw"]] = Field(["sgd"], min_length=1)
+    mlp_tuning_seeds: PositiveInt = Field(2, description="seeds of the tuning runs, apart from the evaluation seeds")
+    mlp_equal_trials: bool = Field(
+        True, description="also tune every baseline with as many trials as UBA's φ × peak grid"
+    )
+    mlp_peaks_sgd: list[PositiveFloat] = Field(
+        [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4], min_length=1, description="peak learning rates"
+    )
+    mlp_peaks_adamw: list[PositiveFloat] = Field(
+        [0.001, 0.002, 0.004, 0.008, 0.016, 0.032], min_length=1, description="peak learning rates"
+    )
+    resnet8_optimizers: list[Literal["sgd", "adamw"]] = Field(["sgd"], min_length=1, description="as for the MLP")
     resnet8_seeds: PositiveInt = Field(10, description="evaluation seeds")
-    resnet8_width: PositiveInt = 4
-    resnet8_batch_size: PositiveInt = 16
+    resnet8_width: PositiveInt = Field(4, description="channels of the first stage")
+    resnet8_batch_size: PositiveInt = Field(16, description="images of a batch")
     resnet8_steps: PositiveInt = Field(180, description="steps of the full budget")
-    resnet8_tuning_seeds: PositiveInt = 2
-    resnet8_equal_trials: bool = False
-    resnet8_peaks_sgd: list[PositiveFloat] = Field([0.0125, 0.04, 0.125], min_length=1)
-    resnet8_peaks_adamw: list[PositiveFloat] = Field([0.0015, 0.005, 0.015], min_length=1)
+    resnet8_tuning_seeds: PositiveInt = Field(
+        2, description="seeds of the tuning runs, apart from the evaluation seeds"
+    )
+    resnet8_equal_trials: bool = Field(
+        False, description="also tune every baseline with as many trials as UBA's φ × peak grid"
+    )
+    resnet8_peaks_sgd: list[PositiveFloat] = Field(
+        [0.0125, 0.04, 0.125], min_length=1, description="peak learning rates"
+    )
+    resnet8_peaks_adamw: list[PositiveFloat] = Field(
+        [0.0015, 0.005, 0.015], min_length=1, description="peak learning rates"
+    )
     mlp_replicas: PositiveInt = Field(256, description="largest population trained at once")
     resnet8_replicas: PositiveInt = Field(64, description="largest population trained at once")
-    device: str = "auto"
+    device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
     def _fixed_phi_in_grid(self) -> Config:
@@ -106,36 +126,46 @@ def load(config: Config) -> Images:
     DataNotFound
         If CIFAR-10 is asked for and is not on this machine.
     """
+    return _load(config.dataset, config.limit, config.validation, config.label_noise, config.device)
+
+
+@cache
+def _load(dataset: str, limit: int, validation: int, label_noise: float, device: str) -> Images:
     rng = np.random.default_rng(0)
-    if config.dataset == "digits":
+    if dataset == "digits":
         digits = data.digits()
         order = rng.permutation(len(digits.labels))
         images, labels, name, checksum = digits.images[order], digits.labels[order], digits.name, digits.checksum
         held_out = 497
     else:
-        train, test = data.cifar10(limit=config.limit or None)
+        train, test = data.cifar10(limit=limit or None)
         order = rng.permutation(len(train.labels))
         images = np.concatenate([train.images[order], test.images]).astype(np.float32) / np.float32(255)
         labels = np.concatenate([train.labels[order], test.labels])
         name, checksum, held_out = train.name, train.checksum, len(test.labels)
     n = len(labels) - held_out
-    if config.validation >= n:
-        raise ValueError(f"validation: {config.validation} images asked for, but only {n} are not in the test split")
-    cut = n - config.validation
+    if validation >= n:
+        raise ValueError(f"validation: {validation} images asked for, but only {n} are not in the test split")
+    cut = n - validation
     noisy = labels.copy()
-    flip = rng.random(len(labels)) < config.label_noise
+    flip = rng.random(len(labels)) < label_noise
     flip[cut:] = False
     noisy[flip] = rng.integers(0, labels.max() + 1, size=int(flip.sum()))
     mean = images[:cut].mean(axis=(0, 2, 3), keepdims=True)
     std = images[:cut].std(axis=(0, 2, 3), keepdims=True)
-    device = resolve_device(config.device)
-    x = torch.from_numpy((images - mean) / std).to(device)
-    y = torch.from_numpy(noisy).to(device)
+    x = torch.from_numpy((images - mean) / std).to(resolve_device(device))
+    y = torch.from_numpy(noisy).to(x.device)
     return Images((x[:cut], y[:cut]), (x[cut:n], y[cut:n]), (x[n:], y[n:]), name, checksum)
 
 
-def scale(config: Config, images: Images) -> str:
+def inputs(config: Config) -> dict[str, str]:
+    """Checksums of the data, by name."""
+    return {config.dataset: data.checksum(config.dataset)}
+
+
+def scale(config: Config) -> str:
     """Data, networks and seeds of a run in one line, and what would change its answer."""
+    images = load(config)
     training, test = len(images.train[1]), len(images.test[1])
 
     def network(name: str) -> str:
@@ -186,63 +216,61 @@ def train(
     return [error for population in trained for error in (100 * population.evaluate(*part).error).tolist()]
 
 
-def run(config: Config) -> pd.DataFrame:
-    """Run the whole comparison.
+def parts(config: Config) -> list[Part]:
+    """One part for each network, optimiser and budget, and one for the cost of a scheduler's step.
 
-    Parameters
-    ----------
-    config : Config
-        Sizes, grids and seeds.
-
-    Returns
-    -------
-    DataFrame
-        Tidy records: ``test_error`` (percent) per model, optimizer, budget, view, schedule and seed, and what else
-        ``protocol.compare`` gives; ``overhead_percent``, which depends on the machine.
+    Their rows: ``test_error`` (percent) per model, optimizer, budget, view, schedule and seed, and what else
+    ``protocol.compare`` gives; ``overhead_percent``, which depends on the machine.
     """
     use_deterministic()
+    material = ("dataset", "limit", "validation", "label_noise", "device")
+    made = []
+    for model in config.models:
+        own = [name for name in Config.model_fields if name.startswith(f"{model}_") and "_peaks_" not in name]
+        for optimizer, budget in itertools.product(getattr(config, f"{model}_optimizers"), config.budgets):
+            settings = config.only(*material, *own, "phis", f"phi_{optimizer}", f"{model}_peaks_{optimizer}")
+            at = {"model": model, "optimizer": optimizer, "budget": budget}
+            made.append(Part(f"{model}, {optimizer}, {budget:g}", comparison, settings, at))
+    first = config.models[0]
+    sizes = [name for name in ("mlp_hidden", "resnet8_width") if name.startswith(first)]
+    settings = config.only(*material, *sizes, f"{first}_batch_size")
+    return [*made, Part("overhead", overhead, settings, {"model": first}, alone=True)]
+
+
+def comparison(config: Config, model: str, optimizer: str, budget: float) -> list[dict[str, Any]]:
+    """Compare the schedules with one network, optimiser and budget."""
     images = load(config)
-    rows: list[dict[str, Any]] = []
-    cells = [
-        (model, optimizer, budget)
-        for model in config.models
-        for optimizer in getattr(config, f"{model}_optimizers")
-        for budget in config.budgets
-    ]
-    for model, optimizer, budget in track(cells, "comparisons"):
-        rows += compare(
-            partial(train, config, images, model, optimizer),
-            steps=max(2, round(budget * getattr(config, f"{model}_steps"))),
-            peaks=getattr(config, f"{model}_peaks_{optimizer}"),
-            phis=config.phis,
-            fixed_phi=getattr(config, f"phi_{optimizer}"),
-            seeds=range(getattr(config, f"{model}_seeds")),
-            tuning_seeds=range(1000, 1000 + getattr(config, f"{model}_tuning_seeds")),
-            equal_trials=getattr(config, f"{model}_equal_trials"),
-            mean_rate_control=True,
-            quantity="test_error",
-            labels={
-                "dataset": images.name,
-                "model": model,
-                "optimizer": optimizer,
-                "budget": budget,
-                "budget_log2": math.log2(budget),
-            },
-        )
-    rows += overhead(config, images)
-    return evidence.tidy(rows)
+    return compare(
+        partial(train, config, images, model, optimizer),
+        steps=max(2, round(budget * getattr(config, f"{model}_steps"))),
+        peaks=getattr(config, f"{model}_peaks_{optimizer}"),
+        phis=config.phis,
+        fixed_phi=getattr(config, f"phi_{optimizer}"),
+        seeds=range(getattr(config, f"{model}_seeds")),
+        tuning_seeds=range(1000, 1000 + getattr(config, f"{model}_tuning_seeds")),
+        equal_trials=getattr(config, f"{model}_equal_trials"),
+        mean_rate_control=True,
+        quantity="test_error",
+        labels={
+            "dataset": images.name,
+            "model": model,
+            "optimizer": optimizer,
+            "budget": budget,
+            "budget_log2": math.log2(budget),
+        },
+    )
 
 
-def overhead(config: Config, images: Images, *, repeats: int = 20, steps: int = 50) -> list[dict[str, Any]]:
+def overhead(config: Config, model: str, *, repeats: int = 20, steps: int = 50) -> list[dict[str, Any]]:
     """Measure what a UBA step costs more than a cosine step, in percent of one training step.
 
-    The training step is the first model's, alone, through ``torch.optim``. Blocks alternate, so that a drift of the
+    The training step is one network's, alone, through ``torch.optim``. Blocks alternate, so that a drift of the
     machine's speed hits both schedulers alike.
     """
-    build = _builder(config, config.models[0], images)
-    x, y = (part[: getattr(config, f"{config.models[0]}_batch_size")] for part in images.train)
-    model = build().to(x.device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    images = load(config)
+    x, y = (part[: getattr(config, f"{model}_batch_size")] for part in images.train)
+    network = _builder(config, model, images)().to(x.device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     # each schedule on an optimiser of its own: on a shared one each would find the other's rate and make up for it
     peers = [torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.01) for _ in range(2)]
     total = repeats * steps
@@ -253,7 +281,7 @@ def overhead(config: Config, images: Images, *, repeats: int = 20, steps: int = 
 
     def training_step() -> None:
         optimizer.zero_grad()
-        torch.autograd.backward(cross_entropy(model(x), y))
+        torch.autograd.backward(cross_entropy(network(x), y))
         optimizer.step()
 
     def seconds(step: Callable[[], None]) -> float:

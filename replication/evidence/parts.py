@@ -1,0 +1,404 @@
+"""Parts: the independent pieces of an experiment, each stored when it ends.
+
+A part is a name, one function and the settings that it reads. Its rows are kept in ``parts/`` of the run store under a
+hash of what they depend on: the function, the settings, the sources that it imports, versions of packages, data, kind
+of device and numerics. So whatever kills a run costs at most the parts in flight, more seeds or one more method compute
+only what is new, and any number of processes may work through the same list: who holds a part's lock computes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict
+
+import replication
+from replication import sources
+from replication.atomic import replacing
+from replication.evidence import provenance
+from replication.evidence.records import dump_records, load_records, tidy
+
+SCHEMA = 1
+# seconds between two looks at what other processes have done
+_LOOK = 0.2
+
+
+class Settings(BaseModel):
+    """Base of an experiment's ``Config``: every field is a parameter of its notebook, stated nowhere else.
+
+    A field's default is the smoke profile's value, its description the comment in the notebook's parameters cell.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def only(self, *names: str, **values: Any) -> Self:
+        """A copy for one part, which holds some fields alone; the others are None, so that the part cannot read them.
+
+        Parameters
+        ----------
+        *names : str
+            Fields that are kept as they are.
+        **values
+            Fields with values of their own, such as one method of several.
+
+        Examples
+        --------
+        >>> class Config(Settings):
+        ...     methods: list[str] = ["a", "b"]
+        ...     steps: int = 3
+        ...     seeds: int = 5
+        >>> Config().only("steps", methods=["a"])
+        Config(methods=['a'], steps=3, seeds=None)
+        """
+        fields = type(self).model_fields
+        if unknown := {*names, *values} - fields.keys():
+            told = f"{', '.join(sorted(unknown))}, but the fields are {', '.join(fields)}"
+            raise ValueError(f"only: got {told}")
+        return self.model_copy(update={**dict.fromkeys(fields.keys() - set(names)), **values})
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One piece of an experiment.
+
+    Attributes
+    ----------
+    name
+        Of its own within the experiment; people read it.
+    compute
+        A function of a module. It is given the settings, the rows of `needs` if there are any, and `cell`; it returns or
+        yields rows (see `tidy`).
+    settings
+        All that it reads; usually the experiment's config with most fields left out (`Settings.only`).
+    cell
+        Further arguments by keyword, JSON-able: which piece it is, such as ``{"method": "MAML"}``.
+    needs
+        Names of earlier parts whose rows it is given, as one frame.
+    alone
+        Measures time: computed when no other part is.
+    """
+
+    name: str
+    compute: Callable[..., Iterable[Mapping[str, Any]] | pd.DataFrame]
+    settings: Settings
+    cell: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    alone: bool = False
+
+
+class Experiment(Protocol):
+    """A module that a notebook runs; it may also have ``inputs(config)`` and ``missing(config)``."""
+
+    Config: type[Settings]
+
+    def parts(self, config: Any) -> Sequence[Part]:
+        """The parts of the experiment, in the order of their rows."""
+        ...
+
+
+class PartsFailedError(RuntimeError):
+    """Parts raised; ``failures`` has their names with the last line of each traceback."""
+
+    def __init__(self, failures: Mapping[str, str]) -> None:
+        self.failures = dict(failures)
+        told = "; ".join(f"{name}: {what}" for name, what in failures.items())
+        super().__init__(f"{len(failures)} parts failed: {told}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The parts of an experiment with their places in the store."""
+
+    parts: tuple[Part, ...]
+    keys: tuple[str, ...]
+    folder: Path | None
+    """Where rows are kept; None keeps them in memory."""
+
+    @classmethod
+    def of(cls, experiment: Experiment, config: Settings, folder: Path | None = None) -> Plan:
+        """List the parts of an experiment and find their keys.
+
+        Parameters
+        ----------
+        experiment : module
+            With `Config` and `parts`.
+        config : Settings
+            Its config.
+        folder : Path, optional
+            The run store; None for none.
+
+        Raises
+        ------
+        ValueError
+            Two parts have one name, or a part needs one that does not stand before it.
+        """
+        parts = tuple(experiment.parts(config))
+        known: dict[str, str] = {}
+        common = {
+            "data": inputs(experiment, config),
+            "device": device(config),
+            # what is pinned decides the bits
+            "numerics": {name: os.environ.get(name) for name in provenance.PINNED},
+        }
+        for part in parts:
+            if part.name in known:
+                raise ValueError(f"parts: the name {part.name!r} stands twice")
+            if absent := [name for name in part.needs if name not in known]:
+                raise ValueError(f"parts: {part.name!r} needs {', '.join(absent)}, which must stand before it")
+            compute = part.compute
+            known[part.name] = sources.digest(
+                {
+                    **common,
+                    "schema": SCHEMA,
+                    "function": f"{compute.__module__}:{compute.__qualname__}",
+                    "settings": part.settings.model_dump(mode="json"),
+                    "cell": dict(part.cell),
+                    "sources": _sources(compute.__module__),
+                    "needs": [known[name] for name in part.needs],
+                }
+            )[:24]
+        name = "-".join(getattr(experiment, "__name__", "experiment").split(".")[1::2])
+        return cls(parts, tuple(known.values()), folder / "parts" / name if folder else None)
+
+    def listed(self) -> list[tuple[Part, str]]:
+        """Each part with its key."""
+        return list(zip(self.parts, self.keys, strict=True))
+
+    def file(self, key: str) -> Path:
+        """Where a part's rows are kept."""
+        assert self.folder is not None
+        return self.folder / f"{key}.json"
+
+    def stored(self, key: str) -> dict[str, Any] | None:
+        """A finished part: its rows, when, where and how long; None if it is not there, or damaged."""
+        found = _read(self.file(key)) if self.folder else None
+        return found if found and found.get("schema") == SCHEMA and not _outdated(found) else None
+
+    def failure(self, key: str) -> dict[str, Any] | None:
+        """How a part failed last: message, traceback and when."""
+        return _read(self.file(key).with_suffix(".failed.json")) if self.folder else None
+
+    def state(self, key: str) -> str:
+        """``done``, ``running``, ``failed`` or ``waiting``."""
+        if self.stored(key):
+            return "done"
+        if (lock := self.file(key).with_suffix(".lock")).exists():
+            try:
+                with FileLock(lock, timeout=0):
+                    pass
+            except Timeout:
+                return "running"
+        return "failed" if self.failure(key) else "waiting"
+
+
+def inputs(experiment: Experiment, config: Settings) -> dict[str, str]:
+    """Checksums of the data sets that an experiment reads, by name."""
+    told: dict[str, str] = getattr(experiment, "inputs", lambda _config: {})(config)
+    return told
+
+
+def device(config: Settings) -> str:
+    """The kind of device that a config computes on, ``"cpu"`` or ``"cuda"``."""
+    asked = getattr(config, "device", "cpu")
+    return sources.device_class() if asked == "auto" else str(asked).partition(":")[0]
+
+
+def gather(experiment: Experiment, config: Settings) -> pd.DataFrame:
+    """All rows of an experiment, computed here and kept nowhere.
+
+    Raises
+    ------
+    Exception
+        Whatever a part raises.
+    """
+    parts = Plan.of(experiment, config).parts
+    rows: dict[str, pd.DataFrame] = {}
+    for part in parts:
+        rows[part.name] = _compute(part, rows)
+    return joined(rows.values())
+
+
+def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Frames of records one after another, in the one form of records."""
+    rows = [row for frame in frames for row in _rows(frame)]
+    return tidy(rows)
+
+
+def sweep(plan: Plan, *, helping: bool = False, started: float | None = None) -> None:
+    """Compute the parts of a plan that are not in the store, beside any other process that does the same.
+
+    Returns when every part is done or has failed.
+
+    Parameters
+    ----------
+    plan : Plan
+        With a folder.
+    helping : bool
+        Leave parts that measure time to the process that is helped.
+    started : float, optional
+        Failures before this time are tried again; default: before this call.
+    """
+    begun = time.time() if started is None else started
+    pending = [i for i, part in enumerate(plan.parts) if not (helping and part.alone)]
+    ended: dict[str, bool] = {}
+    while pending:
+        moved = False
+        for i in list(pending):
+            part, key = plan.parts[i], plan.keys[i]
+            if plan.file(key).exists() and plan.stored(key):
+                ended[part.name] = True
+            elif (told := plan.failure(key)) and told["when"] >= begun:
+                ended[part.name] = False
+            elif any(ended.get(name) is False for name in part.needs):
+                failed = ", ".join(name for name in part.needs if ended.get(name) is False)
+                _fail(plan, key, part, f"it needs {failed}, which failed")
+                ended[part.name] = False
+            elif not all(ended.get(name) for name in part.needs) or (
+                part.alone and any(not plan.parts[j].alone for j in pending)
+            ):
+                continue
+            else:
+                done = _try(plan, i)
+                if done is None:
+                    continue
+                ended[part.name] = done
+            pending.remove(i)
+            moved = True
+        if pending and not moved:
+            time.sleep(_LOOK)
+
+
+def collect(plan: Plan) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The rows of all finished parts, in order, and the names of those that failed with what went wrong."""
+    frames, failures = [], {}
+    for part, key in plan.listed():
+        found = plan.stored(key)
+        if found:
+            frames.append(load_records(found["rows"]))
+        else:
+            failures[part.name] = str((plan.failure(key) or {"message": "not computed"})["message"])
+    return joined(frames), failures
+
+
+def undecidable(plan: Plan, records: pd.DataFrame, failures: Mapping[str, str]) -> set[str]:
+    """The quantities that a failed part may have had a share in: those that its siblings, of one function, yield."""
+    failed = {part.compute for part in plan.parts if part.name in failures}
+    siblings = [key for part, key in plan.listed() if part.compute in failed and plan.stored(key)]
+    if not failures:
+        return set()
+    found = {str(q) for key in siblings for q in load_records((plan.stored(key) or {})["rows"])["quantity"].unique()}
+    # a function with no finished part may have had a share in anything
+    whole = {part.compute for part in plan.parts if part.name not in failures}
+    return found if failed <= whole else {str(quantity) for quantity in records["quantity"].unique()}
+
+
+def _try(plan: Plan, i: int) -> bool | None:
+    """Compute a part unless another process does; whether it went well, None if another has it."""
+    part, key = plan.parts[i], plan.keys[i]
+    file = plan.file(key)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(file.with_suffix(".lock"), timeout=0):
+            if plan.stored(key):
+                return True
+            needed = {name: plan.keys[[one.name for one in plan.parts].index(name)] for name in part.needs}
+            rows = {name: load_records((plan.stored(of) or {})["rows"]) for name, of in needed.items()}
+            begin = time.perf_counter(), time.process_time()
+            try:
+                made = _compute(part, rows)
+            except Exception as error:
+                _fail(plan, key, part, f"{type(error).__name__}: {error}", traceback.format_exc())
+                return False
+            spent = time.perf_counter() - begin[0], time.process_time() - begin[1]
+            _write(
+                file,
+                {
+                    "schema": SCHEMA,
+                    "name": part.name,
+                    "settings": part.settings.model_dump(mode="json", exclude_none=True) | dict(part.cell),
+                    "seconds": round(spent[0], 3),
+                    "cpu_seconds": round(spent[1], 3),
+                    "processor": provenance.cpu_model(),
+                    "machine": platform.node(),
+                    "when": time.time(),
+                    "rows": dump_records(made),
+                },
+            )
+            file.with_suffix(".failed.json").unlink(missing_ok=True)
+            return True
+    except Timeout:
+        return None
+
+
+def _compute(part: Part, rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    needed = [joined(rows[name] for name in part.needs)] if part.needs else []
+    return tidy(part.compute(part.settings, *needed, **part.cell))
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows, each without the factors that it lacks."""
+    names = [str(name) for name in frame.columns]
+
+    def there(name: str, value: Any) -> bool:
+        return name == "value" or (value is not None and value == value)
+
+    columns = [frame[name].tolist() for name in frame.columns]
+    return [
+        {name: value for name, value in zip(names, row, strict=True) if there(name, value)}
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _fail(plan: Plan, key: str, part: Part, message: str, trace: str = "") -> None:
+    print(trace or message, file=sys.stderr)  # noqa: T201 (the run's log)
+    told = {"name": part.name, "message": message, "traceback": trace, "when": time.time()}
+    _write(plan.file(key).with_suffix(".failed.json"), told)
+
+
+def _outdated(found: Mapping[str, Any]) -> bool:
+    """Whether the runner was told to compute anew (`--force`) what was there before."""
+    return float(found.get("when", 0)) < float(os.environ.get("REPLICATION_FRESH") or 0)
+
+
+@functools.cache
+def _sources(module: str) -> dict[str, Any]:
+    """Sources and versions that a module depends on; read once, as Python reads them once."""
+    package = Path(replication.__file__).parent
+    if module.partition(".")[0] == package.name:
+        files = sources.closure(module, package)
+        return {"files": sources.file_digests(files, package), "versions": sources.versions(files)}
+    # a module of somebody's own, in a notebook or a test
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return {"files": sources.file_digests([Path(file)], Path(file).parent) if file else {}}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else None
+    return None
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment module of a dotted name."""
+    found: Any = importlib.import_module(name)
+    return found  # type: ignore[no-any-return]
