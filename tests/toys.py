@@ -40,8 +40,10 @@ RUN = """\
 import json, os, pathlib, time
 folder = pathlib.Path(os.environ["REPLICATION_RUN_DIR"]) if "REPLICATION_RUN_DIR" in os.environ else None
 run_id = os.environ.get("REPLICATION_RUN_ID")
-stored = folder / "records.json" if folder else None
-if stored and stored.exists() and json.loads(stored.read_text())["run_id"] == run_id:
+stored = pathlib.Path(os.environ["REPLICATION_RUNS"]) / "parts" / f"{run_id}.json" if folder else None
+fresh = float(os.environ.get("REPLICATION_FRESH", 0))
+reused = bool(stored) and stored.exists() and stored.stat().st_mtime > fresh
+if reused:
     value = json.loads(stored.read_text())["value"]
 else:
     if "TOY_LOG" in os.environ:
@@ -51,6 +53,7 @@ else:
         time.sleep(0.05)
     value = seeds * peak
     if stored:
+        stored.parent.mkdir(exist_ok=True)
         stored.with_suffix(".tmp").write_text(json.dumps({"run_id": run_id, "value": value}))
         stored.with_suffix(".tmp").replace(stored)
 if fail:
@@ -70,7 +73,8 @@ if folder:
         verdicts=[dict(claim_id="double", verdict="reproduced", shown="T1", reason="")],
         tests=[outcome(test_id="T1", role="primary", claim="double", answer="yes"),
                outcome(test_id="K1", role="check", claim="", answer="yes")],
-        records={}, provenance={"device": "cpu", "started": time.time(), "wall_seconds": time.perf_counter()},
+        records={}, provenance={"device": "cpu", "started": time.time(), "wall_seconds": time.perf_counter(),
+                                "parts": {"all": [1.0, "A"]}, "reused": int(reused)},
         evidence_key=evidence.evidence_key("toy"))
     (folder / "results.tmp").write_text(json.dumps(results))
     (folder / "results.tmp").replace(folder / "results.json")
@@ -314,7 +318,7 @@ def leave(
     from replication.evidence.tables import answer_text, outcomes_table, top_table
 
     run = toy.store.plan(Spec("toy", profile, overrides))
-    work = toy.store.open_work(run, force=False)
+    work = toy.store.open_work(run)
     values = list(value) if isinstance(value, Sequence) else [value] * 3
     rows = [{"quantity": "value", "seed": seed, "value": number} for seed, number in enumerate(values)]
     records = evidence.tidy([*rows, {"quantity": "error", "value": error}])

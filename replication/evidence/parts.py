@@ -80,8 +80,8 @@ class Part:
     name
         Of its own within the experiment; people read it.
     compute
-        A function of a module. It is given the settings, the rows of `needs` if there are any, and `cell`; it returns or
-        yields rows (see `tidy`).
+        A function of a module. It is given the settings, the rows of `needs` if there are any, and `cell`, and returns
+        or yields rows (see `tidy`).
     settings
         All that it reads; usually the experiment's config with most fields left out (`Settings.only`).
     cell
@@ -90,6 +90,9 @@ class Part:
         Names of earlier parts whose rows it is given, as one frame.
     alone
         Measures time: computed when no other part is.
+    yields
+        Quantities of its rows. Only needed to say what can still be decided when it fails and no other part of the same
+        function, whose rows tell, is there.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Part:
     cell: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     needs: tuple[str, ...] = ()
     alone: bool = False
+    yields: tuple[str, ...] = ()
 
 
 class Experiment(Protocol):
@@ -295,15 +299,21 @@ def collect(plan: Plan) -> tuple[pd.DataFrame, dict[str, str]]:
 
 
 def undecidable(plan: Plan, records: pd.DataFrame, failures: Mapping[str, str]) -> set[str]:
-    """The quantities that a failed part may have had a share in: those that its siblings, of one function, yield."""
-    failed = {part.compute for part in plan.parts if part.name in failures}
-    siblings = [key for part, key in plan.listed() if part.compute in failed and plan.stored(key)]
-    if not failures:
-        return set()
-    found = {str(q) for key in siblings for q in load_records((plan.stored(key) or {})["rows"])["quantity"].unique()}
-    # a function with no finished part may have had a share in anything
-    whole = {part.compute for part in plan.parts if part.name not in failures}
-    return found if failed <= whole else {str(quantity) for quantity in records["quantity"].unique()}
+    """The quantities in which a failed part may have had a share.
+
+    Those are what it says that it yields, or else what finished parts of the same function did; if there is neither,
+    all of them.
+    """
+    found: set[str] = set()
+    for part in plan.parts:
+        if part.name not in failures:
+            continue
+        told = set(part.yields)
+        for sibling, key in plan.listed():
+            if sibling.compute == part.compute and (stored := plan.stored(key)):
+                told |= set(load_records(stored["rows"])["quantity"])
+        found |= told or set(records["quantity"])
+    return found
 
 
 def _try(plan: Plan, i: int) -> bool | None:

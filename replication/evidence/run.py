@@ -274,7 +274,8 @@ class Run:
             if len(values):
                 low, middle, high = values.quantile([0.25, 0.5, 0.75])
                 rows.append((quantity.label, f"{rounded(middle, low, high)} {quantity.unit}".strip(), str(len(values))))
-        rows.append(("wall time of the notebook so far", f"{time.perf_counter() - self._clock:.0f} s", "1"))
+        seconds = [told[0] for told in self._told().values()]
+        rows.append(("computing all parts, on one core", f"{sum(seconds):.0f} s", str(len(seconds))))
         return Table(("on this machine", "median [quartiles]", "n"), tuple(rows))
 
     def finish(self, records: pd.DataFrame, outcomes: Iterable[Outcome]) -> None:
@@ -328,13 +329,9 @@ class Run:
 
     def _told(self) -> dict[str, list[Any]]:
         """Seconds and processor of each part: what a published time consists of."""
-        if self._plan is None:
-            return {}
-        found = (
-            (part.name, key, self._plan.stored(key))
-            for part, key in zip(self._plan.parts, self._plan.keys, strict=True)
-        )
-        return {name: [key, told["seconds"], told["processor"]] for name, key, told in found if told}
+        listed = self._plan.listed() if self._plan else []
+        found = {part.name: self._plan.stored(key) for part, key in listed if self._plan}
+        return {name: [told["seconds"], told["processor"]] for name, told in found.items() if told}
 
 
 def checked(experiment: parts.Experiment, values: Mapping[str, Any]) -> parts.Settings:

@@ -92,7 +92,7 @@ class Options:
     force: bool = False
     timeout: float | None = None
     elsewhere: bool = False
-    since: float = field(default_factory=time.time)
+    since: float = field(default_factory=time.time, compare=False)
 
 
 #: Called with events of a run while it executes: first `{"started": "the machine's name"}`, then `{"cell": 3, "cells":

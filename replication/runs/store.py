@@ -1,9 +1,9 @@
 """The run store: each run's folder is named by a hash of everything its result depends on.
 
 ``runs/<notebook>/<run id>/`` holds ``notebook.ipynb``, ``results.json``, ``provenance.json`` and ``log.txt``. The rows
-of an experiment's parts are in ``runs/parts/`` (`replication.evidence.parts`), where other runs find them too. While a run
-executes, its kernel works in the folder's ``work/``. What is whole is moved out of it, and ``results.json`` last: a run
-is finished if and only if that file is there, whatever killed whom and when.
+of an experiment's parts are in ``runs/parts/`` (`replication.evidence.parts`), where other runs find them too. While a
+run executes, its kernel works in the folder's ``work/``. What is whole is moved out of it, and ``results.json`` last: a
+run is finished if and only if that file is there, whatever killed whom and when.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ SMALL = experiment.Config(seeds=5, nodes=8, batch_size=16, networks=1, pairs=16,
 
 @pytest.fixture(scope="module")
 def records():
-    return experiment.run(SMALL)
+    return evidence.gather(experiment, SMALL)
 
 
 CLAIMS, NOTEBOOK = evidence.load_claims("adcm"), "20_adcm_discretization"

@@ -11,6 +11,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 
+from replication import evidence
 from replication.adcm import figures_images
 from replication.adcm.experiments import images
 from replication.adcm.loss import WEIGHTS
@@ -29,7 +30,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def records():
-    return images.run(images.Config(**TINY))
+    return evidence.gather(images, images.Config(**TINY))
 
 
 def of(records, quantity, **levels):
@@ -79,7 +80,7 @@ def test_the_gate_is_the_distance_over_that_of_held_out_images(records):
         np.testing.assert_allclose(np.exp(found), own / floor)
 
 
-def test_the_control_grids_spread_is_noise(records):
+def test_the_control_grids_spread_is_noise(records, monkeypatch):
     """The exact grid is logarithmic: with many samples of each estimate nothing is left of the spread."""
     assert sorted(of(records, "log_step_spread", method="gaussian")["seed"]) == [0, 1]
     study = object.__new__(images.Study)
@@ -87,7 +88,8 @@ def test_the_control_grids_spread_is_noise(records):
     spreads = []
     for batch in (4, 2000):
         study.config = images.Config(segment_batch=batch, nodes=6, seeds=2)
-        spreads.append([row["value"] for row in images.control_grids(study)])
+        monkeypatch.setattr(images, "study_of", lambda _config: study)
+        spreads.append([row["value"] for row in images.control_grids(study.config)])
     assert max(spreads[1]) < 0.05 < min(spreads[0])
     assert images.spread(torch.tensor([1.0, 10.0, 20.0, 60.0, 200.0])) == pytest.approx(math.log(0.9 / 0.5))
 
@@ -187,7 +189,7 @@ def test_digits_are_scaled_and_split_without_overlap():
     torch.testing.assert_close((pixels * 16).round() / 16, pixels, atol=1e-5, rtol=0)
 
 
-def test_colour_images_go_the_same_way_with_the_standard_network():
+def test_colour_images_go_the_same_way_with_the_standard_network(monkeypatch):
     """The standard profile's U-Net, narrow, and its schedule on a few random images of CIFAR-10's shape."""
     text = (PROFILES / "standard" / "22_adcm_images.yaml").read_text(encoding="utf-8")
     standard = {name: value for name, value in yaml.safe_load(text).items() if name != "profile"}
@@ -200,7 +202,10 @@ def test_colour_images_go_the_same_way_with_the_standard_network():
     rng = np.random.default_rng(0)
     pixels, labels = rng.random((160, 3, 32, 32), dtype=np.float32), rng.integers(0, 10, 160)
     config = images.Config(**(standard | small))
-    records = images.run(config, images.prepare(pixels, labels, 60, "noise", "", "cpu"))
+    noise = images.prepare(pixels, labels, 60, "noise", "", "cpu")
+    monkeypatch.setattr(images, "load", lambda _config: noise)
+    monkeypatch.setattr(images, "inputs", lambda _config: {})
+    records = evidence.gather(images, config)
     assert of(records, "frechet", share=1.0)["value"].gt(0).all()
     assert len(of(records, "pixel", method="adcm-wt")) == 3 * 32 * 32
 

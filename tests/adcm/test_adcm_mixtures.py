@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from replication import evidence
 from replication.adcm import figures_mixtures as figures
 from replication.adcm.discretization import ECM, ICT, Grid
 from replication.adcm.experiments import mixtures
@@ -46,7 +47,7 @@ def run() -> pd.DataFrame:
     """The experiment as it would be if every other tuning seed chose the other rate."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mixtures, "choices", lambda scores: sorted(scores, key=lambda lr: sum(scores[lr])))
-        return mixtures.run(SMALL)
+        return evidence.gather(mixtures, SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def test_derived_quantities_by_hand() -> None:
     config = Config(seeds=1, lambdas=[1.0], budgets=[0.25, 1.0])
     found = {
         (row["quantity"], row.get("baseline") or row.get("method") or row.get("case")): row["value"]
-        for row in derived(config, rows)
+        for row in derived(config, evidence.tidy(rows))
     }
     assert found == pytest.approx(
         {

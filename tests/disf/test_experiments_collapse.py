@@ -7,6 +7,7 @@ import pytest
 from corpus_toys import write_corpus
 from pydantic import ValidationError
 
+from replication import evidence
 from replication.disf import spectrum
 from replication.disf.experiments import collapse as c
 from replication.disf.experiments import material
@@ -25,7 +26,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def records(config):
-    return c.run(config)
+    return evidence.gather(c, config)
 
 
 def rows(records, quantity, **where):
@@ -65,7 +66,7 @@ def test_values_are_those_of_the_selected_rows(config):
     texts = c.load(config)
     found = {name: material.embed(texts.texts, name, dimension=12) for name in config.features}
     parts = material.split(texts, 1, pool=80, targets=config.targets, target_documents=6)
-    emitted = [row for row in c.selections(config, texts, found, 1) if row["quantity"] == "effective_rank"]
+    emitted = [row for row in c.selections(config, 1) if row["quantity"] == "effective_rank"]
     pool = material.Pool([], texts.domains[parts.pool], found["bytes"][parts.pool], {}, {})
     picked = material.choose("disf", pool, ratio=0.25, batch_size=40, seed=1)
     assert len(picked) == 20
@@ -131,7 +132,7 @@ def test_parity_sees_another_pick(records, config, monkeypatch):
 
 
 def test_same_configuration_gives_the_same_records(records, config):
-    assert records.equals(c.run(config))
+    assert records.equals(evidence.gather(c, config))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from replication import evidence
 from replication.disf.experiments import cost, worker
 from replication.disf.selection import select
 
@@ -23,7 +24,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def records(config):
-    return cost.run(config)
+    return evidence.gather(cost, config)
 
 
 def rows(records, quantity, **where):

@@ -8,6 +8,7 @@ import torch
 from corpus_toys import DOMAINS, write_corpus
 from pydantic import ValidationError
 
+from replication import evidence
 from replication.disf.experiments import pretraining as p
 from replication.training.population import Scores
 
@@ -25,7 +26,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def records(config):
-    return p.run(config)
+    return evidence.gather(p, config)
 
 
 def rows(records, quantity, **where):
@@ -78,7 +79,7 @@ def test_domain_is_one_of_the_two_methods_with_a_target_and_the_same_one_for_eve
 
 
 def test_same_configuration_gives_the_same_records(records, config):
-    assert records.equals(p.run(config))
+    assert records.equals(evidence.gather(p, config))
 
 
 def test_each_method_is_trained_at_its_own_best_peak(records, config):
@@ -96,7 +97,7 @@ def test_full_at_a_ratio_of_one_is_what_every_method_is(config):
     methods = [method for method in config.methods if method != "d4"]  # which leaves near-duplicates out
     changes = {"ratio": 1.0, "ratios": [], "selection_batches": [], "peaks": [0.01], "methods": methods}
     everything = config.model_copy(update=changes)
-    found = rows(p.run(everything), "macro_bits_per_byte", view="main")
+    found = rows(evidence.gather(p, everything), "macro_bits_per_byte", view="main")
     wide = found.pivot_table(index="seed", columns="method", values="value")
     for method in wide.columns:
         np.testing.assert_allclose(wide[method], wide["full"], rtol=1e-5)

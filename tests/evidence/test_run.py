@@ -2,15 +2,30 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 from evidence_cases import content, entry, grid
+from pydantic import PositiveInt
 
-from replication.evidence import ClaimError, Run, evidence_key, load_records, page, reevaluate, start, tidy
+from replication.evidence import (
+    ClaimError,
+    Part,
+    PartsFailedError,
+    Run,
+    Settings,
+    evidence_key,
+    load_records,
+    page,
+    reevaluate,
+    start,
+    tidy,
+)
 from replication.evidence import claims as claims_module
 from replication.evidence import run as run_module
 
@@ -38,6 +53,7 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(run_module.provenance, "pin_numerics", lambda: {"pinned": True, "reason": "", "variables": {}})
     monkeypatch.delenv("REPLICATION_RUN_DIR", raising=False)
     monkeypatch.delenv("REPLICATION_RUN_ID", raising=False)
+    monkeypatch.setenv("REPLICATION_RUNS", str(tmp_path / "runs"))
     return room
 
 
@@ -52,6 +68,17 @@ def folder(paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def begin() -> Run:
     return start("test", notebook="10_test", profile="smoke")
+
+
+class Config(Settings):
+    seeds: PositiveInt = 1
+
+
+def computed(run: Run, compute: Callable[[Config], Any]) -> pd.DataFrame:
+    """The records of an experiment of one part."""
+    experiment: Any = SimpleNamespace(Config=Config, parts=lambda _config: [Part("all", compute, Config())])
+    run.configure(experiment, {"seeds": 1})
+    return run.records()
 
 
 def finish(run: Run, records: pd.DataFrame) -> None:
@@ -73,14 +100,16 @@ def test_misspelt_names_are_refused_with_the_nearest(paper: Path, names: tuple[s
     assert str(error.value).startswith(says)
 
 
-def test_a_run_without_a_folder_writes_nothing(paper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = sorted(tmp_path.rglob("*"))
+def test_a_run_without_a_folder_leaves_its_parts_alone(
+    paper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(tmp_path.rglob("*"))
     run = begin()
-    finish(run, run.records(lambda: grid(MEANS)))
-    assert capsys.readouterr().out == (
+    finish(run, computed(run, lambda _config: grid(MEANS)))
+    assert capsys.readouterr().out.endswith(
         "10_test, profile smoke: 1 reproduced.\nApart: 0 of 1 checks hold (not K).\n- C1: reproduced\n"
     )
-    assert sorted(tmp_path.rglob("*")) == before
+    assert {path.parent.parent.name for path in set(tmp_path.rglob("*")) - before if path.is_file()} == {"parts"}
 
 
 def test_a_run_shows_its_own_tests_only(paper: Path) -> None:
@@ -125,7 +154,7 @@ def test_the_top_of_the_page_is_filled_in_when_the_answer_is_known(
 def test_what_depends_on_the_machine_is_shown_and_kept_apart(folder: Path) -> None:
     timed = tidy([*grid(MEANS).to_dict("records"), {"quantity": "seconds", "seed": 0, "value": 1.5}])
     run = begin()
-    records = run.records(lambda: timed)
+    records = computed(run, lambda _config: timed)
     label, number, n = run.volatile_table(records).rows[0]
     assert (label, number, n) == ("time", "1.500 s", "1")
     finish(run, records)
@@ -136,7 +165,7 @@ def test_what_depends_on_the_machine_is_shown_and_kept_apart(folder: Path) -> No
 
 def test_missing_data_are_told_in_the_results_and_on_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = begin()
-    records = run.records(lambda: grid(MEANS))
+    records = computed(run, lambda _config: grid(MEANS))
     run.provenance(parameters={}, missing={"tables": "Get them with `fetch`."})
     run.finish(records, run.evaluate(records))
     assert json.loads((folder / "results.json").read_text(encoding="utf-8"))["missing"] == {
@@ -147,13 +176,13 @@ def test_missing_data_are_told_in_the_results_and_on_the_page(folder: Path, caps
 
 def test_results_are_whole_and_say_where_they_come_from(folder: Path) -> None:
     run = begin()
-    records = run.records(lambda: grid(MEANS))
+    records = computed(run, lambda _config: grid(MEANS))
     finish(run, records)
-    assert sorted(path.name for path in folder.iterdir()) == ["records.json", "results.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["parts.json", "results.json"]
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert list(results) == [
-        "schema", "notebook", "paper", "profile", "run_id", "parameters", "missing", "verdicts", "tests", "records",
-        "provenance", "evidence_key",
+        "schema", "notebook", "paper", "profile", "run_id", "parameters", "missing", "failed", "verdicts", "tests",
+        "records", "provenance", "evidence_key",
     ]  # fmt: skip
     assert (results["schema"], results["run_id"], results["profile"]) == (2, "id-1", "smoke")
     assert results["parameters"] == {"seeds": [0], "grid": [1, 2]}
@@ -165,61 +194,66 @@ def test_results_are_whole_and_say_where_they_come_from(folder: Path) -> None:
     assert [outcome.to_dict() for outcome in reevaluate(results)] == results["tests"]
 
 
-def test_records_of_the_same_run_are_reused_and_give_the_same_bytes(folder: Path) -> None:
+def test_parts_of_the_same_settings_are_reused_and_give_the_same_bytes(folder: Path) -> None:
     first = begin()
-    finish(first, first.records(lambda: grid(MEANS)))
+    finish(first, computed(first, lambda _config: grid(MEANS)))
     before = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     again = begin()
-    finish(again, again.records(lambda: pytest.fail("records of the same run were computed again")))
+    finish(again, computed(again, lambda _config: pytest.fail("the same part was computed again")))
     after = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert (before["provenance"].pop("reused"), after["provenance"].pop("reused")) == (0, 1)
     for results in (before, after):
         del results["provenance"]["started"], results["provenance"]["wall_seconds"]
     assert json.dumps(after) == json.dumps(before)
 
 
+def test_an_experiment_of_which_every_part_fails_is_no_run(folder: Path) -> None:
+    with pytest.raises(PartsFailedError, match="1 parts failed: all: RuntimeError: out of memory"):
+        computed(begin(), lambda _config: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    with pytest.raises(PartsFailedError, match="value must be a number"):
+        computed(begin(), lambda _config: [{"quantity": "error", "value": "x"}])
+    assert not (folder / "results.json").exists()
+    with pytest.raises(RuntimeError, match="call run.configure"):
+        begin().records()
+
+
+def test_a_part_that_fails_leaves_open_what_needs_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def measured(_config: Config, name: str) -> pd.DataFrame:
+        if name == "linear":
+            raise ValueError("no such schedule")
+        rows = grid(MEANS)
+        return rows[rows["schedule"].isin([name, "uba"])] if name == "step" else rows
+
+    run = begin()
+    made = [Part(name, measured, Config(), {"name": name}) for name in ("step", "linear")]
+    run.configure(SimpleNamespace(Config=Config, parts=lambda _config: made), {"seeds": 1})
+    records = run.records()
+    outcomes = run.evaluate(records)
+    # the grid of both parts is one quantity: to judge it by one of them would be another question
+    assert [outcome.answer for outcome in outcomes if outcome.role == "primary"] == ["not run"]
+    run.finish(records, outcomes)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert results["failed"] == {"linear": "ValueError: no such schedule"}
+    assert "Part linear failed, and nothing that needs it is decided" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
-    "spoil", ["cut off", "other id", "no id", "other schema", "other notebook", "bad column", "list"]
+    ("values", "message"),
+    [
+        ({"seeds": 0}, "seeds: input should be greater than 0, got 0"),
+        ({"seeds": "x"}, r"seeds: input should be a valid integer.*got 'x'"),
+    ],
 )
-def test_records_that_are_stale_or_spoilt_are_computed_again(
-    folder: Path, spoil: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begin().records(lambda: grid(MEANS))
-    path = folder / "records.json"
-    text = path.read_text(encoding="utf-8")
-    content: Any = json.loads(text)
-    if spoil == "other id":
-        monkeypatch.setenv("REPLICATION_RUN_ID", "id-2")
-    elif spoil == "no id":
-        monkeypatch.delenv("REPLICATION_RUN_ID")
-    elif spoil == "cut off":
-        path.write_text(text[: len(text) // 2], encoding="utf-8")
-    else:
-        if spoil == "list":
-            content = [content]
-        else:
-            key = {"other schema": "schema", "other notebook": "notebook"}.get(spoil, "records")
-            content[key] = {"quantity": {"levels": [], "codes": [3]}, "value": [1.0]} if spoil == "bad column" else "x"
-        path.write_text(json.dumps(content), encoding="utf-8")
-    calls = []
-    made = begin().records(lambda: calls.append(1) or [{"quantity": "error", "value": 7.0}])
-    assert calls == [1]
-    assert made["value"].tolist() == [7.0]
-    assert json.loads(path.read_text(encoding="utf-8"))["records"]["value"] == [7.0]
-
-
-def test_an_experiment_that_fails_leaves_no_records(folder: Path) -> None:
-    with pytest.raises(RuntimeError, match="out of memory"):
-        begin().records(lambda: (_ for _ in ()).throw(RuntimeError("out of memory")))
-    with pytest.raises(ValueError, match="must be a number"):
-        begin().records(lambda: [{"quantity": "error", "value": "x"}])
-    assert not folder.exists()
+def test_values_are_refused_by_name(paper: Path, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        begin().configure(SimpleNamespace(Config=Config, parts=lambda _config: []), values)
 
 
 def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_litter(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin()
-    records = run.records(lambda: grid(MEANS))
+    records = computed(run, lambda _config: grid(MEANS))
     finish(run, records)
     before = (folder / "results.json").read_bytes()
 
@@ -230,7 +264,7 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_litter(
     with pytest.raises(OSError, match="No space left"):
         finish(run, records)
     assert (folder / "results.json").read_bytes() == before
-    assert sorted(path.name for path in folder.iterdir()) == ["records.json", "results.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["parts.json", "results.json"]
 
 
 def test_finish_takes_all_answers_and_asks_for_provenance(folder: Path) -> None:

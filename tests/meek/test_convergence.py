@@ -30,7 +30,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def records(config):
-    return convergence.run(config, convergence.load(config))
+    return evidence.gather(convergence, config)
 
 
 def one(records, quantity, **where):
@@ -56,9 +56,10 @@ def test_every_test_is_answered_from_the_records(records, outcomes, test_id):
     assert follows(CLAIMS.test(test_id, "standard"), records)
 
 
-def test_an_exact_number_is_a_formula_evaluated(records, config):
+def test_an_exact_number_is_a_formula_evaluated(records, config, monkeypatch):
     """What needs no interval does not change when everything that is drawn does."""
-    other = convergence.run(config.model_copy(update={"resamples": 50, "noise": 0.02}), plant(BESIROGLU, 0.02, seed=9))
+    monkeypatch.setattr(convergence, "load", lambda _config: plant(BESIROGLU, 0.02, seed=9))
+    other = evidence.gather(convergence, config.model_copy(update={"resamples": 50, "noise": 0.02}))
     for test in CLAIMS.at(NOTEBOOK, "standard"):
         if test.exact and test.role != "gate":
             mine, others = ([s.numbers for s in samples(frame, test)] for frame in (records, other))
@@ -74,7 +75,7 @@ def test_a_law_that_the_runs_do_not_tell_blinds_what_rests_on_it(records):
 
 
 def test_same_configuration_gives_the_same_records(config, records):
-    assert records.equals(convergence.run(config, convergence.load(config)))
+    assert records.equals(evidence.gather(convergence, config))
 
 
 # --- known numbers ---------------------------------------------------------------------------------------------------
@@ -205,7 +206,7 @@ def test_planted_runs_lie_around_their_law():
 
 def test_the_refit_finds_the_planted_law():
     config = Config(resamples=40, coverage_sets=2, coverage_resamples=20, noise=1e-4)
-    rows = evidence.tidy(convergence.refit(config, convergence.load(config)))
+    rows = evidence.tidy(convergence.refit(config))
     for name in ("A", "B", "E", "alpha", "beta"):
         assert one(rows, "fit", parameter=name) == pytest.approx(getattr(BESIROGLU, name), rel=0.02)
     assert one(rows, "share_converged") == 1
@@ -224,11 +225,16 @@ def test_the_refit_finds_the_planted_law():
 
 def test_coverage_says_whether_the_interval_holds_the_truth(monkeypatch):
     config = Config(coverage_sets=4, coverage_resamples=20)
-    honest = [row["value"] for row in convergence.coverage(config)]
+
+    def covered():
+        parts = [part for part in convergence.parts(config) if part.compute is convergence.coverage]
+        return [row["value"] for part in parts for row in part.compute(part.settings, **part.cell)]
+
+    honest = covered()
     assert len(honest) == 4
     assert sum(honest) >= 2
     monkeypatch.setattr(convergence, "peak_time", lambda law: peak_time(law) + (np.ndim(law.A) > 0))
-    assert [row["value"] for row in convergence.coverage(config)] == [0.0] * 4
+    assert covered() == [0.0] * 4
 
 
 def test_digitised_runs_that_are_not_there_are_named(monkeypatch, tmp_path):

@@ -26,9 +26,17 @@ LATER = {"M7-later", "M10-data", "M10-elo"}
 SMALL = Config(planted_boards=10, planted_models=120, planted_fits=100, random_bands=20, resamples=40)
 
 
+def run(config: Config, tables: dict[str, pd.DataFrame] | None = None) -> pd.DataFrame:
+    """The experiment on these tables."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(empirical, "load", lambda _config: tables or {})
+        patch.setattr(empirical, "inputs", lambda _config: {})
+        return evidence.gather(empirical, config)
+
+
 @pytest.fixture(scope="module")
 def planted() -> pd.DataFrame:
-    return empirical.run(SMALL, {})
+    return run(SMALL)
 
 
 def answers(records: pd.DataFrame, scale: str = "standard") -> dict[str, str]:
@@ -54,19 +62,21 @@ def test_tables_that_are_asked_for_and_not_here_are_named_with_what_brings_them(
     monkeypatch.setenv("REPLICATION_DATA", str(tmp_path))
     monkeypatch.setenv("REPLICATION_CACHE", str(tmp_path))
     config = Config(tables=True)
-    found = empirical.missing(config, {"art_analysis": pd.DataFrame()})
+    here = {"art_analysis": pd.DataFrame()}
+    monkeypatch.setattr(empirical, "load", lambda _config: here)
+    found = empirical.missing(config)
     assert set(found) == {"meek tables"}
     assert "aider_polyglot" in found["meek tables"]
     assert "art_analysis" not in found["meek tables"]
     assert "download_tables()" in found["meek tables"]
-    assert empirical.missing(Config(), {}) == {}
-    everything = {name: pd.DataFrame() for name in empirical.READ}
-    assert empirical.missing(config, everything) == {}
+    assert empirical.missing(Config()) == {}
+    here |= {name: pd.DataFrame() for name in empirical.READ}
+    assert empirical.missing(config) == {}
 
 
 def test_the_same_config_gives_the_same_records():
     tiny = SMALL.model_copy(update={"planted_boards": 2, "planted_fits": 2})
-    pd.testing.assert_frame_equal(empirical.run(tiny, {}), empirical.run(tiny, {}))
+    pd.testing.assert_frame_equal(run(tiny), run(tiny))
 
 
 def test_a_budget_stands_once():
@@ -180,7 +190,7 @@ def test_ratings_are_read_by_launch_month():
     assert monthly_gap(found.table, found.bands[0]).to_dict() == {pd.Period("2024-06"): 50}
 
 
-def test_relative_closing_is_compared_over_common_months():
+def test_relative_closing_is_compared_over_common_months(monkeypatch):
     """Two bounded boards that close by half a year, and ratings that keep their distance."""
     months = pd.date_range("2024-01-01", periods=12, freq="MS")
 
@@ -196,7 +206,9 @@ def test_relative_closing_is_compared_over_common_months():
 
     closing = planted("closing", np.linspace(20, 4, 12), dated=True)
     steady = planted(empirical.ELO, np.full(10, 40.0), dated=False)
-    rows = evidence.tidy(empirical.against_unbounded([closing, steady], Config(resamples=200)))
+    boards = [closing, steady]
+    monkeypatch.setattr(empirical, "boards", lambda _tables, _config: boards)
+    rows = evidence.tidy(empirical.against_unbounded(Config(resamples=200)))
     assert set(rows["board"]) == {"closing"}
     assert len(rows) == 200
     # over the ten months that both have, and of other draws of the other board
@@ -204,7 +216,8 @@ def test_relative_closing_is_compared_over_common_months():
     mine, other = (gap_slopes(found.iloc[:, :10]) / found.iloc[:, :10].mean(axis=1) for found in gaps)
     np.testing.assert_allclose(rows["value"], mine - other)
     assert rows["value"].median() < -0.5
-    assert list(empirical.against_unbounded([closing], Config())) == []
+    del boards[1]
+    assert list(empirical.against_unbounded(Config())) == []
 
 
 def test_models_given_as_ranges_are_left_out():
@@ -220,7 +233,7 @@ def test_models_given_as_ranges_are_left_out():
     assert rows.to_dict("records") == [{"model": "a", "N": 7e9, "D": 1e12, "score": 0.3}]
 
 
-def test_head_starts_follow_their_definition():
+def test_head_starts_follow_their_definition(monkeypatch):
     compute = [1e20, 3e20, 5e20, 7e20, 9e20, 1e24, 1e22, 1e22, 2e22, 4e22, 5e22, 9e30]
     table = pd.DataFrame(
         {
@@ -229,7 +242,8 @@ def test_head_starts_follow_their_definition():
             "Publication date": [*["2023-05-01"] * 6, *["2024-05-01"] * 6],
         }
     )
-    rows = evidence.tidy(empirical.head_starts(table, Config(first_year=2023)))
+    monkeypatch.setattr(empirical, "load", lambda _config: {"ml_systems": table})
+    rows = evidence.tidy(empirical.head_starts(Config(first_year=2023)))
     found = rows[rows["quantity"] == "head_start"].set_index(["year", "meek"])["value"]
     assert found[2023, "median model"] == pytest.approx(1e24 / 6e20)
     assert found[2024, "median model"] == pytest.approx(1e24 / 2e22)  # the frontier is that of the year before
@@ -284,7 +298,7 @@ def tables() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def observed(tables) -> pd.DataFrame:
-    records = empirical.run(SMALL.model_copy(update={"tables": True, "random_bands": 100, "resamples": 100}), tables)
+    records = run(SMALL.model_copy(update={"tables": True, "random_bands": 100, "resamples": 100}), tables)
     return records[records["origin"] == "observed"]
 
 
@@ -377,5 +391,5 @@ def test_each_absent_table_leaves_only_its_own_tests(tables):
     }  # fmt: skip
     absent = set().union(*(own[name] for name in own.keys() - tables.keys()))
     for name in tables:
-        found = answers(empirical.run(few, {other: table for other, table in tables.items() if other != name}))
+        found = answers(run(few, {other: table for other, table in tables.items() if other != name}))
         assert {test for test, answer in found.items() if answer == "not run"} == own[name] | absent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from meek_targets import follows
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from replication import evidence
 from replication.meek.experiments import ladder
-from replication.meek.experiments.ladder import TUNING_SEED, Cell, Config, Trained, cells
+from replication.meek.experiments.ladder import TUNING_SEED, Cell, Config, Measured, Trained, cells
 from replication.meek.fit import CONDITION
 from replication.meek.gap import peak_time, training_gap
 from replication.meek.language import MarkovSource, NeuralNgram
@@ -34,7 +35,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def records(config):
-    return ladder.run(config)
+    return evidence.gather(ladder, config)
 
 
 def of(records, quantity):
@@ -128,10 +129,7 @@ def test_the_peak_is_chosen_on_a_seed_of_its_own(monkeypatch, config):
 
 def rung(sizes, losses):
     """One budget's runs; losses of shape (sizes, seeds)."""
-    return [
-        Trained(Cell(1e6, 1, size, 1, 1), 1.0, np.asarray(loss), np.zeros(0))
-        for size, loss in zip(sizes, losses, strict=True)
-    ]
+    return [Measured(Cell(1e6, 1, size, 1, 1), np.asarray(loss)) for size, loss in zip(sizes, losses, strict=True)]
 
 
 def test_frontier_finds_the_vertex_of_a_parabola():
@@ -221,9 +219,7 @@ def planted(config, A, alpha):
         for size in sizes:
             tokens = round(budget / (6 * size))
             loss = source.entropy + A * size**-alpha + A * (tokens / 10) ** -alpha
-            trained.append(
-                Trained(Cell(budget, 1, int(size), tokens, 1), 1.0, np.full(config.seeds, loss), np.zeros(0))
-            )
+            trained.append(Measured(Cell(budget, 1, int(size), tokens, 1), np.full(config.seeds, loss)))
     optimum = 2 * A * (np.array(config.compute) / 60) ** (-alpha / 2)
     return source, trained, np.tile(source.entropy + optimum[:, None], config.seeds)
 
@@ -246,7 +242,15 @@ def test_a_planted_law_is_found_again_with_the_gap_that_it_implies():
     assert (of(rows, "end_over_peak")["value"] < 0.995).all()
 
 
-def test_sequential_tests_are_those_of_wald_when_the_better_model_wrote_the_text():
+def sequential(config, source, models, monkeypatch):
+    """Sequential tests between planted models, one a rung."""
+    monkeypatch.setattr(ladder, "_source", lambda _vocabulary: source)
+    monkeypatch.setattr(ladder, "_ladder", lambda _config, _rows: [[Measured(one.cell, one.loss)] for one in models])
+    monkeypatch.setattr(ladder, "trained", lambda _config, cell: next(one for one in models if one.cell == cell))
+    return evidence.tidy(ladder.sequential_tests(config, pd.DataFrame()))
+
+
+def test_sequential_tests_are_those_of_wald_when_the_better_model_wrote_the_text(monkeypatch):
     """The source itself against a flatter copy: few errors, and the formula up to the overshoot."""
     config = Config(**TINY | {"seeds": 2, "tests": 2000})
     source = MarkovSource(8)
@@ -256,10 +260,10 @@ def test_sequential_tests_are_those_of_wald_when_the_better_model_wrote_the_text
         log_q = temper * true
         log_q -= np.log(np.exp(log_q).sum(axis=-1, keepdims=True))
         loss = np.full(2, source.loss(log_q))
-        models.append([Trained(Cell(temper, 1, 1, 1, 1), 1.0, loss, np.stack([log_q, log_q]))])
-    rows = evidence.tidy(ladder._tests(config, source, models))
+        models.append(Trained(Cell(temper, 1, 1, 1, 1), 1.0, loss, np.stack([log_q, log_q])))
+    rows = sequential(config, source, models, monkeypatch)
     found = rows[rows["pair"] == "7.0e-01 against 1.0e+00"].groupby("quantity")["value"].mean()
-    assert found["delta_loss"] == pytest.approx(float(models[1][0].loss[0]) - source.entropy)
+    assert found["delta_loss"] == pytest.approx(float(models[1].loss[0]) - source.entropy)
     assert found["wrong_decisions"] < 0.05
     assert found["variance_over_walds"] == pytest.approx(1, abs=0.25)
     assert 1 < found["stopping_ratio"] < 1.35
@@ -269,14 +273,14 @@ def test_sequential_tests_are_those_of_wald_when_the_better_model_wrote_the_text
     assert set(rows["pair"]) == {f"{a} against {b}" for a, b in (
         ("5.0e-01", "7.0e-01"), ("7.0e-01", "1.0e+00"), ("5.0e-01", "1.0e+00"),
     )}  # fmt: skip
-    assert rows.equals(evidence.tidy(ladder._tests(config, source, models)))
+    assert rows.equals(sequential(config, source, models, monkeypatch))
 
 
-def test_a_rung_that_is_no_better_is_refused():
+def test_a_rung_that_is_no_better_is_refused(monkeypatch):
     config, source = Config(**TINY), MarkovSource(8)
     same = [Trained(Cell(budget, 1, 1, 1, 1), 1.0, np.full(3, 2.0), np.zeros((3, 64, 8))) for budget in (1e5, 1e6)]
     with pytest.raises(ValueError, match=r"budget_ratio: with seed 0 .* 1\.0e\+06 FLOP is no better"):
-        list(ladder._tests(config, source, [[one] for one in same]))
+        sequential(config, source, same, monkeypatch)
 
 
 def test_tests_can_be_answered_from_the_records(records):
@@ -309,4 +313,4 @@ def test_gates_see_models_that_learned_nothing_and_sizes_that_bracket_nothing():
 
 
 def test_same_configuration_gives_the_same_records(config, records):
-    assert records.equals(ladder.run(config))
+    assert records.equals(evidence.gather(ladder, config))

@@ -37,12 +37,12 @@ PATH = navigation.Config(
 
 @pytest.fixture(scope="module")
 def curves() -> pd.DataFrame:
-    return sinusoid.run(TINY)
+    return evidence.gather(sinusoid, TINY)
 
 
 @pytest.fixture(scope="module")
 def paths() -> pd.DataFrame:
-    return navigation.run(PATH)
+    return evidence.gather(navigation, PATH)
 
 
 def of(records: pd.DataFrame, quantity: str, **levels: object) -> pd.DataFrame:
@@ -92,10 +92,16 @@ def test_a_closed_gate_blinds_what_depends_on_it(curves):
     assert {answers[name] for name in ("T10-few", "T10-many", "T10-crossing", "T12", "T11", "T11-narrow")} == {"blind"}
 
 
+def main(config):
+    """The parts of the main condition."""
+    made = [part for part in sinusoid.parts(config) if part.name.startswith(f"{sinusoid.MAIN}: ")][:-1]
+    return evidence.tidy([row for part in made for row in part.compute(part.settings, **part.cell)])
+
+
 def test_rates_at_an_end_are_told():
     """Of three learning rates the middle is inside; a test rate of 0 is, the highest is not."""
     config = TINY.model_copy(update={"learning_rates": [0.01, 0.1, 0.3], "test_rates": [0.0, 0.003, 0.03]})
-    rows = evidence.tidy(list(sinusoid.finite(config, config.conditions[0])))
+    rows = main(config)
     at = ["method", "tasks", "steps", "seed"]
     wide = rows[rows["quantity"].isin(["learning_rate", "test_rate", "rates_inside"])].pivot_table(
         index=at, columns="quantity", values="value"
@@ -116,16 +122,13 @@ def test_the_error_of_predicting_zero_is_that_of_the_test_tasks(curves):
 
 
 def test_a_run_repeats_itself(curves):
-    again = evidence.tidy(list(sinusoid.finite(TINY, TINY.conditions[0])))
-    before = curves[curves["condition"] == sinusoid.MAIN]
+    again = main(TINY)
+    before = curves[(curves["condition"] == sinusoid.MAIN) & curves["quantity"].isin(again["quantity"])]
     assert again["value"].tolist() == before["value"].tolist()
 
 
 def test_test_tasks_choose_nothing():
-    condition = TINY.conditions[0]
-    few, many = (
-        evidence.tidy(list(sinusoid.finite(TINY.model_copy(update={"test_tasks": n}), condition))) for n in (1, 9)
-    )
+    few, many = (main(TINY.model_copy(update={"test_tasks": n})) for n in (1, 9))
     for quantity in ("learning_rate", "test_rate"):
         assert of(few, quantity)["value"].tolist() == of(many, quantity)["value"].tolist()
     assert of(few, "log_mse")["value"].tolist() != of(many, "log_mse")["value"].tolist()
@@ -133,14 +136,13 @@ def test_test_tasks_choose_nothing():
 
 def test_validation_chooses_the_best_pair():
     """With a single pair on offer the result is that pair's; of several, validation takes one of them."""
-    condition = TINY.conditions[0]
     single = {}
     for lr in TINY.learning_rates:
         for rate in TINY.test_rates:
             config = TINY.model_copy(update={"learning_rates": [lr], "test_rates": [rate]})
-            rows = of(evidence.tidy(list(sinusoid.finite(config, condition))), "log_mse")
+            rows = of(main(config), "log_mse")
             single[lr, rate] = rows["value"].to_numpy()
-    offered = evidence.tidy(list(sinusoid.finite(TINY, condition)))
+    offered = main(TINY)
     pairs = zip(of(offered, "learning_rate")["value"], of(offered, "test_rate")["value"], strict=True)
     expected = [single[pair][i] for i, pair in enumerate(pairs)]
     np.testing.assert_allclose(of(offered, "log_mse")["value"], expected, rtol=1e-5)
@@ -163,9 +165,8 @@ def test_ratios_are_paired_differences(curves):
 
 
 def test_seeds_begin_where_they_are_told_and_share_nothing(curves):
-    condition = TINY.conditions[0]
     later = TINY.model_copy(update={"seeds": 2, "first_seed": TINY.first_seed + 1})
-    rows = of(evidence.tidy(list(sinusoid.finite(later, condition))), "log_mse")
+    rows = of(main(later), "log_mse")
     before = of(curves, "log_mse", condition=sinusoid.MAIN)
     assert sorted(set(before["seed"])) == [8, 9, 10]
     before = before[before["seed"] > TINY.first_seed]
@@ -222,7 +223,7 @@ def test_both_methods_pay_the_same_environment_steps(paths):
 
 def test_the_evaluation_does_not_depend_on_how_many_seeds_evaluate(paths):
     """Rates are chosen on the tuning seeds, and replicas do not mix."""
-    fewer = navigation.run(PATH.model_copy(update={"seeds": 3}))
+    fewer = evidence.gather(navigation, PATH.model_copy(update={"seeds": 3}))
     for quantity in ("learning_rate", "test_rate"):
         assert of(fewer, quantity)["value"].tolist() == of(paths, quantity)["value"].tolist()
     shared = of(fewer, "return")
@@ -247,12 +248,12 @@ def test_gains_are_over_the_untrained_policy(paths):
 
 def test_training_that_does_nothing_gains_nothing():
     still = PATH.model_copy(update={"learning_rates": [1e-12]})
-    np.testing.assert_allclose(of(navigation.run(still), "gain")["value"], 0, atol=1e-4)
+    np.testing.assert_allclose(of(evidence.gather(navigation, still), "gain")["value"], 0, atol=1e-4)
 
 
 def test_the_chosen_rates_have_the_best_score_and_their_return_is_kept():
     config = PATH.model_copy(update={"tuning_seeds": 2})
-    found = navigation.run(config)
+    found = evidence.gather(navigation, config)
     keys = ["at_learning_rate", "at_test_rate"]
     for (method, iterations), scores in of(found, "tuning_score").groupby(["method", "iterations"]):
         cell = {"method": method, "iterations": iterations}

@@ -26,7 +26,7 @@ def records():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "MANY", (20, 200, 2000))
         patch.setattr(linear, "REPEATS", 2)
-        return linear.run(Config(trials=40, replicates=2, problems=4))
+        return evidence.gather(linear, Config(trials=40, replicates=2, problems=4))
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,9 @@ def test_groups_are_named_sets_and_resources_go_with_the_runs(toy: Toy) -> None:
 def test_grid_without_entries_is_every_notebook_of_the_profile(toy: Toy) -> None:
     toy.add("later", toy_cells(), paper="toy")
     toy.profile("standard", "later", "")
-    assert [spec.notebook for spec in Grid(profile="smoke").specs(toy.project)] == ["toy"]
+    # every notebook's own values are of the smoke profile
+    assert [spec.notebook for spec in Grid(profile="smoke").specs(toy.project)] == ["later", "toy"]
+    toy.profile("standard", "toy", "")
     assert [spec.notebook for spec in Grid(profile="standard").specs(toy.project)] == ["later", "toy"]
     with pytest.raises(RefusedError, match="no notebook has a profile 'paper'"):
         Grid(profile="paper").specs(toy.project)

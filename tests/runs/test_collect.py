@@ -31,14 +31,14 @@ def plan(toy: Toy, **overrides: Any) -> Run:
 
 def finished(toy: Toy, key: str = "today's", **overrides: Any) -> Run:
     run = plan(toy, **overrides)
-    toy.store.open_work(run, force=False)
+    toy.store.open_work(run)
     toy.store.finish(run, {"verdicts": [], "evidence_key": key, "notebook": "toy", "run_id": run.run_id})
     return run
 
 
 def failed(toy: Toy, **overrides: Any) -> Run:
     run = plan(toy, **overrides)
-    toy.store.open_work(run, force=False)
+    toy.store.open_work(run)
     toy.store.fail(run, {"message": "no", "status": "failed", "cell": 1, "traceback": ""})
     return run
 
@@ -65,7 +65,7 @@ def test_each_reason(toy: Toy) -> None:
     new = finished(toy)
     bad = failed(toy, seeds=4)
     half = plan(toy, seeds=5)
-    toy.store.open_work(half, force=False)
+    toy.store.open_work(half)
     fresh = finished(toy, "older", seeds=8)
     (toy.store.folder(plan(toy, seeds=6))).mkdir()
     assert found(toy) == {

@@ -190,7 +190,7 @@ def test_what_is_meant_must_be_there(toy: Toy) -> None:
     with pytest.raises(RefusedError, match="'nowhere' is no file or folder, no run's or batch's id"):
         diff.side(toy.store, "nowhere")
     run = toy.store.plan(Spec("toy", "smoke", {}))
-    toy.store.open_work(run, force=False)
+    toy.store.open_work(run)
     with pytest.raises(RefusedError, match="is not finished"):
         diff.side(toy.store, run.run_id)
 

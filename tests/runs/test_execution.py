@@ -19,7 +19,7 @@ def test_life_of_a_run(toy: Toy) -> None:
     assert "computed" in first.stdout
     assert "1 reproduced. 1 of 1 checks hold." in first.stdout
     (folder,) = (toy.root / "runs" / "toy").iterdir()
-    names = {"log.txt", "notebook.ipynb", "provenance.json", "records.json", "results.json"}
+    names = {"log.txt", "notebook.ipynb", "provenance.json", "results.json"}
     assert {path.name for path in folder.iterdir()} == names
     text = (folder / "notebook.ipynb").read_text()
     node = json.loads(text)
@@ -33,22 +33,23 @@ def test_life_of_a_run(toy: Toy) -> None:
 
     # what two equal executions tell differently is kept apart
     machine = toy.store.machine(next(toy.store.runs()))
-    assert machine.keys() == {"started", "wall_seconds", "processor"}
+    assert machine.keys() == {"started", "wall_seconds", "parts", "reused", "processor"}
     assert json.loads((folder / "results.json").read_text())["provenance"] == {"device": "cpu"}
 
     again = toy.replicate("run", "toy")
     assert "reused" in again.stdout
     assert len(toy.computed()) == 1
 
-    # other claims: the verdicts are computed again, from the records that are there
+    # other claims: the verdicts are computed again, from the parts that are there
     key = json.loads((folder / "results.json").read_text())["evidence_key"]
     with (toy.package / "toy" / "claims.yaml").open("a") as file:
         file.write("# a change\n")
     assert "re-evaluated" in toy.replicate("run", "toy").stdout
     assert len(toy.computed()) == 1
     assert json.loads((folder / "results.json").read_text())["evidence_key"] != key
-    # the machine is still that on which the records were computed
-    assert toy.store.machine(next(toy.store.runs())) == machine
+    # what the parts took is still told
+    later = toy.store.machine(next(toy.store.runs()))
+    assert (later["parts"], machine["reused"], later["reused"]) == (machine["parts"], 0, 1)
 
     assert "computed" in toy.replicate("run", "toy", "--force").stdout
     assert len(toy.computed()) == 2

@@ -276,18 +276,37 @@ def test_scoreboard_that_shows_something_else_is_found(board: Toy) -> None:
 def test_page_of_no_profile_is_published_at_any(board: Toy) -> None:
     board.profile("standard", "00_board", "")
     run = board.store.plan(Spec("00_board", "standard", {}))
-    work = board.store.open_work(run, force=False)
+    work = board.store.open_work(run)
     (work / "notebook.ipynb").write_bytes(board.project.notebook_file("00_board").read_bytes())
     board.store.finish(run, {"verdicts": []})
     assert publish.publish(board.store, run) == [board.project.notebook_file("00_board")]
 
 
-RECORDS = """\
-def compute():
-    rows = [{"quantity": "value", "seed": seed, "value": seeds * peak} for seed in range(3)]
-    return [*rows, {"quantity": "error", "value": 0.0}, {"quantity": "seconds", "value": time.perf_counter()}]
+EXPERIMENT = """\
+import time
+from replication import evidence
 
-records = run.records(compute)\
+class Config(evidence.Settings):
+    seeds: int = 3
+    peak: float = 0.5
+    budgets: list[int] = [10, 20]
+    label: str = "plain"
+    fail: bool = False
+
+def measured(config):
+    rows = [{"quantity": "value", "seed": seed, "value": config.seeds * config.peak} for seed in range(3)]
+    return [*rows, {"quantity": "seconds", "value": time.perf_counter()}]
+
+def checked(config):
+    if config.fail:
+        raise ValueError("asked to fail")
+    return [{"quantity": "error", "value": 0.0}]
+
+def parts(config):
+    return [
+        evidence.Part("value", measured, config.only("seeds", "peak")),
+        evidence.Part("error", checked, config.only("fail"), yields=("error",)),
+    ]
 """
 
 FINISH = """\
@@ -301,10 +320,18 @@ run.finish(records, outcomes)\
 
 def real_page(toy: Toy) -> None:
     """A notebook that does what the project's do."""
-    start = 'import time\nrun = evidence.start("toy", notebook="toy", profile=profile)\nrun.provenance(parameters={})'
+    start = (
+        'run = evidence.start("toy", notebook="toy", profile=profile)\n'
+        "from replication.toy.experiments import real\n"
+        "config = run.configure(real, globals())\nrecords = run.records()"
+    )
     show, _, end = FINISH.rpartition("\n")
-    cells = toy_cells(run=f"{start}\n{RECORDS}", finish=show)
-    toy.add("toy", [*cells, *toy_cells(finish=end)[-1:]], paper="toy")
+    room = toy.package / "toy" / "experiments"
+    room.mkdir()
+    (room / "__init__.py").touch()
+    (room / "real.py").write_text(EXPERIMENT)
+    cells = toy_cells(run=start, finish=show)
+    toy.add("toy", [*cells, *toy_cells(finish=end)[-1:]], paper="toy", experiment="real")
 
 
 @pytest.mark.slow
@@ -335,3 +362,31 @@ def test_what_is_published_shows_itself_everywhere_and_is_verified(tmp_path: Pat
     assert again.returncode == 0, again.stderr
     assert "Volatile, compared with nothing: time of a step (toy at smoke)." in again.stdout
     assert "Agreement: 1 of 1 notebooks ran; 1 of 1 verdicts, 1 of 1 checks and 1 of 1 other answers" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_part_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path) -> None:
+    toy = build(tmp_path, real_evidence=True)
+    real_page(toy)
+    source = toy.package / "toy" / "experiments" / "real.py"
+    broken = toy.replicate("run", "toy", "-p", "fail", "true", "--workers", "2")
+    assert broken.returncode == 1
+    assert "1 parts failed, the others are kept: error: ValueError: asked to fail" in broken.stderr
+    (folder,) = toy.project.store.glob("toy/*")
+    page = (folder / "notebook.failed.ipynb").read_text()
+    assert "Part error failed, and nothing that needs it is decided" in page
+    assert "- double: reproduced" in page
+    assert "asked to fail" in (folder / "log.txt").read_text()
+    kept = {path.name: path.stat().st_mtime_ns for path in toy.project.store.glob("parts/*/*.json")}
+    assert len([name for name in kept if name.endswith(".failed.json")]) == 1
+    # another value of the parameter: the part that does not read it is there already
+    mended = toy.replicate("run", "toy")
+    assert mended.returncode == 0, mended.stderr
+    after = {path.name: path.stat().st_mtime_ns for path in toy.project.store.glob("parts/*/*.json")}
+    assert len(after) == len(kept) + 1
+    assert all(after[name] == stamp for name, stamp in kept.items())
+    # a source that no part reads computes nothing; one that both read computes both
+    (toy.package / "toy" / "figures.py").write_text("x = 1\n")
+    assert "re-evaluated" in toy.replicate("run", "toy").stdout
+    source.write_text(f"{EXPERIMENT}\n# changed\n")
+    assert " computed (" in toy.replicate("run", "toy").stdout

@@ -36,7 +36,7 @@ def finish(toy: Toy, profile: str = "smoke", started: str = "now", **overrides: 
 
 def fail(toy: Toy, **overrides: Any) -> Run:
     run = toy.store.plan(Spec("toy", "smoke", overrides))
-    work = toy.store.open_work(run, force=False)
+    work = toy.store.open_work(run)
     (work / "notebook.ipynb").write_text("{}")
     traceback = "\n".join([*(f"line {n}" for n in range(40)), f"in {toy.root}/notebooks", "ValueError: a < b"])
     toy.store.fail(run, {"message": "cell 4 raised", "status": "failed", "cell": 4, "traceback": traceback})
@@ -160,7 +160,7 @@ def test_provenance_is_told_once_where_it_is_shared(toy: Toy) -> None:
 def test_a_notebook_of_no_paper_has_no_matrix(toy: Toy) -> None:
     toy.add("board", [])
     run = Run("board", "smoke", {}, "", "0" * 16, {})
-    toy.store.open_work(run, force=False)
+    toy.store.open_work(run)
     toy.store.finish(run, {"verdicts": []})
     soup, _ = write(toy, [run])
     assert not soup.select("table.matrix")

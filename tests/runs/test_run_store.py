@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from toys import Toy, toy_cells
 
-from replication import evidence
+from replication import evidence, sources
 from replication.runs import store
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.store import Run, RunStore, Spec
@@ -91,7 +91,7 @@ def test_versions_of_imported_distributions_decide_the_id(toy: Toy, monkeypatch:
     )
     run = plan(toy)
     assert set(run.ingredients["distributions"]) == {"PyYAML", "numpy"}
-    monkeypatch.setattr(store.importlib.metadata, "version", lambda name: "0.0")
+    monkeypatch.setattr(sources.importlib.metadata, "version", lambda name: "0.0")
     assert plan(toy).run_id != run.run_id
 
 
@@ -153,43 +153,32 @@ def test_finished_only_with_whole_results_of_todays_evidence(toy: Toy, monkeypat
     assert states == ["absent", "unfinished", "unfinished", "stale", "finished"]
 
 
-def test_work_begins_with_this_runs_records_only(toy: Toy) -> None:
+def test_work_begins_empty(toy: Toy) -> None:
     run = plan(toy)
-    leave(toy, run, "records.json", {"run_id": run.run_id, "value": 1})
     leave(toy, run, "work/notebook.ipynb", "half")
-    leave(toy, run, "work/records.json", '{"run_id": "')
-    work = toy.store.open_work(run, force=False)
-    assert [path.name for path in work.iterdir()] == ["records.json"]
-    assert json.loads((work / "records.json").read_text())["value"] == 1
-    leave(toy, run, "work/records.json", {"run_id": run.run_id, "value": 2})
-    assert json.loads((toy.store.open_work(run, force=False) / "records.json").read_text())["value"] == 2
-    assert list(toy.store.open_work(run, force=True).iterdir()) == []
-    leave(toy, run, "records.json", {"run_id": "another"})
-    assert list(toy.store.open_work(run, force=False).iterdir()) == []
+    assert list(toy.store.open_work(run).iterdir()) == []
 
 
 def test_what_the_machine_told_is_no_part_of_the_results(toy: Toy) -> None:
     run = plan(toy)
-    told = {"started": "now", "wall_seconds": 2.0, "volatile": {"value": [1.0]}}
+    told = {
+        "started": "now",
+        "wall_seconds": 2.0,
+        "parts": {"all": [1.0, "A"]},
+        "reused": 0,
+        "volatile": {"value": [1.0]},
+    }
     results = {"verdicts": [], "provenance": {"cpu": {"model": "A"}, **told}}
-    toy.store.open_work(run, force=False)
+    toy.store.open_work(run)
     toy.store.finish(run, results)
     assert toy.store.results(run) == {"verdicts": [], "provenance": {"cpu": {"model": "A"}}}
     assert toy.store.machine(run) == {**told, "processor": "A"}
-    # verdicts made anew from the same records leave the machine on which those were computed
-    leave(toy, run, "records.json", {"run_id": run.run_id})
-    other = {"verdicts": [], "provenance": {"cpu": {"model": "B"}, "started": "later"}}
-    for force, expected in ((False, {**told, "processor": "A"}), (True, {"started": "later", "processor": "B"})):
-        toy.store.open_work(run, force=force)
-        toy.store.finish(run, other)
-        assert toy.store.machine(run) == expected
 
 
 def test_results_come_last_when_a_run_is_finished(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     run = plan(toy)
-    toy.store.open_work(run, force=False)
-    for name in ("notebook.ipynb", "records.json"):
-        leave(toy, run, f"work/{name}", {})
+    toy.store.open_work(run)
+    leave(toy, run, "work/notebook.ipynb", {})
     real, written = store.write_json, []
 
     def write(path: Path, value: Any) -> None:
@@ -198,7 +187,7 @@ def test_results_come_last_when_a_run_is_finished(toy: Toy, monkeypatch: pytest.
 
     monkeypatch.setattr(store, "write_json", write)
     toy.store.finish(run, {"verdicts": []})
-    assert written[-1] == ("results.json", {"provenance.json", "notebook.ipynb", "records.json"})
+    assert written[-1] == ("results.json", {"provenance.json", "notebook.ipynb"})
     assert not (toy.store.folder(run) / "work").exists()
 
 
@@ -212,7 +201,7 @@ def test_a_lock_has_one_holder(toy: Toy) -> None:
 def test_run_is_found_by_the_start_of_its_id(toy: Toy) -> None:
     runs = [plan(toy), plan(toy, seeds=9)]
     for run in runs:
-        toy.store.open_work(run, force=False)
+        toy.store.open_work(run)
     assert toy.store.find(runs[1].run_id[:6]) == runs[1]
     assert toy.store.find(runs[0].name) == runs[0]
     with pytest.raises(RefusedError, match="no runs"):

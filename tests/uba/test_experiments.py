@@ -26,7 +26,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def records():
-    return vision.run(vision.Config(**TINY))
+    return evidence.gather(vision, vision.Config(**TINY))
 
 
 def test_records_hold_every_cell(records):
@@ -51,7 +51,7 @@ def test_records_hold_what_each_vision_test_needs(records, test):
 
 
 def test_same_configuration_gives_the_same_records(records):
-    again = vision.run(vision.Config(**TINY))
+    again = evidence.gather(vision, vision.Config(**TINY))
     stable = records["quantity"] != "overhead_percent"
     assert records[stable].equals(again[stable])
 
@@ -114,7 +114,7 @@ def test_the_same_code_runs_on_a_slice_of_cifar10():
     split = vision.load(config)
     assert split.train[0].shape == (1600, 3, 32, 32)
     assert "CIFAR-10" in split.name
-    records = vision.run(config)
+    records = evidence.gather(vision, config)
     assert set(records["model"].dropna()) == {"mlp", "resnet8"}
     assert records.loc[records["quantity"] == "test_error", "value"].between(0, 100).all()
 
@@ -135,7 +135,7 @@ def test_language_runs_on_a_folder_of_ones_own(folder):
         text=str(folder), width=8, context=16, batch_size=4, steps=4, budgets=[0.5, 1.0], held_out_bytes=2000,
         seeds=2, phis=[0.5, 2.0], peaks=[0.01],
     )  # fmt: skip
-    records = language.run(config)
+    records = evidence.gather(language, config)
     scores = records[(records["quantity"] == "test_bits_per_byte") & (records["view"] == "fixed")]
     assert (scores.groupby("budget")["schedule"].nunique() == 10).all()
     assert scores["value"].between(3, 9).all()
@@ -202,6 +202,6 @@ def test_overhead_leaves_each_scheduler_to_itself(monkeypatch):
     config = vision.Config(**TINY)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        rows = vision.overhead(config, vision.load(config), repeats=2, steps=5)
+        rows = vision.overhead(config, config.models[0], repeats=2, steps=5)
     assert len(rows) == 2
     assert seen[-10:] == [uba(t, 10, 5.0, peak=0.01) for t in range(1, 11)]

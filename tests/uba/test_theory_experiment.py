@@ -27,7 +27,7 @@ ASKED = evidence.load_claims("uba").at("10_uba_theory", "smoke")
 
 @pytest.fixture(scope="module")
 def records():
-    return theory.run(theory.Config(**TINY))
+    return evidence.gather(theory, theory.Config(**TINY))
 
 
 def rows(records, quantity: str, **where):
@@ -79,7 +79,7 @@ def test_slopes_are_asked_on_both_problems(records):
 
 
 def test_same_configuration_gives_the_same_records(records):
-    assert records.equals(theory.run(theory.Config(**TINY)))
+    assert records.equals(evidence.gather(theory, theory.Config(**TINY)))
 
 
 def test_default_configuration_has_the_replicates_that_the_tests_ask_for():
