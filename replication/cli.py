@@ -397,6 +397,8 @@ def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme:
     answer at each setting, estimates against the numeric parameters that vary, failures with their tracebacks, and what
     the runs depend on. The HTML file needs no other and no network. That runs disagree changes no exit status.
     """
+    from replication.runs import page
+
     store = RunStore(Project.find())
     if readme:
         click.echo(f"wrote {_shown(publish.refresh_readme(store.project))}")
@@ -411,7 +413,7 @@ def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme:
         title = f"Batch {name}"
     stem = out.expanduser().absolute() if out else store.root / "reports" / ("-".join(wanted) or f"batch-{name}")
     agreed = agreement(store, runs, wanted)
-    for path in report.write(store, title, runs, stem, agreed):
+    for path in page.write(store, title, runs, stem, agreed):
         click.echo(f"wrote {_shown(path)}")
     if agreed.asked:
         click.echo(f"Agreement: {agreed}")
