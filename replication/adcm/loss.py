@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from replication.adcm.schedules import Model, Schedule, interpolate, standard_normal
+from replication.checks import one_of
 
 Weight = Literal["per_sample", "w_t", "inverse_step", "inverse_t", "one"]
 WEIGHTS: tuple[Weight, ...] = get_args(Weight)
@@ -202,6 +203,7 @@ def loss_weight(
     ValueError
         The weight is unknown, or what it needs is missing.
     """
+    one_of("weight", weight, WEIGHTS)
     match weight:
         case "per_sample":
             if target is None or x0 is None:
@@ -217,8 +219,6 @@ def loss_weight(
             inverse = t
         case "one":
             return torch.ones_like(t)
-        case _:
-            raise ValueError(f"weight: must be one of {', '.join(WEIGHTS)}, got {weight!r}")
     return 1 / inverse.clamp(min=FLOOR)
 
 

@@ -20,6 +20,8 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor
 
+from replication.checks import positive
+
 Network = Callable[[Tensor, Tensor], Tensor]
 """A raw network F(c_in x, c_noise) of the data's shape."""
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -179,8 +181,7 @@ class VE(Schedule):
     exact_boundary: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_data < math.inf:
-            raise ValueError(f"sigma_data: must be positive and finite, got {self.sigma_data}")
+        positive("sigma_data", self.sigma_data)
         _check_range(self.t_min, self.t_max, math.inf, "infinity")
 
     def alpha(self, t: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from replication.adcm.schedules import Model, Schedule, standard_normal
+from replication.checks import one_of, positive
 
 Mode = Literal["interpolated", "paper"]
 Sample = Callable[[int], Tensor]
@@ -68,8 +69,7 @@ def kappa(lam: float) -> float:
     >>> round(kappa(0.01), 8)
     0.00990099
     """
-    if not 0 < lam < math.inf:
-        raise ValueError(f"lam: must be positive and finite (the paper has 0.01), got {lam}")
+    positive("lam", lam)
     return lam / (1 + lam)
 
 
@@ -437,8 +437,7 @@ def _segment(
     cap: float,
     relative_step: float | None,
 ) -> list[Segmentation]:
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode: must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+    one_of("mode", mode, get_args(Mode))
     if nodes < 2 or batch_size < 1:
         raise ValueError(f"nodes and batch_size: need at least 2 and 1, got {nodes} and {batch_size}")
     factor = kappa(lam)

@@ -108,8 +108,8 @@ def _draw(matrix: Matrix, row: Row, name: str, points: Sequence[tuple[Section, S
         lines.setdefault(canonical([column.settings.get(other) for other in others]), []).append((x, y))
     # text stays text, and equal runs give an equal page
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 9}):
-        figure = Figure(figsize=(3.4, 2.5))
-        ax = figure.add_axes((0.2, 0.19, 0.77, 0.69))
+        figure = Figure(figsize=(3.4, 2.6))
+        ax = figure.add_axes((0.2, 0.19, 0.77, 0.64))
         # few artists: a report may have hundreds of panels
         ends = [(x, one.low, one.high) for x, (_, one) in zip(xs, points, strict=True) if one.low is not None]
         if ends:

@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
+from replication.checks import one_of
 from replication.disf.corpus.errors import CorpusError
 from replication.disf.corpus.inputs import Progress
 from replication.disf.selection import Criterion, OnDuplicates, Second
@@ -67,8 +68,8 @@ class Settings:
             if getattr(self, name) < least:
                 raise CorpusError(f"{name}: must be at least {least}, got {getattr(self, name)!r}")
         for name, hint in get_type_hints(Settings).items():
-            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                raise CorpusError(f"{name}: must be one of {', '.join(get_args(hint))}, got {getattr(self, name)!r}")
+            if get_origin(hint) is Literal:
+                one_of(name, getattr(self, name), get_args(hint), CorpusError)
         if self.criterion == "participation" and self.second == "authors":
             raise CorpusError("second: the participation ratio of any two rows is 1; use 'random' or 'farthest'")
 
