@@ -339,7 +339,7 @@ def constant_local(
     model : callable(x, t) -> x0
         The frozen model.
     sample : callable(n) -> Tensor
-        Draws data of shape (*replicas, n, *event).
+        Draws data of shape `(*replicas, n, *event)`.
     schedule : Schedule
         Noise schedule.
     segments : int
@@ -355,7 +355,7 @@ def constant_local(
 
     Returns
     -------
-    Tensor, float64, shape (*replicas, segments + 1)
+    Tensor, float64, shape `(*replicas, segments + 1)`
         Ascending times.
 
     Raises

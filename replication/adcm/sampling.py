@@ -19,7 +19,7 @@ def sample_one_step(model: Model, z: Tensor, schedule: Schedule, *, batch_dims: 
     ----------
     model : callable(x, t) -> x0
         A consistency model.
-    z : Tensor, shape (*replicas, n, *event)
+    z : Tensor, shape `(*replicas, n, *event)`
         Standard normal noise.
     schedule : Schedule
         The model's schedule.

@@ -93,7 +93,7 @@ class Replica:
 class Segmented:
     """One segmentation of a training run.
 
-    Attributes
+    Parameters
     ----------
     step, replica, segments : int
         When, for which replica, and how many segments the grid has.
@@ -145,7 +145,7 @@ class ConsistencyTrainer:
     schedule : Schedule
         Noise schedule.
     sample : callable(generator, n) -> Tensor
-        Draws n examples, shape (n, *event), by the given CPU generator and nothing else.
+        Draws n examples, shape `(n, *event)`, by the given CPU generator and nothing else.
     batch_size : int
         Examples of a step and replica.
     objective : {"consistency", "denoising", "tangent"}
@@ -169,8 +169,10 @@ class ConsistencyTrainer:
 
     Attributes
     ----------
-    parameters, ema : dict of str to Tensor, shape (R, …)
-        Stacked weights, and their moving averages.
+    parameters : dict of str to Tensor, shape (R, …)
+        Stacked weights.
+    ema : dict of str to Tensor, shape (R, …)
+        Their moving averages.
     step : int
         Steps done.
     segmentations : list of Segmented
@@ -308,8 +310,8 @@ class ConsistencyTrainer:
         Parameters
         ----------
         replica : int, optional
-            Which replica; x and t then have shapes (n, *event) and (n,). Default: all at once, shapes (R, n, *event)
-            and (R, n).
+            Which replica; x and t then have shapes `(n, *event)` and (n,). Default: all at once, shapes
+            `(R, n, *event)` and (R, n).
         ema : bool
             With the averaged weights, not the last ones.
         """

@@ -84,7 +84,7 @@ class Tuning(_Strict):
 class BaseTest(_Strict):
     """What tests of every kind have in common.
 
-    Attributes
+    Parameters
     ----------
     id, asks
         A short stable name, and a question to which "yes" speaks for the claim.
@@ -214,7 +214,7 @@ class DirectionTest(BaseTest):
     The number judged is ours minus the mean of the baselines, averaged over the cells of `by`. With `every`, each cell
     and each baseline is a comparison of its own, and all must hold.
 
-    Attributes
+    Parameters
     ----------
     factor, ours, baselines
         Column whose levels are compared, the level claimed to be better, and those it is compared with.
@@ -273,7 +273,7 @@ class DirectionTest(BaseTest):
 class SlopeTest(BaseTest):
     """How does the value change with a numeric column? One slope per replicate, then its mean with a 95 % interval.
 
-    Attributes
+    Parameters
     ----------
     x
         The numeric column.
@@ -327,7 +327,7 @@ _KINDS: dict[str, type[BaseTest]] = {get_args(k.model_fields["comparison"].annot
 class Claim(_Strict):
     """Something that the paper says.
 
-    Attributes
+    Parameters
     ----------
     id, says
         A short stable name, and the claim in one plain sentence.
@@ -357,7 +357,7 @@ class Claim(_Strict):
 class PaperClaims(_Strict):
     """A paper's ``claims.yaml``.
 
-    Attributes
+    Parameters
     ----------
     paper, title, citation
         The room's name, the paper's title, and how to cite it.

@@ -98,8 +98,12 @@ class Run:
 
     Attributes
     ----------
-    paper, notebook, profile
+    paper
+        Whose claims.
+    notebook
         What runs.
+    profile
+        At which scale.
     claims
         The paper's claims and tests.
     """

@@ -28,7 +28,7 @@ ALPHA = 0.05
 class Interval:
     """An estimate with its confidence interval.
 
-    Attributes
+    Parameters
     ----------
     estimate, low, high
         The estimate and the ends of its interval; one point where the interval has no width.
@@ -75,7 +75,7 @@ class Estimate(Protocol):
 class Mean:
     """A mean whose variance is a sum of independent parts, judged by Student's t with Satterthwaite's freedom.
 
-    Attributes
+    Parameters
     ----------
     value, n
         The mean, and the number of replicates.

@@ -74,7 +74,7 @@ class Comparison(TypedDict):
 class Outcome:
     """What the records say to one test.
 
-    Attributes
+    Parameters
     ----------
     test_id, role, claim
         Whose.
@@ -124,7 +124,7 @@ class Outcome:
 class Verdict:
     """Where a claim stands at one scale.
 
-    Attributes
+    Parameters
     ----------
     claim_id, verdict
         The claim and the word.

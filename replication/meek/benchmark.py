@@ -89,7 +89,7 @@ PAPER = Sigmoid(A=0.55, k=-23.77, x0=1.97, b=0.25)
 class SigmoidFit(Sigmoid):
     """A fitted sigmoid.
 
-    Attributes
+    Parameters
     ----------
     covariance : ndarray, shape (4, 4)
         Of A, k, x0, b, by the curvature of the sum of squares.

@@ -42,8 +42,10 @@ class MarkovSource:
         P(u, v) in the long run.
     entropy : float
         Entropy rate in nats per token: the loss of a perfect model.
-    unigram_entropy, bigram_entropy : float
-        Loss of the best model that ignores the context, and of the best one that knows only the last token.
+    unigram_entropy : float
+        Loss of the best model that ignores the context.
+    bigram_entropy : float
+        Loss of the best one that knows only the last token.
 
     Raises
     ------

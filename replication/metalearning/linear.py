@@ -225,7 +225,7 @@ def adapted_risk(theta: ArrayLike, alpha: ArrayLike, N: ArrayLike, beta: Family 
 
 
 def curvature(alpha: ArrayLike, N: ArrayLike, beta: Family = 2.0) -> Float:
-    """E[W], the curvature of the adapted risk: F_maml(theta) = minimum + E[W] |theta - optimum_maml|^2 / 2.
+    """E[W], the curvature of the adapted risk: `F_maml(theta) = minimum + E[W] |theta - optimum_maml|^2 / 2`.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class Rollouts(NamedTuple):
 
 
 def draw_goals(seed: int, stream: str, shape: tuple[int, ...]) -> Tensor:
-    """Goals uniform in the square [−1, 1]²; float32, shape (*shape, 2)."""
+    """Goals uniform in the square [−1, 1]²; float32, shape `(*shape, 2)`."""
     generator = torch.Generator().manual_seed(stream_seed(seed, f"{stream} goals"))
     return 2 * torch.rand(*shape, 2, generator=generator) - 1
 

@@ -38,7 +38,7 @@ class Said(NamedTuple):
 class Row(NamedTuple):
     """A claim, or a test with its question: one row of a matrix.
 
-    Attributes
+    Parameters
     ----------
     key
         ``claim C1`` or ``test U3``.
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 class Section:
     """What the page says of one run.
 
-    Attributes
+    Parameters
     ----------
     number
         By which the page refers to it, from 1.

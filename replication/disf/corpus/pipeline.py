@@ -58,7 +58,7 @@ _REPLACE: Final = (
 class Selected:
     """What :func:`select_corpus` did.
 
-    Attributes
+    Parameters
     ----------
     output, manifest : Path
         The files.
