@@ -116,24 +116,6 @@ def leave_out_modules_without_source(app: Any) -> list[Any]:
     return []
 
 
-def escape_signs(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Keep the star of a shape, `(*replicas, n)`, and the bars of a norm, `|g|`, from being taken for markup."""
-    for index, line in enumerate(lines):
-        if not line.lstrip().startswith((">>>", "...")):
-            # not within code
-            parts = re.split(r"(`+[^`]+`+)", line)
-            lines[index] = "".join(
-                part if part.startswith("`") else re.sub(r"\*(?=[a-z])(?!\w+\*)|\|", r"\\\g<0>", part) for part in parts
-            )
-
-
-def keep_names_together(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Keep `low, high` the names of two attributes: Sphinx would take all but the last for a type."""
-    for index, line in enumerate(lines):
-        if found := re.match(r":ivar ([\w, ]+):", line):
-            lines[index] = line.replace(found[1], found[1].replace(" ", "\N{NO-BREAK SPACE}"), 1)
-
-
 def mathml(node: nodes.Element, *, block: bool) -> str:
     """A formula as MathML; one that docutils cannot read stays as it is, with a warning."""
     text = node.astext()
@@ -159,11 +141,9 @@ def display_math(translator: Any, node: nodes.math_block) -> None:
 
 
 def setup(app: Any) -> None:
-    """Connect what is ours: before viewcode makes its pages, and after napoleon has read the docstrings."""
+    """Connect what is ours."""
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
-    app.connect("html-collect-pages", leave_out_modules_without_source, priority=100)
-    app.connect("autodoc-process-docstring", escape_signs, priority=400)  # before napoleon
-    app.connect("autodoc-process-docstring", keep_names_together, priority=900)
+    app.connect("html-collect-pages", leave_out_modules_without_source, priority=100)  # before viewcode makes its pages
 
 
 copy_notebooks()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import json
+import re
 import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import click
 import yaml
@@ -395,6 +397,8 @@ def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme:
     answer at each setting, estimates against the numeric parameters that vary, failures with their tracebacks, and what
     the runs depend on. The HTML file needs no other and no network. That runs disagree changes no exit status.
     """
+    from replication.runs import page
+
     store = RunStore(Project.find())
     if readme:
         click.echo(f"wrote {_shown(publish.refresh_readme(store.project))}")
@@ -409,7 +413,7 @@ def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme:
         title = f"Batch {name}"
     stem = out.expanduser().absolute() if out else store.root / "reports" / ("-".join(wanted) or f"batch-{name}")
     agreed = agreement(store, runs, wanted)
-    for path in report.write(store, title, runs, stem, agreed):
+    for path in page.write(store, title, runs, stem, agreed):
         click.echo(f"wrote {_shown(path)}")
     if agreed.asked:
         click.echo(f"Agreement: {agreed}")
@@ -582,69 +586,50 @@ def power_(papers: tuple[str, ...]) -> None:
         click.echo(f"{power_table([claims])}\n")
 
 
-@cli.command()
+class _Select(click.Command):
+    """Has the settings of `select_corpus` as options, made when asked for: no other command waits for torch."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        corpus, *others = super().get_params(ctx)
+        return [corpus, *_settings(), *others]
+
+
+@functools.cache
+def _settings() -> list[click.Option]:
+    from replication.evidence import pin_numerics
+
+    # the order of a sum decides between nearly equal documents; torch reads these when it is imported
+    pin_numerics()
+    from replication.disf.corpus.pipeline import select_corpus
+    from replication.disf.corpus.settings import Settings
+
+    hints = get_type_hints(Settings)
+    section = (inspect.getdoc(select_corpus) or "").split("Parameters\n----------\n")[1].split("\n\n")[0]
+    made = []
+    for paragraph in re.split(r"\n(?=\w)", section):
+        name, _, meaning = paragraph.partition("\n")
+        if name in {"corpus", "progress"}:
+            continue
+        kinds = get_args(hints[name]) or (hints[name],)
+        default = inspect.signature(Settings).parameters[name].default
+        given: dict[str, Any] = {"required": True} if default is inspect.Parameter.empty else {"default": default}
+        kind = click.Path(path_type=Path) if kinds[0] is Path else kinds[0]
+        made.append(
+            click.Option(
+                [f"--{name.replace('_', '-')}"],
+                type=click.Choice(kinds) if get_origin(hints[name]) is Literal else kind,
+                is_flag=kinds[0] is bool,
+                show_default=True,
+                help=re.split(r"(?<=\.)\s+(?=[A-Z])", " ".join(meaning.split()), maxsplit=1)[0].replace("`", ""),
+                **given,
+            )
+        )
+    return made
+
+
+@cli.command(cls=_Select)
 @click.argument("corpus", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="JSON lines: .jsonl, .jsonl.gz, .jsonl.zst."
-)
-@click.option("--ratio", type=float, help="Share of the documents to select, such as 0.015.")
-@click.option("--k", type=int, help="Documents to select from each batch, instead of --ratio.")
-@click.option(
-    "--features",
-    default="tfidf",
-    show_default=True,
-    help="tfidf, minilm, sentence-transformer:MODEL, or ready-made: .npy or .parquet, file or folder.",
-)
-@click.option("--batch-size", type=int, default=1024, show_default=True, help="Documents that compete with each other.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random picks.")
-@click.option(
-    "--criterion",
-    type=click.Choice(["correlation", "participation", "covariance"]),
-    default="correlation",
-    show_default=True,
-    help="The paper's is correlation; participation is ours, and ten times as fast.",
-)
-@click.option(
-    "--second",
-    type=click.Choice(["random", "farthest", "authors"]),
-    default="random",
-    show_default=True,
-    help="How a batch's second document is picked, which the objective leaves open.",
-)
-@click.option(
-    "--on-duplicates",
-    type=click.Choice(["drop", "keep", "error"]),
-    default="drop",
-    show_default=True,
-    help="What to do with exact copies of a batch's features.",
-)
-@click.option("--pattern", help="Which file names to read, e.g. '*.py'  [default: known suffixes]")
-@click.option("--text-key", default="text", show_default=True, help="Key or column of the text.")
-@click.option("--id-key", default="id", show_default=True, help="Key or column of an identifier, for --write ids.")
-@click.option("--feature-key", help="Parquet column of ready-made features  [default: the only one with vectors]")
-@click.option(
-    "--max-chars", type=int, default=10_000, show_default=True, help="Features see so much of a document's beginning."
-)
-@click.option(
-    "--write",
-    type=click.Choice(["records", "ids"]),
-    default="records",
-    show_default=True,
-    help="Whole records, or only which and where they are.",
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="Broken lines and unreadable files: list them all and stop, or leave them out.",
-)
-@click.option("--work", type=click.Path(path_type=Path), help="Folder for what can be resumed  [default: OUT.work]")
-@click.option(
-    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes; the output is the same."
-)
 @_scheduler
-@click.option("--force", is_flag=True, help="Replace a finished output of other inputs or parameters.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def select(corpus: Path | None, out: Path, as_json: bool, scheduler: str | None, **settings: Any) -> None:
     """Select the documents of a CORPUS that are least correlated (DiSF), with memory bounded by a batch.
@@ -662,10 +647,6 @@ def select(corpus: Path | None, out: Path, as_json: bool, scheduler: str | None,
     The output is a function of the inputs and the parameters, whatever the number of workers. OUT.manifest.json tells
     what it was made of. With --scheduler the workers are those of a dask cluster that sees the same files.
     """
-    from replication.evidence import pin_numerics
-
-    # the order of a sum decides between nearly equal documents; torch reads these when it is imported
-    pin_numerics()
     from replication.disf.corpus import select_corpus
     from replication.disf.corpus.progress import Stages
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from replication.adcm.schedules import P_MEAN, P_STD, Model, Schedule
 from replication.adcm.segmentation import tangent
+from replication.checks import positive, within
 
 NEVER = sys.maxsize
 """The step at which a discretisation that is fixed for good changes."""
@@ -105,8 +106,7 @@ class Grid:
         self.times = times.to(torch.float64)
         if self.times.dim() != 1 or len(times) < 2 or not bool((self.times.diff() > 0).all()) or self.times[0] <= 0:
             raise ValueError(f"times: need at least two, positive and ascending, on one axis; got {times.tolist()}")
-        if not p_std > 0:
-            raise ValueError(f"p_std: must be positive, got {p_std}")
+        positive("p_std", p_std)
         self.naive = naive
         forward, _ = _coordinate(schedule, naive)
         masses = torch.special.ndtr((forward(self.times).log() - p_mean) / p_std).diff()
@@ -154,8 +154,7 @@ def log_grid(schedule: Schedule, kappa: float, p_mean: float = P_MEAN, p_std: fl
     >>> len(log_grid(VE(), 0.01 / 1.01))
     1065
     """
-    if not 0 < kappa < 1:
-        raise ValueError(f"kappa: must lie in (0, 1), got {kappa}")
+    within("kappa", kappa, "(0, 1)")
     low, high = _ends(schedule, naive=False)
     segments = max(1, math.ceil(math.log(high / low) / -math.log1p(-kappa) - 1e-9))
     ratios = high * torch.exp(math.log1p(-kappa) * torch.arange(segments, dtype=torch.float64)).flip(0)
@@ -340,7 +339,7 @@ def constant_local(
     model : callable(x, t) -> x0
         The frozen model.
     sample : callable(n) -> Tensor
-        Draws data of shape (*replicas, n, *event).
+        Draws data of shape `(*replicas, n, *event)`.
     schedule : Schedule
         Noise schedule.
     segments : int
@@ -356,7 +355,7 @@ def constant_local(
 
     Returns
     -------
-    Tensor, float64, shape (*replicas, segments + 1)
+    Tensor, float64, shape `(*replicas, segments + 1)`
         Ascending times.
 
     Raises

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from replication.checks import within
 from replication.training import SGD, Population, ResNet8, data_order, matrices_only
 
 
@@ -154,6 +155,5 @@ def memorised_share(samples: Tensor, held_out: Tensor, *, level: float = 0.01) -
     >>> memorised_share(torch.tensor([0.0, 0.1, 5.0, 7.0]), torch.linspace(1, 10, 100))
     0.5
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level: must lie in (0, 1), got {level}")
+    within("level", level, "(0, 1)")
     return float((samples < held_out.quantile(level)).float().mean())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from replication.adcm.schedules import Model, Schedule, interpolate, standard_normal
+from replication.checks import one_of
 
 Weight = Literal["per_sample", "w_t", "inverse_step", "inverse_t", "one"]
 WEIGHTS: tuple[Weight, ...] = get_args(Weight)
@@ -24,7 +25,7 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float, *, batch_dims: int = 1) -> Tens
 
     Parameters
     ----------
-    a, b : Tensor, shape (*replicas, n, *event)
+    a, b : Tensor, shape `(*replicas, n, *event)`
         Points.
     c : float
         Where it turns from quadratic to linear; 0 is the Euclidean distance. The paper has .03 on CIFAR-10, 0 on
@@ -34,7 +35,7 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float, *, batch_dims: int = 1) -> Tens
 
     Returns
     -------
-    Tensor, shape (*replicas, n)
+    Tensor, shape `(*replicas, n)`
         Distances; their gradient at a = b is zero.
 
     Raises
@@ -81,7 +82,7 @@ class TargetError:
         Whose time it is.
     times : Tensor, float64, shape (k,)
         Nodes, ascending.
-    values : Tensor, float64, shape (*replicas, k)
+    values : Tensor, float64, shape `(*replicas, k)`
         Expected distances at the nodes, positive.
 
     Examples
@@ -97,7 +98,7 @@ class TargetError:
     values: Tensor
 
     def __call__(self, t: Tensor) -> Tensor:
-        """Interpolate log E d linearly in log tau; constant beyond the ends. t and the result: (*replicas, n)."""
+        """Interpolate log E d linearly in log tau; constant beyond the ends. t and the result: `(*replicas, n)`."""
         at = self.schedule.ratio(t.to(self.times.dtype)).log()
         return interpolate(self.schedule.ratio(self.times).log(), self.values.log(), at).exp()
 
@@ -123,7 +124,7 @@ def target_error(
     model : callable(x, t) -> x0
         The target model, frozen.
     sample : callable(n) -> Tensor
-        Draws data of shape (*replicas, n, *event).
+        Draws data of shape `(*replicas, n, *event)`.
     schedule : Schedule
         Noise schedule.
     times : Tensor, shape (k,)
@@ -183,9 +184,9 @@ def loss_weight(
         ``per_sample``: 1 / d(f(x_r), x0), Eq. 11 as printed; it depends on x0 and so changes what the loss estimates.
         ``w_t``: 1 / E d(f(x_r), x0), the w(t) of the paper's prose. ``inverse_step``: 1 / (t - r), iCT and ECM.
         ``inverse_t``: 1 / t. ``one``.
-    t, r : Tensor, shape (*replicas, n)
+    t, r : Tensor, shape `(*replicas, n)`
         Later and earlier time, or their ratios tau for a baseline that is rewritten in it.
-    target, x0 : Tensor, shape (*replicas, n, *event)
+    target, x0 : Tensor, shape `(*replicas, n, *event)`
         f(x_r) and data; needed for ``per_sample``.
     c : float
         Constant of the distance in ``per_sample``.
@@ -194,7 +195,7 @@ def loss_weight(
 
     Returns
     -------
-    Tensor, shape (*replicas, n)
+    Tensor, shape `(*replicas, n)`
         Weights.
 
     Raises
@@ -202,6 +203,7 @@ def loss_weight(
     ValueError
         The weight is unknown, or what it needs is missing.
     """
+    one_of("weight", weight, WEIGHTS)
     match weight:
         case "per_sample":
             if target is None or x0 is None:
@@ -217,8 +219,6 @@ def loss_weight(
             inverse = t
         case "one":
             return torch.ones_like(t)
-        case _:
-            raise ValueError(f"weight: must be one of {', '.join(WEIGHTS)}, got {weight!r}")
     return 1 / inverse.clamp(min=FLOOR)
 
 
@@ -237,9 +237,9 @@ def adaptive_loss(
 
     Parameters
     ----------
-    student, target : Tensor, shape (*replicas, n, *event)
+    student, target : Tensor, shape `(*replicas, n, *event)`
         f(x_t), and f(x_r), through which no gradient passes.
-    x0 : Tensor, shape (*replicas, n, *event)
+    x0 : Tensor, shape `(*replicas, n, *event)`
         Data.
     c : float
         Constant of the distance, in the loss and in the weight.
@@ -251,7 +251,7 @@ def adaptive_loss(
 
     Returns
     -------
-    Tensor, shape (*replicas, n)
+    Tensor, shape `(*replicas, n)`
         Losses.
 
     Examples

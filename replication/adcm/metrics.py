@@ -11,14 +11,14 @@ def rmse(a: Tensor, b: Tensor, *, batch_dims: int = 1) -> Tensor:
 
     Parameters
     ----------
-    a, b : Tensor, shape (*replicas, n, *event)
+    a, b : Tensor, shape `(*replicas, n, *event)`
         Paired points.
     batch_dims : int
         Number of leading axes that are no part of a point.
 
     Returns
     -------
-    Tensor, shape (*replicas,)
+    Tensor, shape `(*replicas,)`
 
     Examples
     --------

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from replication.adcm.schedules import Model, Schedule
+from replication.checks import within
 
 MIDDLE = 0.42
 """The paper's intermediate noise level of two-step sampling on CIFAR-10; ECM's code has 0.821."""
@@ -18,7 +19,7 @@ def sample_one_step(model: Model, z: Tensor, schedule: Schedule, *, batch_dims: 
     ----------
     model : callable(x, t) -> x0
         A consistency model.
-    z : Tensor, shape (*replicas, n, *event)
+    z : Tensor, shape `(*replicas, n, *event)`
         Standard normal noise.
     schedule : Schedule
         The model's schedule.
@@ -60,8 +61,7 @@ def sample_two_step(
     """
     if t_mid is None:
         t_mid = float(schedule.time(torch.tensor(MIDDLE, dtype=torch.float64)))
-    if not schedule.t_min <= t_mid <= schedule.t_max:
-        raise ValueError(f"t_mid: must lie in [{schedule.t_min}, {schedule.t_max}], got {t_mid}")
+    within("t_mid", t_mid, f"[{schedule.t_min}, {schedule.t_max}]")
     t = _all_at(t_mid, z, batch_dims)
     with torch.no_grad():
         return model(schedule.perturb(sample_one_step(model, z, schedule, batch_dims=batch_dims), z_mid, t), t)

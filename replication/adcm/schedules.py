@@ -1,8 +1,9 @@
 """Noise schedules: x_t = alpha_t x0 + beta_t z, its derivative, and the preconditioning of the network.
 
-One convention of shapes holds in this room: data and noise have shape (*replicas, n, *event) and times (*replicas, n),
-so that a time's axes are the leading axes of the data's shape. The last axis of a time runs over the samples, the axes
-before it over replicas (none for one model). Coefficients are computed in the time's dtype and applied in the data's.
+One convention of shapes holds in this room: data and noise have shape `(*replicas, n, *event)` and times
+`(*replicas, n)`, so that a time's axes are the leading axes of the data's shape. The last axis of a time runs over the
+samples, the axes before it over replicas (none for one model). Coefficients are computed in the time's dtype and
+applied in the data's.
 
 The ratio tau = beta / alpha is the noise level that schedules have in common. The paper calls it "SNR" but means its
 inverse; time steps, sampling and the baselines are carried from one schedule to another through it.
@@ -20,6 +21,8 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor
 
+from replication.checks import positive
+
 Network = Callable[[Tensor, Tensor], Tensor]
 """A raw network F(c_in x, c_noise) of the data's shape."""
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -36,8 +39,10 @@ class Schedule(ABC):
 
     Attributes
     ----------
-    t_min, t_max : float
-        The paper's epsilon and T.
+    t_min : float
+        The paper's epsilon.
+    t_max : float
+        The paper's T.
     """
 
     t_min: float
@@ -94,9 +99,9 @@ class Schedule(ABC):
 
         Parameters
         ----------
-        x0, z : Tensor, shape (*replicas, n, *event)
+        x0, z : Tensor, shape `(*replicas, n, *event)`
             Data and standard normal noise.
-        t : Tensor, shape (*replicas, n)
+        t : Tensor, shape `(*replicas, n)`
             Times.
 
         Raises
@@ -119,9 +124,9 @@ class Schedule(ABC):
         ----------
         network : callable(Tensor, Tensor) -> Tensor
             F, from scaled inputs of x's shape and `c_noise` of t's shape to x's shape.
-        x : Tensor, shape (*replicas, n, *event)
+        x : Tensor, shape `(*replicas, n, *event)`
             Noisy data.
-        t : Tensor, shape (*replicas, n)
+        t : Tensor, shape `(*replicas, n)`
             Its times.
 
         Returns
@@ -179,8 +184,7 @@ class VE(Schedule):
     exact_boundary: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_data < math.inf:
-            raise ValueError(f"sigma_data: must be positive and finite, got {self.sigma_data}")
+        positive("sigma_data", self.sigma_data)
         _check_range(self.t_min, self.t_max, math.inf, "infinity")
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -302,14 +306,14 @@ def interpolate(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
     ----------
     x : Tensor, shape (k,)
         Nodes, ascending.
-    y : Tensor, shape (k,) or (*replicas, k)
+    y : Tensor, shape (k,) or `(*replicas, k)`
         Values at the nodes.
-    at : Tensor, shape (*replicas, n)
+    at : Tensor, shape `(*replicas, n)`
         Where to interpolate.
 
     Returns
     -------
-    Tensor, shape (*replicas, n)
+    Tensor, shape `(*replicas, n)`
         Values there.
 
     Examples

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from replication.adcm.schedules import Model, Schedule, standard_normal
+from replication.checks import one_of, positive
 
 Mode = Literal["interpolated", "paper"]
 Sample = Callable[[int], Tensor]
-"""Draws n data: a tensor of shape (n, *event), or (R, n, *event) for a population."""
+"""Draws n data: a tensor of shape `(n, *event)`, or `(R, n, *event)` for a population."""
 
 SAFEGUARDS = ("nonpositive", "nonfinite", "floored", "capped", "remainder")
 """What is counted: estimates <= 0; estimates that are no numbers; steps lengthened to the floor; steps shortened to the
@@ -30,7 +31,7 @@ cap; a last step cut at t_min (Algorithm 1 appends it)."""
 class Segmentation:
     """A discretization of [t_min, t_max] and how it came about.
 
-    Attributes
+    Parameters
     ----------
     times : Tensor, float64, shape (N + 1,)
         t_min = t_0 < … < t_N = t_max.
@@ -68,8 +69,7 @@ def kappa(lam: float) -> float:
     >>> round(kappa(0.01), 8)
     0.00990099
     """
-    if not 0 < lam < math.inf:
-        raise ValueError(f"lam: must be positive and finite (the paper has 0.01), got {lam}")
+    positive("lam", lam)
     return lam / (1 + lam)
 
 
@@ -83,9 +83,9 @@ def tangent(model: Model, x0: Tensor, z: Tensor, t: float | Tensor, schedule: Sc
     ----------
     model : callable(x, t) -> x0
         f; nothing is differentiated with respect to its parameters.
-    x0, z : Tensor, shape (*replicas, n, *event)
+    x0, z : Tensor, shape `(*replicas, n, *event)`
         Data and noise.
-    t : float, or Tensor of shape (*replicas, n)
+    t : float, or Tensor of shape `(*replicas, n)`
         Times; a number serves all samples of one model.
     schedule : Schedule
         Noise schedule.
@@ -140,7 +140,7 @@ def step_rate(
 
     Returns
     -------
-    Tensor, shape (*replicas,)
+    Tensor, shape `(*replicas,)`
         R, one a replica.
     """
     times = _times(t, x0)
@@ -168,7 +168,7 @@ def gauss_newton_step(model: Model, x0: Tensor, z: Tensor, t: float | Tensor, sc
 
     Returns
     -------
-    Tensor, shape (*replicas,)
+    Tensor, shape `(*replicas,)`
         Steps, one a replica; a scalar for one model.
 
     Raises
@@ -212,7 +212,7 @@ def consistency(
 
     Returns
     -------
-    local, global : Tensor, shape (*replicas,)
+    local, global : Tensor, shape `(*replicas,)`
     """
     t, r = _times(t, x0), _times(r, x0)
     with torch.no_grad():
@@ -247,7 +247,7 @@ def segment(
     model : callable(x, t) -> x0
         The target model, in evaluation mode.
     sample : callable(n) -> Tensor
-        Draws data of shape (n, *event); called afresh for every estimate.
+        Draws data of shape `(n, *event)`; called afresh for every estimate.
     schedule : Schedule
         Noise schedule.
     lam : float
@@ -327,9 +327,9 @@ def segment_population(
     Parameters
     ----------
     model : callable(x, t) -> x0
-        From (R, n, *event) and (R, n) to (R, n, *event), replica by replica.
+        From `(R, n, *event)` and (R, n) to `(R, n, *event)`, replica by replica.
     sample : callable(n) -> Tensor
-        Draws data of shape (R, n, *event).
+        Draws data of shape `(R, n, *event)`.
 
     Returns
     -------
@@ -437,8 +437,7 @@ def _segment(
     cap: float,
     relative_step: float | None,
 ) -> list[Segmentation]:
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode: must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+    one_of("mode", mode, get_args(Mode))
     if nodes < 2 or batch_size < 1:
         raise ValueError(f"nodes and batch_size: need at least 2 and 1, got {nodes} and {batch_size}")
     factor = kappa(lam)

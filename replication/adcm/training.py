@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from replication.adcm.loss import WEIGHTS, TargetError, Weight, huber_constant, 
 from replication.adcm.schedules import P_MEAN, P_STD, Model, Network, Schedule, over
 from replication.adcm.segmentation import segment_population
 from replication.atomic import replacing
+from replication.checks import one_of, positive, within
 from replication.training import Optimizer, RAdam, seeded, stream_seed, track
 
 Objective = Literal["consistency", "denoising", "tangent"]
@@ -93,7 +93,7 @@ class Replica:
 class Segmented:
     """One segmentation of a training run.
 
-    Attributes
+    Parameters
     ----------
     step, replica, segments : int
         When, for which replica, and how many segments the grid has.
@@ -145,7 +145,7 @@ class ConsistencyTrainer:
     schedule : Schedule
         Noise schedule.
     sample : callable(generator, n) -> Tensor
-        Draws n examples, shape (n, *event), by the given CPU generator and nothing else.
+        Draws n examples, shape `(n, *event)`, by the given CPU generator and nothing else.
     batch_size : int
         Examples of a step and replica.
     objective : {"consistency", "denoising", "tangent"}
@@ -169,8 +169,10 @@ class ConsistencyTrainer:
 
     Attributes
     ----------
-    parameters, ema : dict of str to Tensor, shape (R, …)
-        Stacked weights, and their moving averages.
+    parameters : dict of str to Tensor, shape (R, …)
+        Stacked weights.
+    ema : dict of str to Tensor, shape (R, …)
+        Their moving averages.
     step : int
         Steps done.
     segmentations : list of Segmented
@@ -226,20 +228,14 @@ class ConsistencyTrainer:
                 "batch_size, segment_every, nodes and segment_batch: need at least 1 each, got "
                 f"{batch_size}, {segment_every}, {nodes}, {segment_batch}"
             )
-        if objective not in get_args(Objective):
-            raise ValueError(f"objective: must be one of {', '.join(get_args(Objective))}, got {objective!r}")
-        if not 0 <= ema < 1:
-            raise ValueError(f"ema: must lie in [0, 1), got {ema}")
+        one_of("objective", objective, get_args(Objective))
+        within("ema", ema, "[0, 1)")
         for index, replica in enumerate(replicas):
             if (replica.discretization is None) == (objective == "consistency"):
                 needs = "needs one" if objective == "consistency" else "takes none"
                 raise ValueError(f"discretization of replica {index}: the objective {objective!r} {needs}")
-            if not 0 < replica.lr < math.inf:
-                raise ValueError(f"lr of replica {index}: must be positive and finite, got {replica.lr}")
-            if replica.weight not in WEIGHTS:
-                raise ValueError(
-                    f"weight of replica {index}: must be one of {', '.join(WEIGHTS)}, got {replica.weight!r}"
-                )
+            positive(f"lr of replica {index}", replica.lr)
+            one_of(f"weight of replica {index}", replica.weight, WEIGHTS)
         self.replicas = tuple(replicas)
         self.schedule = schedule
         self.batch_size = batch_size
@@ -314,8 +310,8 @@ class ConsistencyTrainer:
         Parameters
         ----------
         replica : int, optional
-            Which replica; x and t then have shapes (n, *event) and (n,). Default: all at once, shapes (R, n, *event)
-            and (R, n).
+            Which replica; x and t then have shapes `(n, *event)` and (n,). Default: all at once, shapes
+            `(R, n, *event)` and (R, n).
         ema : bool
             With the averaged weights, not the last ones.
         """

@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils import check_array
 
+from replication.checks import at_least, positive, within
 from replication.disf.selection import quota, select
 
 __all__ = [
@@ -195,8 +196,7 @@ def d4(
     """
     rows = _units("features", features)
     _count(k, len(rows))
-    if not 0 < keep <= 1:
-        raise ValueError(f"keep: must be a share in (0, 1], got {keep!r}")
+    within("keep", keep, "(0, 1]")
     labels = _kmeans(rows, clusters, seed)[0]
     left = np.ones(len(rows), dtype=bool)
     for cluster in np.unique(labels):
@@ -275,8 +275,8 @@ def log_det(features: Features, k: int, seed: int, *, batch_size: int = 1024, sc
         In order of selection within a batch; on a tie the lowest row number wins.
     """
     rows = StandardScaler().fit_transform(_matrix("features", features))
-    if scale is not None and not scale > 0:
-        raise ValueError(f"scale: must be positive, got {scale!r}")
+    if scale is not None:
+        positive("scale", scale)
     rows /= np.sqrt(scale or rows.shape[1])
 
     def greedy(batch: Indices, count: int) -> list[int]:
@@ -324,8 +324,7 @@ def covariance(features: Features, k: int, seed: int, *, batch_size: int = 1024)
 def _by_batch(n: int, k: int, seed: int, batch_size: int, greedy: Callable[[Indices, int], list[int]]) -> Indices:
     """Select greedily from each batch of a random partition; batches keep the order of the rows."""
     share = Fraction(_count(k, n), n)
-    if batch_size < 1:
-        raise ValueError(f"batch_size: must be at least 1, got {batch_size}")
+    at_least("batch_size", batch_size, 1)
     order = np.random.default_rng(seed).permutation(n)
     found = []
     for start in range(0, n, batch_size):

@@ -22,6 +22,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 
+from replication.checks import at_least
 from replication.data import ChecksumMismatch, DataNotFound
 from replication.data.store import file_sha256
 from replication.training.device import resolve_device
@@ -162,8 +163,7 @@ def minilm(texts: Sequence[str], *, max_tokens: int = 256, batch_size: int = 32,
     documents = _texts(texts)
     if not 1 <= max_tokens <= 512:
         raise ValueError(f"max_tokens: must be from 1 to 512, got {max_tokens!r}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: must be at least 1, got {batch_size!r}")
+    at_least("batch_size", batch_size, 1)
     place = resolve_device(device)
     tokenizer, model = _minilm()
     model.to(place)

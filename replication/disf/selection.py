@@ -23,7 +23,7 @@ import operator
 import warnings
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot, vector_norm
 
+from replication.checks import one_of
 from replication.disf.reference import EPS
 from replication.training.seeding import stream_seed
 
@@ -554,13 +555,9 @@ def _check_features(features: Any) -> None:
 
 
 def _check_options(second: Any, criterion: Any, on_duplicates: Any) -> None:
-    for name, value, allowed in (
-        ("second", second, ("random", "farthest", "authors")),
-        ("criterion", criterion, tuple(CRITERIA)),
-        ("on_duplicates", on_duplicates, ("drop", "keep", "error")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name}: must be one of {', '.join(allowed)}, got {value!r}")
+    one_of("second", second, get_args(Second))
+    one_of("criterion", criterion, CRITERIA)
+    one_of("on_duplicates", on_duplicates, get_args(OnDuplicates))
     if criterion == "participation" and second == "authors":
         raise ValueError("second: the participation ratio of any two rows is 1; use 'random' or 'farthest'")
 

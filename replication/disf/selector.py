@@ -32,8 +32,10 @@ class DiSFSelector(BaseEstimator):  # type: ignore[misc]
     ----------
     indices_ : ndarray of int64
         Selected rows, in order of selection.
-    n_samples_in_, n_features_in_ : int
-        Shape of the features seen in :meth:`fit`.
+    n_samples_in_ : int
+        Rows of the features seen in :meth:`fit`.
+    n_features_in_ : int
+        Their columns.
 
     Examples
     --------

@@ -11,8 +11,7 @@ when the file is read, by file, claim, test and field.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from replication.checks import near, one_of
 
 Profile = Literal["smoke", "standard", "paper"]
 #: The profiles, from the smallest to the largest; a test's scale is the profile of the runs that it is asked of.
@@ -83,7 +84,7 @@ class Tuning(_Strict):
 class BaseTest(_Strict):
     """What tests of every kind have in common.
 
-    Attributes
+    Parameters
     ----------
     id, asks
         A short stable name, and a question to which "yes" speaks for the claim.
@@ -213,7 +214,7 @@ class DirectionTest(BaseTest):
     The number judged is ours minus the mean of the baselines, averaged over the cells of `by`. With `every`, each cell
     and each baseline is a comparison of its own, and all must hold.
 
-    Attributes
+    Parameters
     ----------
     factor, ours, baselines
         Column whose levels are compared, the level claimed to be better, and those it is compared with.
@@ -272,7 +273,7 @@ class DirectionTest(BaseTest):
 class SlopeTest(BaseTest):
     """How does the value change with a numeric column? One slope per replicate, then its mean with a 95 % interval.
 
-    Attributes
+    Parameters
     ----------
     x
         The numeric column.
@@ -326,7 +327,7 @@ _KINDS: dict[str, type[BaseTest]] = {get_args(k.model_fields["comparison"].annot
 class Claim(_Strict):
     """Something that the paper says.
 
-    Attributes
+    Parameters
     ----------
     id, says
         A short stable name, and the claim in one plain sentence.
@@ -356,7 +357,7 @@ class Claim(_Strict):
 class PaperClaims(_Strict):
     """A paper's ``claims.yaml``.
 
-    Attributes
+    Parameters
     ----------
     paper, title, citation
         The room's name, the paper's title, and how to cite it.
@@ -398,12 +399,12 @@ class PaperClaims(_Strict):
 
     def claim(self, claim_id: str) -> Claim:
         """A claim by its id."""
-        one_of("claim", claim_id, [claim.id for claim in self.claims])
+        one_of("claim", claim_id, [claim.id for claim in self.claims], ClaimError)
         return next(claim for claim in self.claims if claim.id == claim_id)
 
     def test(self, test_id: str, scale: str | None = None) -> Test:
         """A test by its id, at a scale or at the first one it is asked at."""
-        one_of("test", test_id, list(dict.fromkeys(test.id for test in self.tests)))
+        one_of("test", test_id, list(dict.fromkeys(test.id for test in self.tests)), ClaimError)
         of = [test for test in self.tests if test.id == test_id]
         return next((test for test in of if test.scale == scale), of[0])
 
@@ -457,27 +458,7 @@ def claims_file(paper: str) -> Traversable:
     """
     root = resources.files("replication")
     papers = sorted(room.name for room in root.iterdir() if room.is_dir() and (room / "claims.yaml").is_file())
-    return root / one_of("paper", paper, papers) / "claims.yaml"
-
-
-def one_of(argument: str, value: str, allowed: Sequence[str]) -> str:
-    """Return `value` if it is allowed.
-
-    Raises
-    ------
-    ClaimError
-        It is not; the message names the argument, the nearest valid value and all of them.
-
-    Examples
-    --------
-    >>> one_of("profile", "smokey", ["smoke", "paper"])
-    Traceback (most recent call last):
-    replication.evidence.claims.ClaimError: profile: 'smokey' is not known; did you mean 'smoke'? (smoke, paper)
-    """
-    if value in allowed:
-        return value
-    hint = _near(value, allowed) or ";"
-    raise ClaimError(f"{argument}: {value!r} is not known{hint} ({', '.join(allowed) or 'there is none yet'})")
+    return root / one_of("paper", paper, papers, ClaimError) / "claims.yaml"
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -562,10 +543,7 @@ def _scales(at: Any, label: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if not isinstance(scales, dict) or not scales:
         raise ClaimError(f"{label}, field 'at': got {at!r}, expected scales, such as [smoke, standard]")
     for scale, differing in scales.items():
-        if scale not in PROFILES:
-            raise ClaimError(
-                f"{label}, field 'at': {scale!r} is no scale{_near(scale, PROFILES)} ({', '.join(PROFILES)})"
-            )
+        one_of(f"{label}, field 'at'", scale, PROFILES, ClaimError)
         yield str(scale), dict(differing or {})
 
 
@@ -594,19 +572,14 @@ def _disorder(loaded: PaperClaims) -> Iterator[tuple[str, str]]:
         tuned = [test.tuned.scores, test.tuned.tests] if isinstance(test, DirectionTest) and test.tuned else []
         for quantity in (test.quantity, *tuned):
             if quantity not in loaded.quantities:
-                near = _near(quantity, list(loaded.quantities))
-                yield f"{where}, field 'quantity'", f"{quantity!r} is not among the file's quantities{near}"
+                hint = near(quantity, loaded.quantities)
+                yield f"{where}, field 'quantity'", f"{quantity!r} is not among the file's quantities{hint}"
             elif loaded.quantities[quantity].volatile:
                 yield f"{where}, field 'quantity'", f"{quantity!r} is volatile: no verdict may depend on the machine"
         for gate in test.gates:
             if (gate, test.notebook, test.scale) not in gates:
-                near = _near(gate, [known for known, *_ in gates])
-                yield f"{where}, field 'gates'", f"{test.notebook} has no gate {gate!r} at {test.scale}{near}"
-
-
-def _near(value: Any, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(value), allowed, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+                hint = near(gate, [known for known, *_ in gates])
+                yield f"{where}, field 'gates'", f"{test.notebook} has no gate {gate!r} at {test.scale}{hint}"
 
 
 def _field_error(field: str, message: str) -> ValueError:
@@ -625,7 +598,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
             continue
         field = ".".join(str(part) for part in location) or "comparison"
         if found["type"] == "extra_forbidden":
-            message = f"is not a field here{_near(location[-1], sorted(model.model_fields))}"
+            message = f"is not a field here{near(location[-1], sorted(model.model_fields))}"
         elif found["type"] != "missing" and not isinstance(found["input"], Mapping):
             message += f" (got {found['input']!r})"
         yield f"field '{field}': {message}"

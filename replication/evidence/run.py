@@ -23,8 +23,9 @@ from pydantic_core import to_jsonable_python
 
 from replication import places
 from replication.atomic import replacing
+from replication.checks import one_of
 from replication.evidence import parts, provenance
-from replication.evidence.claims import PROFILES, PaperClaims, Profile, claims_file, load_claims, one_of
+from replication.evidence.claims import PROFILES, ClaimError, PaperClaims, Profile, claims_file, load_claims
 from replication.evidence.records import dump_records
 from replication.evidence.tables import (
     Table,
@@ -76,8 +77,8 @@ def start(paper: str, *, notebook: str, profile: str) -> Run:
     """
     pinned = provenance.pin_numerics()
     claims = load_claims(paper)
-    one_of("notebook", notebook, claims.notebooks)
-    one_of("profile", profile, PROFILES)
+    one_of("notebook", notebook, claims.notebooks, ClaimError)
+    one_of("profile", profile, PROFILES, ClaimError)
     return Run(claims, notebook, profile, pinned)
 
 
@@ -97,8 +98,12 @@ class Run:
 
     Attributes
     ----------
-    paper, notebook, profile
+    paper
+        Whose claims.
+    notebook
         What runs.
+    profile
+        At which scale.
     claims
         The paper's claims and tests.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from replication.checks import near_of
 from replication.evidence.claims import BaseTest, DirectionTest, IdentityTest, Level, SlopeTest, Test
 from replication.evidence.statistics import Draws, Estimate, Mean, mean_of, resamples, slope
 
@@ -290,9 +290,7 @@ def _require(rows: pd.DataFrame, test: BaseTest, columns: Iterable[str]) -> None
     have = [str(column) for column in rows.columns]
     for column in columns:
         if column not in have:
-            near = difflib.get_close_matches(column, have, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"test {test.id!r}: the records have no column {column!r}, only {', '.join(have)}{hint}")
+            raise ValueError(f"test {test.id!r}: the records have no column {column!r}{near_of(column, have)}")
 
 
 def _keys(rows: pd.DataFrame, test: BaseTest, columns: tuple[str, ...]) -> list[tuple[Level, ...]]:

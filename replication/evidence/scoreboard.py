@@ -50,7 +50,7 @@ ANSWER_MARKS: dict[Answer, Mark] = {
 class Standing:
     """Where one claim stands.
 
-    Attributes
+    Parameters
     ----------
     claims, claim
         The paper's claims, and the one.

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 # scipy.stats takes a second to import, these functions do not
 from scipy.special import stdtr, stdtrit
 
+from replication.checks import within
+
 Array = NDArray[np.float64]
 #: Two-sided level of every decision.
 ALPHA = 0.05
@@ -26,7 +28,7 @@ ALPHA = 0.05
 class Interval:
     """An estimate with its confidence interval.
 
-    Attributes
+    Parameters
     ----------
     estimate, low, high
         The estimate and the ends of its interval; one point where the interval has no width.
@@ -73,7 +75,7 @@ class Estimate(Protocol):
 class Mean:
     """A mean whose variance is a sum of independent parts, judged by Student's t with Satterthwaite's freedom.
 
-    Attributes
+    Parameters
     ----------
     value, n
         The mean, and the number of replicates.
@@ -99,7 +101,8 @@ class Mean:
 
     def interval(self, level: float = 1 - ALPHA) -> Interval:
         """The t interval."""
-        reach = self._t((1 + _inside(level)) / 2) * self.error if self.error else 0.0
+        within("level", level, "(0, 1)")
+        reach = self._t((1 + level) / 2) * self.error if self.error else 0.0
         return Interval(self.value, self.value - reach, self.value + reach, self.n)
 
     def p_above(self, bound: float) -> float:
@@ -146,7 +149,8 @@ class Draws:
 
     def interval(self, level: float = 1 - ALPHA) -> Interval:
         """Between percentiles."""
-        ends = np.quantile(self.sample, [(1 - _inside(level)) / 2, (1 + level) / 2])
+        within("level", level, "(0, 1)")
+        ends = np.quantile(self.sample, [(1 - level) / 2, (1 + level) / 2])
         return Interval(self.value, float(ends[0]), float(ends[1]), self.n)
 
     def p_above(self, bound: float) -> float:
@@ -280,12 +284,6 @@ def slope(x: ArrayLike, y: ArrayLike, method: Literal["linear", "loglog", "spear
     if method == "spearman":
         return float(stats.spearmanr(a, b).statistic)
     return float(stats.linregress(a, b).slope)
-
-
-def _inside(level: float) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"level: {level} is not inside (0, 1)")
-    return level
 
 
 def _sample(values: ArrayLike) -> Array:

@@ -29,7 +29,7 @@ _TOP = 6
 class Table:
     """A table that shows itself in a notebook, on the web and in a terminal.
 
-    Attributes
+    Parameters
     ----------
     columns, rows
         Heads and cells, as text.

@@ -10,10 +10,12 @@ from typing import Any, Literal, TypedDict, get_args
 
 import pandas as pd
 
+from replication.checks import one_of
 from replication.evidence.claims import (
     PROFILES,
     BaseTest,
     Claim,
+    ClaimError,
     DirectionTest,
     IdentityTest,
     IntervalTest,
@@ -24,7 +26,6 @@ from replication.evidence.claims import (
     Test,
     ValueTest,
     load_claims,
-    one_of,
 )
 from replication.evidence.records import load_records
 from replication.evidence.samples import Sample, pool, samples
@@ -73,7 +74,7 @@ class Comparison(TypedDict):
 class Outcome:
     """What the records say to one test.
 
-    Attributes
+    Parameters
     ----------
     test_id, role, claim
         Whose.
@@ -123,7 +124,7 @@ class Outcome:
 class Verdict:
     """Where a claim stands at one scale.
 
-    Attributes
+    Parameters
     ----------
     claim_id, verdict
         The claim and the word.
@@ -166,7 +167,7 @@ def evaluate(records: pd.DataFrame, claims: PaperClaims, notebook: str, scale: s
         The records do not have the form that a test asks for: a column is missing, a replicate stands twice in a
         cell, a level is missing where it tells cells apart. The message names the test and the columns.
     """
-    one_of("profile", scale, PROFILES)
+    one_of("profile", scale, PROFILES, ClaimError)
     found: dict[str, Outcome] = {}
     for test in claims.at(notebook, scale):
         outcome = answer(test, samples(records, test))

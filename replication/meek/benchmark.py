@@ -12,9 +12,10 @@ from scipy.optimize import OptimizeWarning, curve_fit, minimize_scalar
 from scipy.special import expit
 from scipy.stats import t as student
 
+from replication.checks import finite, one_of, positive, within
 from replication.meek.gap import C0, Growth, training_gap
 from replication.meek.law import PAPER as PAPER_LAW
-from replication.meek.law import Float, Real, ScalingLaw, finite, positive
+from replication.meek.law import Float, Real, ScalingLaw
 
 NAMES = ("A", "k", "x0", "b")
 """Parameters of a sigmoid, in the order of a fit's covariance."""
@@ -88,7 +89,7 @@ PAPER = Sigmoid(A=0.55, k=-23.77, x0=1.97, b=0.25)
 class SigmoidFit(Sigmoid):
     """A fitted sigmoid.
 
-    Attributes
+    Parameters
     ----------
     covariance : ndarray, shape (4, 4)
         Of A, k, x0, b, by the curvature of the sum of squares.
@@ -110,8 +111,7 @@ class SigmoidFit(Sigmoid):
 
     def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
         """Confidence interval of a parameter, by Student's t with n - 4 degrees of freedom."""
-        if name not in NAMES:
-            raise ValueError(f"name: must be one of {', '.join(NAMES)}, got {name!r}")
+        one_of("name", name, NAMES)
         reach = float(student.ppf((1 + level) / 2, self.n - len(NAMES))) * self.errors[name]
         centre = float(getattr(self, name))
         return centre - reach, centre + reach
@@ -207,9 +207,7 @@ def multi_step_gap(p_sota: ArrayLike, p_meek: ArrayLike, n: ArrayLike = 1) -> Fl
     [0.4, 0.56, 0.348]
     """
     for name, value in (("p_sota", p_sota), ("p_meek", p_meek)):
-        p = finite(name, value)
-        if ((p < 0) | (p > 1)).any():
-            raise ValueError(f"{name}: must lie in [0, 1], got {p[(p < 0) | (p > 1)].flat[0]:g}")
+        within(name, value, "[0, 1]")
     steps = positive("n", n)
     return np.asarray(np.asarray(p_sota, dtype=np.float64) ** steps - np.asarray(p_meek, dtype=np.float64) ** steps)
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from replication.meek.law import Float, ParametricLaw, Real, positive
+from replication.checks import at_least, positive
+from replication.meek.law import Float, ParametricLaw, Real
 from replication.training import track
 
 Rule = Callable[[Float, Float, Float], NDArray[np.bool_]]
@@ -191,8 +192,7 @@ def bootstrap_chinchilla(
     ValueError
         As `fit_chinchilla`, or there is no resample.
     """
-    if resamples < 1:
-        raise ValueError(f"resamples: must be at least 1, got {resamples}")
+    at_least("resamples", resamples, 1)
     problem = _Problem.of(N, D, loss, delta, outliers)
     whole = problem.solve(np.ones((1, problem.n)), _starts(starts))
     rng = np.random.default_rng(seed)
@@ -221,8 +221,7 @@ class _Problem:
 
     @classmethod
     def of(cls, N: ArrayLike, D: ArrayLike, loss: ArrayLike, delta: float, outliers: Rule | None) -> _Problem:
-        if not delta > 0:
-            raise ValueError(f"delta: must be positive, got {delta}")
+        positive("delta", delta)
         columns = [np.atleast_1d(positive(name, value)) for name, value in (("N", N), ("D", D), ("loss", loss))]
         if any(column.ndim != 1 or column.shape != columns[0].shape for column in columns):
             shapes = ", ".join(str(column.shape) for column in columns)

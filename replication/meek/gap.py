@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import elementwise
 
-from replication.meek.law import PAPER, Float, Real, ScalingLaw, finite, positive
+from replication.checks import finite, one_of, positive
+from replication.meek.law import PAPER, Float, Real, ScalingLaw
 
 C0 = 1e20
 """Compute of both at the start, FLOP: $1,000 at 1e17 FLOP per dollar."""
@@ -314,7 +315,6 @@ def price_decline(growth: Growth | None = None, g_inf: ArrayLike = 2.8) -> Float
 
 
 def _inference_growth(growth: Growth, g_inf: ArrayLike, reading: Reading) -> Float:
-    if reading not in READINGS:
-        raise ValueError(f"reading: must be one of {', '.join(READINGS)}, got {reading!r}")
+    one_of("reading", reading, READINGS)
     faster = positive("g_inf", g_inf)
     return np.asarray(np.asarray(growth.g_h) ** 2 * np.asarray(growth.g_alg) * faster ** (1 + (reading == "squared")))

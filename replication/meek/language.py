@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from replication.checks import at_least
 from replication.meek.law import Float
 
 CONTEXT = 2
@@ -41,8 +42,10 @@ class MarkovSource:
         P(u, v) in the long run.
     entropy : float
         Entropy rate in nats per token: the loss of a perfect model.
-    unigram_entropy, bigram_entropy : float
-        Loss of the best model that ignores the context, and of the best one that knows only the last token.
+    unigram_entropy : float
+        Loss of the best model that ignores the context.
+    bigram_entropy : float
+        Loss of the best one that knows only the last token.
 
     Raises
     ------
@@ -63,8 +66,7 @@ class MarkovSource:
         zipf: float = 1.0,
         seed: int = 0,
     ) -> None:
-        if vocabulary < 2:
-            raise ValueError(f"vocabulary: must be at least 2 tokens, got {vocabulary}")
+        at_least("vocabulary", vocabulary, 2)
         if min(scales) < 0:
             raise ValueError(f"scales: must not be negative, got {scales}")
         V, rng = vocabulary, np.random.default_rng(seed)

@@ -7,45 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from replication.checks import finite, positive
+
 Float = NDArray[np.float64]
 Real = float | Float
 
 FLOP_PER_TOKEN = 6.0
 """Training compute is C = 6 N D: parameters times tokens times this."""
-
-
-def positive(name: str, value: ArrayLike) -> Float:
-    """Return a value as a float64 array if all of it is positive and finite.
-
-    Raises
-    ------
-    ValueError
-        It is empty, or some of it is not; the message names the argument and the first such value.
-    """
-    array = np.asarray(value, dtype=np.float64)
-    if array.size == 0:
-        raise ValueError(f"{name}: is empty")
-    bad = array[~((array > 0) & np.isfinite(array))]
-    if bad.size:
-        raise ValueError(f"{name}: must be positive and finite, got {bad.flat[0]:g}")
-    return array
-
-
-def finite(name: str, value: ArrayLike) -> Float:
-    """Return a value as a float64 array if all of it is finite.
-
-    Raises
-    ------
-    ValueError
-        It is empty, or some of it is not; the message names the argument and the first such value.
-    """
-    array = np.asarray(value, dtype=np.float64)
-    if array.size == 0:
-        raise ValueError(f"{name}: is empty")
-    bad = array[~np.isfinite(array)]
-    if bad.size:
-        raise ValueError(f"{name}: must be finite, got {bad.flat[0]:g}")
-    return array
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replication.meek.law import Float, finite, positive
+from replication.checks import at_least, finite, positive, within
+from replication.meek.law import Float
 
 
 def sprt_tokens(delta_loss: ArrayLike, error: ArrayLike, slowdown: ArrayLike = 1.0) -> Float:
@@ -36,13 +37,12 @@ def sprt_tokens(delta_loss: ArrayLike, error: ArrayLike, slowdown: ArrayLike = 1
     >>> round(float(sprt_tokens(1.0, 0.05)), 6)
     2.649995
     """
-    delta, eps, s = finite("delta_loss", delta_loss), _error(error), positive("slowdown", slowdown)
+    delta, eps, s = finite("delta_loss", delta_loss), _error(error), finite("slowdown", slowdown)
     if (delta < 0).any():
         raise ValueError(
             f"delta_loss: must not be negative, got {delta[delta < 0].flat[0]:g}; take the worse minus the better"
         )
-    if (s < 1).any():
-        raise ValueError(f"slowdown: must be at least 1, got {s[s < 1].flat[0]:g}")
+    at_least("slowdown", s, 1)
     with np.errstate(divide="ignore"):
         return np.asarray(s * (1 - 2 * eps) * np.log((1 - eps) / eps) / delta)
 
@@ -131,7 +131,4 @@ def run_sprt(log_ratios: ArrayLike, error: float, *, starts: ArrayLike) -> Stopp
 
 
 def _error(error: ArrayLike) -> Float:
-    eps = np.asarray(error, dtype=np.float64)
-    if eps.size == 0 or not ((eps > 0) & (eps < 0.5)).all():
-        raise ValueError(f"error: must lie in (0, 0.5), got {error!r}")
-    return eps
+    return within("error", error, "(0, 0.5)")

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import ortho_group
 
-from replication.metalearning.linear import Family, Float, Tasks, family, optimum_drs, optimum_maml, step_size, whole
+from replication.checks import whole
+from replication.metalearning.linear import Family, Float, Tasks, family, optimum_drs, optimum_maml, step_size
 
 BLOCK = 500
 """Trials drawn together at p = 1, for arrays that fit the cache; each block has a seed of its own."""

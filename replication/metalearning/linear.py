@@ -16,13 +16,14 @@ identity and either optimum is one number, the same in every coordinate. Functio
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from replication.checks import at_least, positive, whole, within
 
 Float = NDArray[np.float64]
 
@@ -58,11 +59,9 @@ class Tasks:
     tied: bool = True
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.beta) and self.beta > 0):
-            raise ValueError(f"beta: must be a positive finite number, got {self.beta!r}")
+        positive("beta", self.beta)
         whole("p", self.p)
-        if not 0 <= self.spread <= 1:
-            raise ValueError(f"spread: must lie between 0 and 1, got {self.spread!r}")
+        within("spread", self.spread, "[0, 1]")
 
     @property
     def noise(self) -> float:
@@ -226,7 +225,7 @@ def adapted_risk(theta: ArrayLike, alpha: ArrayLike, N: ArrayLike, beta: Family 
 
 
 def curvature(alpha: ArrayLike, N: ArrayLike, beta: Family = 2.0) -> Float:
-    """E[W], the curvature of the adapted risk: F_maml(theta) = minimum + E[W] |theta - optimum_maml|^2 / 2.
+    """E[W], the curvature of the adapted risk: `F_maml(theta) = minimum + E[W] |theta - optimum_maml|^2 / 2`.
 
     Parameters
     ----------
@@ -318,25 +317,12 @@ def family(beta: Family) -> Tasks:
 
 def step_size(alpha: ArrayLike) -> Float:
     """`alpha` as an array, if it is finite and not negative."""
-    found = np.asarray(alpha, dtype=np.float64)
-    if not (np.isfinite(found).all() and (found >= 0).all()):
-        raise ValueError(f"alpha: must be finite and not negative, got {alpha!r}")
-    return found
+    return within("alpha", alpha, "[0, inf)")
 
 
 def samples(N: ArrayLike) -> Float:
     """`N` as an array, if it is at least 1; infinity is allowed."""
-    found = np.asarray(N, dtype=np.float64)
-    if not (found >= 1).all():
-        raise ValueError(f"N: must be at least 1, got {N!r}")
-    return found
-
-
-def whole(name: str, value: object) -> int:
-    """A whole number above 0."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name}: must be a whole number, at least 1, got {value!r}")
-    return int(value)
+    return at_least("N", N, 1)
 
 
 def _average(alpha: ArrayLike, N: ArrayLike, tasks: Tasks, of_theta: tuple[int, ...] = ()) -> Float:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from replication.checks import at_least
 from replication.metalearning.adaptation import Data, Parameters
 from replication.training import seeded, stream_seed
 
@@ -38,8 +39,7 @@ class Policy(nn.Sequential):
     """
 
     def __init__(self, hidden: int) -> None:
-        if hidden < 1:
-            raise ValueError(f"hidden: must be at least 1, got {hidden}")
+        at_least("hidden", hidden, 1)
         super().__init__(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 2))
 
 
@@ -67,7 +67,7 @@ class Rollouts(NamedTuple):
 
 
 def draw_goals(seed: int, stream: str, shape: tuple[int, ...]) -> Tensor:
-    """Goals uniform in the square [−1, 1]²; float32, shape (*shape, 2)."""
+    """Goals uniform in the square [−1, 1]²; float32, shape `(*shape, 2)`."""
     generator = torch.Generator().manual_seed(stream_seed(seed, f"{stream} goals"))
     return 2 * torch.rand(*shape, 2, generator=generator) - 1
 

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, Self, get_args
 import torch
 from torch import Tensor, nn
 
+from replication.checks import one_of, within
 from replication.training import MLP, AdamW, seeded, stream_seed
 
 Method = Literal["DRS", "FOMAML", "MAML"]
@@ -62,8 +63,7 @@ class Sinusoids(NamedTuple):
         ValueError
             If the width is outside [0, 1].
         """
-        if not 0 <= width <= 1:
-            raise ValueError(f"width: must lie in [0, 1], got {width}")
+        within("width", width, "[0, 1]")
         generator = torch.Generator().manual_seed(stream_seed(seed, f"{stream} tasks"))
         u = 2 * torch.rand(*shape, 2, generator=generator) - 1
         return cls(2.55 + 2.45 * width * u[..., 0], math.pi / 2 * (1 + width * u[..., 1]))
@@ -136,8 +136,7 @@ class MetaPopulation:
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
     ) -> None:
-        if method not in METHODS:
-            raise ValueError(f"method: must be one of {', '.join(METHODS)}, got {method!r}")
+        one_of("method", method, METHODS)
         if not seeds or lr.shape != (len(seeds),):
             raise ValueError(
                 f"seeds and lr: need one rate for each of at least one seed, got {len(seeds)} and {tuple(lr.shape)}"

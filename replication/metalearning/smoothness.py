@@ -1,12 +1,13 @@
 """How far the gradients of MAML's and DRS's objectives can be apart, for any smooth risks.
 
 Let every task's risk R have an L-Lipschitz gradient g with Jacobian H, and let the inner step see g itself. MAML's
-gradient at theta is the mean over tasks of (I - alpha H(theta)) g(theta - alpha g(theta)), DRS's that of g(theta), and
+gradient at theta is the mean over tasks of (I - alpha H(theta)) g(theta - alpha g(theta)), DRS's that of g(theta),
+and ::
 
     |grad F_maml - grad F_drs| <= alpha L (2 + alpha L) E |g|,
 
-because |g(theta - alpha g) - g| <= alpha L |g| and |alpha H g(theta - alpha g)| <= alpha L (1 + alpha L) |g|. This is
-derived here from standard estimates; it is not quoted from the paper.
+because `|g(theta - alpha g) - g| <= alpha L |g|` and `|alpha H g(theta - alpha g)| <= alpha L (1 + alpha L) |g|`. This
+is derived here from standard estimates; it is not quoted from the paper.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from replication.metalearning.linear import Float, step_size
 class Risks(NamedTuple):
     """The risks of several tasks.
 
-    Attributes
+    Parameters
     ----------
     gradient, hessian
         From points (tasks, d), one per task, or (1, d), the same for all: shapes (tasks, d) and (tasks, d, d).

@@ -39,7 +39,7 @@ _CAUSES = {
 class Change:
     """One thing that two results of a notebook say differently.
 
-    Attributes
+    Parameters
     ----------
     of
         ``claim C1`` or ``test U3``.
@@ -116,7 +116,7 @@ def flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
 class Compared:
     """A run beside the published results of its notebook and profile.
 
-    Attributes
+    Parameters
     ----------
     published, found
         The two results.
@@ -160,7 +160,7 @@ class Compared:
 class Agreement:
     """Whether local runs agree with the published results.
 
-    Attributes
+    Parameters
     ----------
     asked, ran
         How many notebooks with published results were asked for, each at a profile as published, and are finished.

@@ -37,12 +37,13 @@ from pydantic import (
     model_validator,
 )
 
+from replication.checks import near_of
 from replication.runs import parts, profiles
 from replication.runs.engines import Engine
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_json, read_yaml, write_json
 from replication.runs.notebook import Listener, Options, Outcome, execute, message
-from replication.runs.profiles import Project, expand_range, nearest
+from replication.runs.profiles import Project, expand_range
 from replication.runs.store import Run, RunStore, Spec
 from replication.sources import canonical
 
@@ -146,7 +147,7 @@ class Grid(BaseModel):
             hint = ""
             if first["type"] == "extra_forbidden":
                 model = Sweep if first["loc"][0] == "runs" else cls
-                hint = "; " + nearest(str(first["loc"][-1]), model.model_fields)
+                hint = near_of(str(first["loc"][-1]), model.model_fields)
             raise RefusedError(f"{path}: {where}: {first['msg']}{hint}") from None
 
     def specs(self, project: Project) -> list[Spec]:
@@ -156,7 +157,7 @@ class Grid(BaseModel):
             named = [name for name in project.notebooks() if self.profile in project.profiles(name)]
             if not named:
                 raise RefusedError(
-                    f"no notebook has a profile {self.profile!r}; {nearest(self.profile, project.profiles())}"
+                    f"no notebook has a profile {self.profile!r}{near_of(self.profile, project.profiles())}"
                 )
         specs = [Spec(name, self.profile, {}) for name in named]
         for sweep in self.runs:
@@ -228,7 +229,7 @@ class Batch:
             known = [path.stem for path in files]
             files = [path for path in files if path.stem.startswith(Path(name).stem)]
             if len(files) != 1:
-                raise RefusedError(f"there is no one batch {name!r}; {nearest(name, known)}")
+                raise RefusedError(f"there is no one batch {name!r}{near_of(name, known)}")
         found = read_json(files[-1])
         if not isinstance(found, dict):
             raise RefusedError(f"{files[-1]} is damaged; start the batch again with `replicate batch`.")

@@ -35,7 +35,7 @@ _LEFT_OUT = frozenset({"started", "wall_seconds", "parameters", "seeds"})
 class Entry:
     """What one side has of one notebook at one setting.
 
-    Attributes
+    Parameters
     ----------
     notebook, profile, parameters
         What was run; a notebook that decides no claims has no profile.
@@ -72,7 +72,7 @@ class Side:
 class Figure:
     """A picture that is not the same on both sides.
 
-    Attributes
+    Parameters
     ----------
     cell
         The id of the cell that shows it, with a number if it shows several.
@@ -99,7 +99,7 @@ class Figure:
 class Pair:
     """The same notebook on both sides, and how it differs.
 
-    Attributes
+    Parameters
     ----------
     changes, figures
         What came out differently.

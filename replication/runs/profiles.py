@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import functools
 import importlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -20,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import replication
 from replication import places
+from replication.checks import near_of
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_json, read_yaml
 from replication.runs.remote import local_folder
@@ -101,19 +101,6 @@ def expand_range(value: Any) -> Any:
     return list(range(int(match[1]), int(match[2]) + 1)) if match else value
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which of `known` was probably meant by `name`, and what there is.
-
-    Examples
-    --------
-    >>> nearest("sedes", ["seeds", "budgets"])
-    "did you mean 'seeds'? Known: budgets, seeds."
-    """
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(names) or 'none'}."
-
-
 @dataclass(frozen=True)
 class Project:
     """Where the project's things are.
@@ -186,7 +173,7 @@ class Project:
             return started[0]
         if started:
             raise RefusedError(f"notebook {name!r} could be any of {', '.join(started)}; give more of its name.")
-        raise RefusedError(f"there is no notebook {name!r}; {nearest(stem, known)}")
+        raise RefusedError(f"there is no notebook {name!r}{near_of(stem, known)}")
 
     def notebook_file(self, notebook: str) -> Path:
         """The file of a notebook."""
@@ -331,7 +318,7 @@ def profile_values(project: Project, notebook: str, profile: str) -> dict[str, A
         return {}
     if not path.is_file():
         raise RefusedError(
-            f"notebook {notebook!r} has no profile {profile!r}; {nearest(profile, project.profiles(notebook))}"
+            f"notebook {notebook!r} has no profile {profile!r}{near_of(profile, project.profiles(notebook))}"
         )
     values = read_yaml(path)
     if values is None:
@@ -365,7 +352,7 @@ def resolve(project: Project, notebook: str, profile: str, overrides: Mapping[st
     for given, whose in ((from_profile, f" in profile {profile!r}"), (overrides, "")):
         for name, value in given.items():
             if name not in declared:
-                raise RefusedError(f"notebook {notebook!r} has no parameter {name!r}{whose}; {nearest(name, declared)}")
+                raise RefusedError(f"notebook {notebook!r} has no parameter {name!r}{whose}{near_of(name, declared)}")
             values[name] = value
     for name, value in (
         ("profile", from_profile.get("profile", profile)),

@@ -1,4 +1,4 @@
-"""One page about runs: do they agree with what is published, each verdict and answer, and what failed and how."""
+"""What there is to say of runs on one page: each verdict and answer, and what failed and how."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from replication.runs import notebook
-from replication.runs.agreement import Agreement, flat
-from replication.runs.files import read_json, write_text
+from replication.runs.agreement import flat
+from replication.runs.files import read_json
 from replication.runs.store import Run, RunStore
 from replication.sources import canonical
 
@@ -38,7 +38,7 @@ class Said(NamedTuple):
 class Row(NamedTuple):
     """A claim, or a test with its question: one row of a matrix.
 
-    Attributes
+    Parameters
     ----------
     key
         ``claim C1`` or ``test U3``.
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 class Section:
     """What the page says of one run.
 
-    Attributes
+    Parameters
     ----------
     number
         By which the page refers to it, from 1.
@@ -83,6 +83,15 @@ class Section:
     def settings(self) -> dict[str, Any]:
         """The run's parameters, its profile first."""
         return {"profile": self.run.profile, **self.run.parameters}
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """Where the executed notebook and the log are, if they are, and the words of the links to them."""
+        return [(to, text) for to, text in ((self.link, "executed notebook"), (self.log, "log")) if to]
+
+    def own(self, common: Mapping[str, str]) -> dict[str, str]:
+        """The provenance that is not common to all runs."""
+        return {name: value for name, value in self.provenance.items() if name not in common}
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,17 @@ class Matrix:
     def label(self, column: Section) -> str:
         """A column's setting in words."""
         return ", ".join(f"{name} {shown(column.settings.get(name))}" for name in self.varying)
+
+    def table(self) -> Table:
+        """A word per row and run; where there are many runs, their number per word."""
+        from replication import evidence
+
+        if len(self.columns) > _COLUMNS:
+            counts = tuple((row.name, row.says, self.counts(row)) for row in self.rows)
+            return evidence.Table(("claim, test", "what it says or asks", f"of {len(self.columns)} runs"), counts)
+        names = [f"{column.number}: {self.label(column) or 'said'}" for column in self.columns]
+        rows = ((row.name, *(word(row, column) for column in self.columns)) for row in self.rows)
+        return evidence.Table(("claim, test", *names), tuple(rows))
 
 
 def sections(store: RunStore, runs: Iterable[Run], page_folder: Path) -> Iterator[Section]:
@@ -242,54 +262,6 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else canonical(value)
 
 
-def markdown(title: str, found: Sequence[Section], agreed: Agreement, page_name: str) -> str:
-    """The page as Markdown; its figures are on the HTML page, to which it leads."""
-    lines = [f"# {title}", "", overview(found), "", f"[The same with figures]({page_name})", ""]
-    if agreed:
-        lines += ["## Agreement with the published results", "", str(agreed), ""]
-        lines += [*(f"- {line}" for line in agreed.lines()), "", agreed.table().to_markdown(), ""]
-    for matrix in matrices(found):
-        lines += [f"## {matrix.notebook}", "", _matrix(matrix).to_markdown(), ""]
-        if matrix.untouched:
-            lines += [f"Not answered by any of these runs: {', '.join(matrix.untouched)}.", ""]
-    failures = [section for section in found if section.trouble]
-    if failures:
-        lines += ["## Failures", ""]
-        for section in failures:
-            lines += [f"{section.number}. {section.run.name}: {section.summary}", ""]
-            lines += ["```text", section.trouble, "```", ""]
-    lines += ["## Runs", ""]
-    common = shared(found)
-    for section in found:
-        lines += [f"### {section.number}. {section.run.name}", ""]
-        lines += [f"{section.state}: {section.summary}".rstrip(": "), ""]
-        lines += [f"Parameters: `{canonical(section.settings)}`", ""]
-        links = [f"[{text}]({to})" for text, to in (("executed notebook", section.link), ("log", section.log)) if to]
-        if links:
-            lines += [" · ".join(links), ""]
-        if section.tables:
-            tables = "\n\n".join(table.to_markdown() for table in section.tables)
-            lines += ["<details><summary>Claims and tests</summary>", "", tables, "", "</details>", ""]
-        own = {name: value for name, value in section.provenance.items() if name not in common}
-        if own:
-            lines += [*(f"- {name}: {value}" for name, value in own.items()), ""]
-    if common:
-        lines += ["## Provenance of all finished runs", "", *(f"- {name}: {value}" for name, value in common.items())]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _matrix(matrix: Matrix) -> Table:
-    from replication import evidence
-
-    if len(matrix.columns) > _COLUMNS:
-        counts = tuple((row.name, row.says, matrix.counts(row)) for row in matrix.rows)
-        return evidence.Table(("claim, test", "what it says or asks", f"of {len(matrix.columns)} runs"), counts)
-    heads = (matrix.label(column) or "said" for column in matrix.columns)
-    names = [f"{column.number}: {head}" for column, head in zip(matrix.columns, heads, strict=True)]
-    rows = ((row.name, *(word(row, column) for column in matrix.columns)) for row in matrix.rows)
-    return evidence.Table(("claim, test", *names), tuple(rows))
-
-
 def word(row: Row, column: Section) -> str:
     """What a run says of a row; its state if it has no results, nothing if it was not asked."""
     if row.key in column.said:
@@ -304,19 +276,3 @@ def newest(store: RunStore, wanted: Sequence[str]) -> list[Run]:
         if run.profile in wanted and store.results(run) is not None:
             last[canonical([run.notebook, run.profile, run.parameters])] = run
     return sorted(last.values(), key=lambda run: (run.notebook, wanted.index(run.profile)))
-
-
-def write(
-    store: RunStore, title: str, runs: Iterable[Run], stem: Path, agreed: Agreement | None = None
-) -> tuple[Path, Path]:
-    """Write the page as `stem`.html and `stem`.md; returns both."""
-    from replication.runs.page import page
-
-    found = list(sections(store, runs, stem.parent))
-    # a name may hold dots of its own
-    name = stem.name.removesuffix(".html").removesuffix(".md")
-    paths = stem.parent / f"{name}.html", stem.parent / f"{name}.md"
-    agreed = agreed or Agreement()
-    write_text(paths[0], page(title, found, agreed))
-    write_text(paths[1], markdown(title, found, agreed, paths[0].name))
-    return paths

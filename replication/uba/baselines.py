@@ -6,7 +6,6 @@ with s = t/T. None of them warms up unless its own definition says so (one-cycle
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
@@ -29,6 +28,7 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.optimizer import Optimizer
 
+from replication.checks import one_of, whole
 from replication.uba.schedule import UBALR
 
 __all__ = ["SCHEDULES", "factors", "make_scheduler"]
@@ -185,12 +185,8 @@ def make_scheduler(name: str, optimizer: Optimizer, total: int, **options: Any) 
     >>> type(make_scheduler("step", optimizer, 100, gamma=0.2)).__name__
     'MultiStepLR'
     """
-    if name not in SCHEDULES:
-        near = difflib.get_close_matches(str(name).lower(), SCHEDULES, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"name: unknown schedule {name!r}{hint} Known: {', '.join(SCHEDULES)}")
-    if isinstance(total, bool) or not isinstance(total, (int, np.integer)) or total < 2:
-        raise ValueError(f"total: must be an integer number of steps, at least 2, got {total!r}")
+    one_of("name", name, SCHEDULES)
+    whole("total", total, 2)
     build = SCHEDULES[name]
     parameters = list(inspect.signature(build).parameters.values())[2:]
     known = [parameter.name for parameter in parameters]

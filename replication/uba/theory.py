@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from replication.checks import positive, whole
+
 __all__ = [
     "Trajectory",
     "chebyshev_bound",
@@ -32,22 +34,11 @@ __all__ = [
 Float = NDArray[np.float64]
 
 
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}: must be finite and positive, got {value!r}")
-
-
 def _spectrum(lambda_min: float, lambda_max: float) -> None:
-    _positive(lambda_min=lambda_min, lambda_max=lambda_max)
+    positive("lambda_min", lambda_min)
+    positive("lambda_max", lambda_max)
     if lambda_min > lambda_max:
         raise ValueError(f"lambda_min: must not exceed lambda_max ({lambda_max!r}), got {lambda_min!r}")
-
-
-def _steps(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name}: must be an integer of at least 1, got {value!r}")
-    return int(value)
 
 
 def _schedule(name: str, values: ArrayLike) -> Float:
@@ -116,7 +107,7 @@ def chebyshev_steps(lambda_min: float, lambda_max: float, T: int) -> Float:
     True
     """
     _spectrum(lambda_min, lambda_max)
-    half = (np.arange(_steps("T", T)) + 0.5) * (math.pi / (2 * T))
+    half = (np.arange(whole("T", T)) + 0.5) * (math.pi / (2 * T))
     return np.asarray(1 / (lambda_min * np.cos(half) ** 2 + lambda_max * np.sin(half) ** 2))
 
 
@@ -197,7 +188,7 @@ def chebyshev_bound(lambda_min: float, lambda_max: float, T: int, *, log: bool =
     -20.264
     """
     _spectrum(lambda_min, lambda_max)
-    _steps("T", T)
+    whole("T", T)
     if lambda_min == lambda_max:
         return -math.inf if log else 0.0
     # arccosh((kappa + 1)/(kappa - 1)) = 2 artanh(1/sqrt(kappa)), without cancellation for large kappa
@@ -227,7 +218,7 @@ def lebedev_order(T: int) -> NDArray[np.int64]:
     >>> lebedev_order(8)
     array([0, 7, 3, 4, 1, 6, 2, 5])
     """
-    if _steps("T", T) == 1:
+    if whole("T", T) == 1:
         return np.zeros(1, dtype=np.int64)
     half = lebedev_order(T // 2)
     pairs = np.stack([half, T - 1 - half], axis=1).ravel()
@@ -425,7 +416,7 @@ def stationarity_bound(
     >>> float(stationarity_bound(2, 100, 0.1, smoothness=1.0, variance=0.0, gap=1.0).round(6))
     0.4
     """
-    _positive(smoothness=smoothness)
+    positive("smoothness", smoothness)
     top = np.asarray(peak, dtype=np.float64)
     if not np.all((top > 0) & (top <= 1 / smoothness)):
         raise ValueError(f"peak: must be positive and at most 1/L = {1 / smoothness:.6g}, got {peak!r}")

@@ -893,6 +893,7 @@ def test_examples_in_the_help_are_understood(monkeypatch: pytest.MonkeyPatch) ->
     assert {given["features"] for given in asked} == {"tfidf", "minilm", "embeddings.npy"}
     assert [given["workers"] for given in asked].count("executor") == 1
     defaults = inspect.signature(select_corpus).parameters
+    assert set(asked[0]) == set(defaults)
     unasked = set(asked[0]) - {"corpus", "out", "ratio", "features", "progress"}
     assert {name: asked[0][name] for name in unasked} == {name: defaults[name].default for name in unasked}
 

@@ -114,7 +114,7 @@ def test_d4_drops_near_copies_then_what_is_near_a_centroid():
     assert baselines.d4(pool, 60, 0, clusters=3, similarity=1 - 1e-9).max() < 60
     with pytest.raises(ValueError, match="k: cannot select 61, since only 60 of 100 documents"):
         baselines.d4(pool, 61, 0, clusters=3, similarity=1 - 1e-9)
-    with pytest.raises(ValueError, match="keep: must be a share"):
+    with pytest.raises(ValueError, match=r"keep: must lie in \(0, 1\]"):
         baselines.d4(pool, 6, 0, keep=0)
 
 
@@ -174,5 +174,5 @@ def test_covariance_collects_near_copies():
 
 
 def test_log_det_refuses_a_scale_that_is_not_positive():
-    with pytest.raises(ValueError, match="scale: must be positive, got 0"):
+    with pytest.raises(ValueError, match="scale: must be positive and finite, got 0"):
         baselines.log_det(POOL, 3, 0, scale=0)

@@ -89,9 +89,15 @@ def finish(run: Run, records: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (("tset", "10_test", "smoke"), "paper: 'tset' is not known; did you mean 'test'?"),
-        (("test", "10_tset", "smoke"), "notebook: '10_tset' is not known; did you mean '10_test'?"),
-        (("test", "10_test", "standart"), "profile: 'standart' is not known; did you mean 'standard'?"),
+        (("tset", "10_test", "smoke"), "paper: must be one of test, got 'tset'; did you mean 'test'?"),
+        (
+            ("test", "10_tset", "smoke"),
+            "notebook: must be one of 10_test, 11_test, got '10_tset'; did",
+        ),
+        (
+            ("test", "10_test", "standart"),
+            "profile: must be one of smoke, standard, paper, got 'standart'; did",
+        ),
     ],
 )
 def test_misspelt_names_are_refused_with_the_nearest(paper: Path, names: tuple[str, str, str], says: str) -> None:

@@ -176,7 +176,7 @@ def test_gap_must_not_be_negative():
         (lambda: sprt_tokens(np.nan, 0.05), r"^delta_loss: must be finite, got nan$"),
         (lambda: sprt_tokens([], 0.05), r"^delta_loss: is empty$"),
         (lambda: sprt_tokens(1, 0.05, 0.5), r"^slowdown: must be at least 1, got 0\.5$"),
-        (lambda: sprt_tokens(1, 0.05, 0), r"^slowdown: must be positive and finite, got 0$"),
+        (lambda: sprt_tokens(1, 0.05, 0), r"^slowdown: must be at least 1, got 0$"),
         (lambda: run_sprt([], 0.05, starts=[0]), r"^log_ratios: is empty$"),
         (lambda: run_sprt([1.0, np.nan], 0.05, starts=[0]), r"^log_ratios: must be finite, got nan$"),
         (lambda: run_sprt(np.ones((2, 3)), 0.05, starts=[0]), r"one-dimensional, got shape \(2, 3\)$"),

@@ -13,8 +13,9 @@ from toys import Toy, leave
 
 from replication import evidence
 from replication.cli import cli
-from replication.runs import publish, report
+from replication.runs import publish
 from replication.runs.agreement import Agreement, agreement, changes, close
+from replication.runs.page import write as write_page
 from replication.runs.profiles import Project
 from replication.runs.store import Run, Spec
 
@@ -179,7 +180,7 @@ def test_report_begins_with_it(toy: Toy, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_page_without_published_results_has_no_such_part(toy: Toy, tmp_path: Path) -> None:
     (toy.root / "results" / "smoke" / "toy.json").unlink()
-    html, text = report.write(toy.store, "x", [leave(toy)], tmp_path / "page", agreed(toy, leave(toy)))
+    html, text = write_page(toy.store, "x", [leave(toy)], tmp_path / "page", agreed(toy, leave(toy)))
     assert "Agreement" not in html.read_text() + text.read_text()
 
 

@@ -12,6 +12,7 @@ from toys import CLAIMS, Toy, leave
 
 from replication.cli import cli
 from replication.runs import report
+from replication.runs.page import write as write_page
 from replication.runs.profiles import Project
 from replication.runs.report import Matrix
 from replication.runs.store import Run, Spec
@@ -44,7 +45,7 @@ def fail(toy: Toy, **overrides: Any) -> Run:
 
 
 def write(toy: Toy, runs: list[Run]) -> tuple[BeautifulSoup, str]:
-    page, text = report.write(toy.store, "A <title>", runs, toy.project.store / "reports" / "x")
+    page, text = write_page(toy.store, "A <title>", runs, toy.project.store / "reports" / "x")
     return BeautifulSoup(page.read_text(), "html.parser"), text.read_text()
 
 
@@ -55,7 +56,7 @@ def matrix(toy: Toy, runs: list[Run]) -> Matrix:
 
 def test_report_shows_verdicts_failures_and_relative_links(toy: Toy) -> None:
     good, bad = finish(toy), fail(toy, label="<b>", fail=True)
-    page, text = report.write(toy.store, "A <title>", [good, bad], toy.project.store / "reports" / "x")
+    page, text = write_page(toy.store, "A <title>", [good, bad], toy.project.store / "reports" / "x")
     html, markdown = page.read_text(), text.read_text()
     for shown in (html, markdown):
         assert "2 runs: 1 finished, 1 failed." in shown

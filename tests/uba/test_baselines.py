@@ -188,12 +188,12 @@ def test_the_registry_is_what_is_tested_here_and_cannot_be_changed():
 
 
 def test_unknown_name_is_refused_with_the_nearest_and_all_known():
-    with pytest.raises(ValueError, match=r"name: unknown schedule 'cosin'; did you mean 'cosine'\? Known: uba, step"):
+    with pytest.raises(ValueError, match=r"name: must be one of uba, step, .*, got 'cosin'; did you mean 'cosine'\?$"):
         make_scheduler("cosin", optimizer(), 10)
 
 
-def test_unknown_name_without_a_near_one_still_reads_as_two_sentences():
-    with pytest.raises(ValueError, match=r"unknown schedule 'zzzz'\. Known: "):
+def test_unknown_name_without_a_near_one_has_no_hint():
+    with pytest.raises(ValueError, match=r"got 'zzzz'$"):
         factors("zzzz", 10)
 
 
@@ -208,7 +208,7 @@ def test_unknown_and_missing_options_are_refused_by_name():
 
 @pytest.mark.parametrize("total", [1, 0, -5, 10.0, True, math.nan, "10", None])
 def test_budget_is_refused_by_name(total):
-    with pytest.raises(ValueError, match=r"^total: must be an integer number of steps, at least 2"):
+    with pytest.raises(ValueError, match=r"^total: must be an integer of at least 2"):
         make_scheduler("linear", optimizer(), total)
 
 

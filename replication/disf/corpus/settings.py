@@ -1,0 +1,95 @@
+"""What the tool can be told, stated once: the arguments of `select_corpus`, and the options of `replicate select`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import KW_ONLY, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+
+from replication.checks import one_of
+from replication.disf.corpus.errors import CorpusError
+from replication.disf.corpus.inputs import Progress
+from replication.disf.selection import Criterion, OnDuplicates, Second
+
+_P = ParamSpec("_P")
+_S = TypeVar("_S")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The names, types and defaults; :func:`~replication.disf.corpus.select_corpus` says what they mean.
+
+    Of the types that one may have, the first is that of the option.
+    """
+
+    corpus: Path | str | None
+    out: Path | str
+    _: KW_ONLY
+    features: str | Path = "tfidf"
+    k: int | None = None
+    ratio: float | None = None
+    batch_size: int = 1024
+    seed: int = 0
+    second: Second = "random"
+    criterion: Criterion = "correlation"
+    on_duplicates: OnDuplicates = "drop"
+    text_key: str = "text"
+    id_key: str = "id"
+    feature_key: str | None = None
+    pattern: str | None = None
+    max_chars: int = 10_000
+    write: Literal["records", "ids"] = "records"
+    on_error: Literal["stop", "skip"] = "stop"
+    work: Path | str | None = None
+    workers: int | Executor = 1
+    force: bool = False
+    progress: Progress | None = None
+
+    def check(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises
+        ------
+        CorpusError
+            It names the setting, what it is and what it may be.
+        """
+        if (self.k is None) == (self.ratio is None):
+            raise CorpusError(f"k and ratio: exactly one is needed, got k={self.k!r} and ratio={self.ratio!r}")
+        if self.ratio is not None and not 0 < self.ratio <= 1:
+            raise CorpusError(f"ratio: must be a share in (0, 1], got {self.ratio!r}")
+        if self.k is not None and not 1 <= self.k <= self.batch_size:
+            raise CorpusError(f"k: must be from 1 to batch_size, {self.batch_size}, got {self.k!r}")
+        for name, least in (("batch_size", 2), ("max_chars", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise CorpusError(f"{name}: must be at least {least}, got {getattr(self, name)!r}")
+        for name, hint in get_type_hints(Settings).items():
+            if get_origin(hint) is Literal:
+                one_of(name, getattr(self, name), get_args(hint), CorpusError)
+        if self.criterion == "participation" and self.second == "authors":
+            raise CorpusError("second: the participation ratio of any two rows is 1; use 'random' or 'farthest'")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What decides the output beside the inputs' contents; where nothing is at fault, `on_error` does not."""
+        others = {"corpus", "out", "on_error", "work", "workers", "force", "progress"}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in others}
+
+
+def taking(settings: Callable[_P, _S]) -> Callable[[Callable[[_S], _R]], Callable[_P, _R]]:
+    """Let a function of settings be called with each of them as an argument."""
+
+    def decorate(function: Callable[[_S], _R]) -> Callable[_P, _R]:
+        @functools.wraps(function)
+        def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            return function(settings(*args, **kwargs))
+
+        returned = inspect.signature(function).return_annotation
+        call.__signature__ = inspect.signature(settings).replace(return_annotation=returned)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
