@@ -22,7 +22,7 @@ from rich.table import Column, Table
 
 from replication import __version__
 from replication.runs import batch as batches
-from replication.runs import collect, diff, profiles, publish, report, verify
+from replication.runs import collect, diff, parts, profiles, publish, report, verify
 from replication.runs.agreement import Agreement, agreement
 from replication.runs.display import Display, JsonLines, Watcher
 from replication.runs.engines import Engine, ProcessEngine, SerialEngine
@@ -483,7 +483,8 @@ def gc(yes: bool, older_than: float | None, keep_last: int, in_batches: bool) ->
     \b
     What goes:   failed, and unfinished that nobody works on;
                  stale: verdicts of older claims, which today's sources cannot bring up to date;
-                 superseded: there is a newer finished run of the same notebook, profile and parameters.
+                 superseded: there is a newer finished run of the same notebook, profile and parameters;
+                 parts of experiments that no run needs, finished or not.
     What stays:  runs that results/ were published from; runs that are being computed; runs of a batch as it was last
                  started, unless --in-batches; every finished run that is the newest of its parameters.
     """
@@ -498,8 +499,13 @@ def gc(yes: bool, older_than: float | None, keep_last: int, in_batches: bool) ->
         click.echo(
             f"{'removed ' if yes else 'would go'} {one.name}: {one.reason}, {one.age}, {collect.in_words(one.size)}"
         )
-    what = "were freed" if yes else "would be freed; --yes removes them" if found else "to free"
-    click.echo(f"{len(found)} runs, {collect.in_words(gone)} {what}.")
+    loose = list(collect.loose_parts(store, older_than=older_than))
+    gone += sum(file.stat().st_size for file in loose)
+    for file in loose if yes else ():
+        file.unlink(missing_ok=True)
+    what = "were freed" if yes else "would be freed; --yes removes them" if found or loose else "to free"
+    rows = sum(file.suffix == ".json" for file in loose)
+    click.echo(f"{len(found)} runs and {rows} parts of no run, {collect.in_words(gone)} {what}.")
 
 
 @cli.command("list")
@@ -516,6 +522,36 @@ def list_() -> None:
         results = store.results(run)
         table.add_row(run.name, run.profile, store.state(run), sentence(results) if results else "")
     console.print(table if table.row_count else "No runs yet; `replicate run NOTEBOOK` starts one.")
+
+
+@cli.command("parts")
+@click.argument("notebook")
+@_profile
+def parts_(notebook: str, profile: str) -> None:
+    """List the parts of a NOTEBOOK's experiment: done, running, failed (with the traceback) or waiting."""
+    store = RunStore(Project.find())
+    asked = store.plan(Spec(store.project.notebook(notebook), profile, {}))
+    if not asked.experiment:
+        raise RefusedError(f"{asked.notebook} has no experiment.")
+    plan = parts.plan(asked, store.project)
+    table = Table("part", "state", Column("seconds", justify="right"), "on", title=asked.notebook, title_justify="left")
+    for part, key in plan.listed():
+        told, state = plan.stored(key) or {}, plan.state(key)
+        table.add_row(escape(part.name), state, f"{told['seconds']:.0f}" if told else "", told.get("machine", ""))
+    console = Console()
+    console.print(table)
+    for part, key in plan.listed():
+        if plan.state(key) == "failed":
+            console.print(f"{part.name}: {(plan.failure(key) or {})['traceback']}", highlight=False, markup=False)
+
+
+@cli.command("parameters")
+def parameters_() -> None:
+    """Write each notebook's parameters cell anew from its experiment's Config, where it differs."""
+    project = Project.find()
+    for name in project.notebooks():
+        if publish.refresh_parameters(project, name):
+            click.echo(f"written: notebooks/{name}.ipynb; `replicate run {name} --publish` executes it")
 
 
 @cli.command()

@@ -175,7 +175,8 @@ class Plan:
                     "needs": [known[name] for name in part.needs],
                 }
             )[:24]
-        name = "-".join(getattr(experiment, "__name__", "experiment").split(".")[1::2])
+        # uba-vision of replication.uba.experiments.vision
+        name = "-".join(getattr(experiment, "__name__", "").split(".")[1::2]) or "experiment"
         return cls(parts, tuple(known.values()), folder / "parts" / name if folder else None)
 
     def listed(self) -> list[tuple[Part, str]]:

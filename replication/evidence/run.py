@@ -1,7 +1,9 @@
 """One run as a notebook sees it: start, provenance, claims, records, verdicts, finish.
 
 Where ``REPLICATION_RUN_DIR`` names a folder, the results are left there as JSON, written whole or not at all. The
-experiment's rows are kept part by part (see `parts`): a change of claims or of this room reruns no experiment.
+experiment's rows are kept part by part (see `parts`): a change of claims or of this room reruns no experiment. Where
+``REPLICATION_RECORDS`` names the folder of published results, a run takes its records from there and computes nothing:
+so a page that took a night is checked in seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from replication.atomic import replacing
 from replication.checks import one_of
 from replication.evidence import parts, provenance
 from replication.evidence.claims import PROFILES, ClaimError, PaperClaims, Profile, claims_file, load_claims
-from replication.evidence.records import dump_records
+from replication.evidence.records import dump_records, load_records
 from replication.evidence.tables import (
     Table,
     answer_text,
@@ -119,6 +121,7 @@ class Run:
         self._pinned = pinned
         self._provenance: dict[str, Any] | None = None
         self._plan: parts.Plan | None = None
+        self._replayed: Mapping[str, Any] | None = None
         self._reused = 0
         self._missing: dict[str, str] = {}
         self._failed: dict[str, str] = {}
@@ -143,16 +146,17 @@ class Run:
         Raises
         ------
         ValueError
-            A value is not allowed; the message names the parameter.
+            A value is not allowed; the message names the parameter. Or the records to be shown are of other parameters.
         """
         config = checked(experiment, {name: parameters[name] for name in experiment.Config.model_fields})
-        self._plan = parts.Plan.of(experiment, config, places.runs() or Path(tempfile.mkdtemp()))
-        shown = self.provenance(
-            parameters=config.model_dump(),
-            data=parts.inputs(experiment, config),
-            missing=getattr(experiment, "missing", lambda _config: {})(config),
-            device=parts.device(config),
-        )
+        self._replayed = self._published(config)
+        if self._replayed is None:
+            self._plan = parts.Plan.of(experiment, config, places.runs() or Path(tempfile.mkdtemp()))
+            data = parts.inputs(experiment, config)
+            missing = getattr(experiment, "missing", lambda _config: {})(config)
+        else:
+            data, missing = self._replayed["provenance"]["data"], None
+        shown = self.provenance(parameters=config.model_dump(), data=data, missing=missing, device=parts.device(config))
         from IPython.display import display
 
         display(shown)  # type: ignore[no-untyped-call]
@@ -213,6 +217,9 @@ class Run:
         PartsFailedError
             Every part failed.
         """
+        if self._replayed is not None:
+            told = (self._replayed["records"], self._replayed["machine"]["volatile"])
+            return parts.joined(map(load_records, told))
         if self._plan is None:
             raise RuntimeError("call run.configure(experiment, globals()) before run.records()")
         plan = self._plan
@@ -319,6 +326,7 @@ class Run:
                 "parameters": self._provenance["parameters"],
                 "missing": self._missing,
                 "failed": self._failed,
+                "parts": {part.name: key for part, key in self._plan.listed()} if self._plan else {},
                 "verdicts": [verdict.to_dict() for verdict in decided],
                 "tests": [outcome.to_dict() for outcome in answered],
                 "records": dump_records(records[~volatile]),
@@ -331,6 +339,17 @@ class Run:
         print("\n".join(f"- {verdict.claim_id}: {verdict.verdict}" for verdict in decided))  # noqa: T201 (for the page)
         for name, command in self._missing.items():
             print(f"Missing data: {name}. {command}")  # noqa: T201
+
+    def _published(self, config: parts.Settings) -> Mapping[str, Any] | None:
+        """The published results of this notebook and profile, if records are taken from there."""
+        folder = os.environ.get("REPLICATION_RECORDS")
+        if not folder:
+            return None
+        path = Path(folder) / self.profile / f"{self.notebook}.json"
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found["parameters"] != provenance.without_paths(to_jsonable_python(config.model_dump())):
+            raise ValueError(f"REPLICATION_RECORDS: {path.name} is of other parameters than this page")
+        return found
 
     def _told(self) -> dict[str, list[Any]]:
         """Seconds and processor of each part: what a published time consists of."""

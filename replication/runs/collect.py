@@ -116,6 +116,28 @@ def remove(store: RunStore, one: Removable) -> bool:
     return True
 
 
+def loose_parts(store: RunStore, *, older_than: float | None = None) -> Iterator[Path]:
+    """Files of parts that no run of the store needs, finished or not, and no published result came from.
+
+    Parameters
+    ----------
+    older_than
+        Days since they were written; younger ones stay.
+    """
+    needed = {key for _, results in publish.committed(store.project) for key in results.get("parts", {}).values()}
+    for path in store.root.glob("*/*/results.json"):
+        found = read_json(path)
+        needed |= set(found.get("parts", {}).values()) if isinstance(found, dict) else set()
+    for path in store.root.glob("*/*/work/parts.json"):
+        found = read_json(path)
+        needed |= {key for _, key in found["parts"]} if isinstance(found, dict) else set()
+    for file in sorted(store.root.glob("parts/*/*")):
+        if file.name.partition(".")[0] not in needed:
+            days = (time.time() - file.stat().st_mtime) / _DAY
+            if older_than is None or days > older_than:
+                yield file
+
+
 def in_words(size: int) -> str:
     """A number of bytes as people say it.
 

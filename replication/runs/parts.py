@@ -12,12 +12,26 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from replication.runs import notebook
 from replication.runs.notebook import Options
 from replication.runs.profiles import Project
 from replication.runs.store import Run, RunStore
+
+if TYPE_CHECKING:
+    from replication.evidence.parts import Plan
+
+
+def plan(run: Run, project: Project) -> Plan:
+    """The parts of a run with their places in the store."""
+    from replication.evidence import parts, provenance
+
+    # as the run does, before torch is imported: what is pinned is part of the keys
+    provenance.pin_numerics()
+    experiment: Any = importlib.import_module(run.experiment)
+    config = {name: value for name, value in run.parameters.items() if name != "profile"}
+    return parts.Plan.of(experiment, experiment.Config(**config), project.store)
 
 
 def help_with(run: Run, project: Project, options: Options) -> None:

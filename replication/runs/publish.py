@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +20,11 @@ BEGIN, END = "<!-- verdicts:begin -->", "<!-- verdicts:end -->"
 
 
 def publish(store: RunStore, run: Run) -> list[Path]:
-    """Put a finished run's results, and its page where it is the notebook's own, into their committed places.
+    """Put a finished run's results and its page into their committed places.
 
     The page replaces ``notebooks/<notebook>.ipynb`` only if every parameter has the notebook's default value, so that
-    reading, executing and checking a notebook are about the same numbers. Files are replaced by rename.
+    reading, executing and checking a notebook are about the same numbers. Other pages lie beside their results. Files
+    are replaced by rename.
 
     Returns
     -------
@@ -51,9 +54,31 @@ def publish(store: RunStore, run: Run) -> list[Path]:
         write_rows(written[-1], results | {"machine": store.machine(run)})
     if not profiles.changed(project, run.notebook, run.parameters):
         written.append(project.notebook_file(run.notebook))
-        with replacing(written[-1]) as temporary:
-            shutil.copyfile(folder / "notebook.ipynb", temporary)
+    else:
+        written.append(page_file(project, run.profile, run.notebook))
+    with replacing(written[-1]) as temporary:
+        shutil.copyfile(folder / "notebook.ipynb", temporary)
     return written
+
+
+def page_file(project: Project, profile: str, notebook: str) -> Path:
+    """Where the page of a profile lies that is not the notebook's own."""
+    return project.results / profile / f"{notebook}.ipynb"
+
+
+def refresh_parameters(project: Project, notebook: str) -> bool:
+    """Write a notebook's parameters cell from its experiment's ``Config``; whether it was another."""
+    name, path = profiles.experiment(project, notebook), project.notebook_file(notebook)
+    node = read_json(path)
+    cells = [cell for cell in node["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    if not name or not cells:
+        return False
+    source = profiles.parameters_cell(importlib.import_module(name).Config).splitlines(keepends=True)
+    if cells[0]["source"] == source:
+        return False
+    cells[0]["source"] = source
+    write_text(path, json.dumps(node, indent=1, ensure_ascii=False) + "\n")
+    return True
 
 
 def scoreboards(project: Project) -> list[Spec]:

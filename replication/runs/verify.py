@@ -125,6 +125,15 @@ def _page(project: Project, stem: str, results_of: Mapping[tuple[str, str], Resu
         yield f"{name}: there is no results/{profile}/{stem}.json; `replicate run {stem} --publish` makes it."
         return
     yield from _shown(name, node, results)
+    for (of, other), more in results_of.items():
+        if of == stem and other != profile:
+            beside = publish.page_file(project, other, stem)
+            page = read_json(beside)
+            if isinstance(page, dict):
+                yield from _shown(beside.relative_to(project.root).as_posix(), page, more)
+            else:
+                again = f"`replicate run {stem} --profile {other} --publish` makes it"
+                yield f"{beside.relative_to(project.root).as_posix()} is not there, or no notebook; {again}."
 
 
 def _shown(name: str, node: Mapping[str, Any], results: Results) -> Iterator[str]:

@@ -187,8 +187,8 @@ def test_results_are_whole_and_say_where_they_come_from(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["parts.json", "results.json"]
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert list(results) == [
-        "schema", "notebook", "paper", "profile", "run_id", "parameters", "missing", "failed", "verdicts", "tests",
-        "records", "provenance", "evidence_key",
+        "schema", "notebook", "paper", "profile", "run_id", "parameters", "missing", "failed", "parts", "verdicts",
+        "tests", "records", "provenance", "evidence_key",
     ]  # fmt: skip
     assert (results["schema"], results["run_id"], results["profile"]) == (2, "id-1", "smoke")
     assert results["parameters"] == {"seeds": [0], "grid": [1, 2]}
@@ -214,9 +214,9 @@ def test_parts_of_the_same_settings_are_reused_and_give_the_same_bytes(folder: P
 
 
 def test_an_experiment_of_which_every_part_fails_is_no_run(folder: Path) -> None:
-    with pytest.raises(PartsFailedError, match="1 parts failed: all: RuntimeError: out of memory"):
+    with pytest.raises(PartsFailedError, match=r"1 parts failed: all: RuntimeError: out of memory"):
         computed(begin(), lambda _config: (_ for _ in ()).throw(RuntimeError("out of memory")))
-    with pytest.raises(PartsFailedError, match="value must be a number"):
+    with pytest.raises(PartsFailedError, match=r"value must be a number"):
         computed(begin(), lambda _config: [{"quantity": "error", "value": "x"}])
     assert not (folder / "results.json").exists()
     with pytest.raises(RuntimeError, match="call run.configure"):

@@ -16,7 +16,7 @@ from replication.runs.files import read_yaml
 from replication.runs.profiles import Parameter, infer
 
 MOST_BYTES = 3_000_000
-REQUIRED_PROFILES = ("smoke", "standard")
+REQUIRED_PROFILES = ("standard",)
 # two folders deep at least, at the start of a word: no URL, no fraction, no closing tag
 _PATH = re.compile(r"""(?:^|[\s"'(=>])((?:/[\w.@+-]+){2,}/?|[A-Z]:\\[\w.-]+)""", re.MULTILINE)
 _PROGRESS = re.compile(r"\d+%\|.*\||\d(?:it/s|s/it)\b")
@@ -35,7 +35,7 @@ def problems(path: Path) -> list[str]:
         *_file(path, node),
         *_execution(code),
         *(line for cell in code for line in _outputs(cell)),
-        *_tags(code),
+        *_tags(code, beside=path.parent.name == "notebooks"),
         *_answer(code, decides),
         *_parameters(path, code, decides),
     ]
@@ -80,10 +80,12 @@ def _outputs(cell: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where} shows styled HTML or SVG, whose ids differ from run to run"
 
 
-def _tags(code: list[Mapping[str, Any]]) -> Iterator[str]:
+def _tags(code: list[Mapping[str, Any]], *, beside: bool) -> Iterator[str]:
     tags = [set(cell["metadata"].get("tags", [])) for cell in code]
-    if any("injected-parameters" in found for found in tags):
+    injected = [found for found in tags if "injected-parameters" in found]
+    if injected and beside:
         yield "has a cell of injected parameters: publish it from its own profile"
+    tags = [found for found in tags if found not in injected]
     start = next((i for i, found in enumerate(tags) if "parameters" in found), None)
     if start is not None and (len(tags) < start + 2 or "nbval-ignore-output" not in tags[start + 1]):
         yield "the code cell after the parameters must be the start, tagged nbval-ignore-output"
@@ -124,7 +126,8 @@ def _parameters(path: Path, code: list[Mapping[str, Any]], decides: bool) -> Ite
             yield f"parameter {parameter.name!r} has no comment that says what it is"
     if decides and "profile" not in declared:
         yield "must have the parameter `profile`"
-    yield from _profiles(path, declared)
+    if path.parent.name == "notebooks":
+        yield from _profiles(path, declared)
 
 
 def _profiles(path: Path, declared: Mapping[str, Parameter]) -> Iterator[str]:
@@ -145,5 +148,5 @@ def _profiles(path: Path, declared: Mapping[str, Parameter]) -> Iterator[str]:
             except RefusedError as error:
                 yield f"profile {profile!r}: {error}"
                 continue
-            if profile == "smoke" and checked != declared[name].check(declared[name].default):
-                yield f"the notebook's {name!r} is {declared[name].default!r}, but profile 'smoke' has {value!r}"
+            if name != "profile" and checked == declared[name].check(declared[name].default):
+                yield f"profile {profile!r} sets {name!r} to the notebook's own value; leave it out"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,45 @@ import pytest
 from structure import problems
 from toys import PARAMETERS, Toy
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+from replication.runs.errors import RefusedError
+from replication.runs.profiles import Project, parameters_cell, resolve, validate
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BESIDE = sorted((ROOT / "results").glob("*/*.ipynb"))
+"""The pages of larger profiles, beside their results."""
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *BESIDE], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_committed_notebook(path: Path) -> None:
+    assert problems(path) == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_committed_notebook(path: Path) -> None:
-    assert problems(path) == []
+def test_parameters_cell_is_made_from_the_experiments_config(path: Path) -> None:
+    """A parameter is stated once, in `Config`; `replicate parameters` writes the cells."""
+    node = json.loads(path.read_text(encoding="utf-8"))
+    about = node["metadata"]["replication"]
+    if "experiment" not in about:
+        pytest.skip("has no experiment")
+    module = importlib.import_module(f"replication.{about['paper']}.experiments.{about['experiment']}")
+    (cell,) = (cell for cell in node["cells"] if "parameters" in cell["metadata"].get("tags", []))
+    assert "".join(cell["source"]) == parameters_cell(module.Config)
+    for name, declared in module.Config.model_fields.items():
+        assert declared.description, f"{name} has no description"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "profiles").glob("*/[1-9]*.yaml")), ids=str)
+def test_values_of_a_profile_are_allowed(path: Path) -> None:
+    project = Project.find()
+    validate(project, path.stem, resolve(project, path.stem, path.parent.name, {}))
+
+
+def test_values_that_config_refuses_start_no_kernel() -> None:
+    project = Project.find()
+    values = resolve(project, "41_meek_empirical", "smoke", {"planted_boards": 0})
+    with pytest.raises(RefusedError, match=r"planted_boards: input should be greater than or equal to 2, got 0"):
+        validate(project, "41_meek_empirical", values)
 
 
 @pytest.fixture
@@ -90,7 +124,7 @@ def test_good_notebook_has_no_problem(good: Path) -> None:
         (source("seeds: int = 3", "seeds = 3"), "parameters, line 2: must be"),
         (source("  # replicates", ""), "parameter 'seeds' has no comment"),
         (source("peak: float", "peak: float | None"), "parameter 'peak' is not understood by papermill"),
-        (source("seeds: int = 3", "seeds: int = 4"), "the notebook's 'seeds' is 4, but profile 'smoke' has 3"),
+        (source("seeds: int = 3", "seeds: int = 5"), "sets 'seeds' to the notebook's own value; leave it out"),
         (source('profile: str = "smoke"  # which set of parameters', ""), "must have the parameter `profile`"),
         (lambda node: node["cells"][0].update(source="x" * 3_000_001), "3.0 MB is more than 3 MB"),
         (lambda node: node["cells"][0].pop("metadata"), "not a notebook"),
@@ -105,7 +139,7 @@ def test_each_problem_is_found(good: Path, change: Callable[[Any], object], mess
     ("profile", "text", "message"),
     [
         ("standard", None, "has no profile 'standard'"),
-        ("smoke", "profile: smoke\nsedes: 3\n", "profile 'smoke' sets 'sedes', which is no parameter"),
+        ("standard", "profile: standard\nsedes: 3\n", "profile 'standard' sets 'sedes', which is no parameter"),
         ("standard", "profile: standard\nseeds: many\n", "profile 'standard': parameter 'seeds' is int, got 'many'"),
         ("standard", "seeds: 3\n", "must say `profile: standard`"),
     ],
@@ -120,8 +154,7 @@ def test_each_problem_of_a_profile_is_found(good: Path, toy: Toy, profile: str, 
 
 def test_a_notebook_that_decides_no_claims_needs_no_profile_of_its_own(good: Path, toy: Toy) -> None:
     edit(good, source('profile: str = "smoke"  # which set of parameters', ""))
-    for profile in ("smoke", "standard"):
-        toy.profile(profile, "toy", "seeds: 3\n")
+    toy.profile("standard", "toy", "seeds: 4\n")
     assert problems(good) == ["must have the parameter `profile`"]
     edit(good, lambda node: node["metadata"]["replication"].clear())
     assert problems(good) == ["no cell must be tagged answer"]
