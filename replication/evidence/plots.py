@@ -19,6 +19,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from replication.evidence.statistics import Interval, mean_interval
@@ -89,14 +90,14 @@ def panels(
     axes = list(grid.flat)
     for place, (axis, title) in enumerate(zip(axes, titles, strict=False)):
         share_of_width = widths[place] / sum(widths) if widths else 1 / across
-        axis.set_title(textwrap.fill(title, int(100 * share_of_width)), fontsize=SIZE)
+        axis.set_title(_wrapped(title, 100 * share_of_width), fontsize=SIZE)
         axis.tick_params(labelsize=SIZE - 1)
         axis.grid(alpha=0.3)
         axis.set_axisbelow(True)
         if place % across == 0 or "y" not in share:
             axis.set_ylabel(ylabel)
         if place + across >= len(titles) or "x" not in share:
-            axis.set_xlabel(textwrap.fill(xlabel, int(90 * share_of_width)))
+            axis.set_xlabel(_wrapped(xlabel, 85 * share_of_width))
             axis.tick_params(labelbottom=True)
     for spare in axes[len(titles) :]:
         spare.set_visible(False)
@@ -184,20 +185,24 @@ def curves(
     label : callable
         A series' name in words.
     bars : bool
-        Bars in place of a band.
+        Bars in place of a band, the series side by side.
     """
-    for key, look in _looks(series, looks).items():
+    shown = _looks(series, looks)
+    for place, (key, look) in enumerate(shown.items()):
         x, middle, low, high = _arrays(series[key])
         drawn = {"lw": 1.5, "ms": 4, **look}
         if len(x) > 25:
             drawn["marker"] = None
-        axis.plot(x, middle, label=label(key), **drawn)
-        if not (high > low).any():
-            continue
-        if bars:
-            axis.vlines(x, low, high, color=look["color"], lw=1.2)
-        else:
-            axis.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
+        (line,) = axis.plot(x, middle, label=label(key), **drawn)
+        if (high > low).any():
+            if not bars:
+                axis.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
+                continue
+            # side by side, so that no bar hides another; after drawing, so that the limits are those of the data
+            points = 2.5 * (place - (len(shown) - 1) / 2) / 72
+            beside = axis.transData + ScaledTranslation(points, 0, axis.figure.dpi_scale_trans)
+            for artist in (line, axis.vlines(x, low, high, color=look["color"], lw=1.2)):
+                artist.set_transform(beside)
 
 
 def forest(
@@ -428,3 +433,7 @@ def _plain(value: object) -> str:
         return value
     number = float(value)  # type: ignore[arg-type]
     return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:g}"
+
+
+def _wrapped(text: str, width: float) -> str:
+    return "\n".join(textwrap.fill(line, int(width)) for line in text.split("\n"))
