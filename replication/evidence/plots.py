@@ -310,13 +310,21 @@ def heatmap(axis: Axes, grid: pd.DataFrame, text: Any, *, norm: Any, cmap: str, 
     bar : str
         What the colours mean; no colour bar without it.
     """
-    sns.heatmap(
-        grid, ax=axis, annot=text, fmt="", norm=norm, cmap=cmap, linewidths=0.5, annot_kws={"size": SIZE - 2},
-        cbar=bool(bar), cbar_kws={"label": bar, "extend": "both"} if bar else None,
-    )  # fmt: skip
+    kws = {"norm": norm, "cmap": cmap, "linewidths": 0.5, "annot_kws": {"size": SIZE - 2.5}, "cbar": False}
+    sns.heatmap(grid, ax=axis, annot=np.asarray(text), fmt="", **kws)
     axis.set_xticks(np.arange(grid.shape[1]) + 0.5, [_plain(name) for name in grid.columns], rotation=0)
     axis.set_yticks(np.arange(grid.shape[0]) + 0.5, [_plain(name) for name in grid.index], rotation=0)
     axis.set(xlabel="", ylabel="")
+    axis.tick_params(labelsize=SIZE - 2)
+    if bar:
+        colour_bar([axis], axis.collections[0], bar, extend="both")
+
+
+def colour_bar(axes: Sequence[Axes], shown: Any, label: str, **more: Any) -> None:
+    """Say beside axes what the colours of an artist mean."""
+    bar = axes[0].get_figure(root=True).colorbar(shown, ax=list(axes), pad=0.02, aspect=30, **more)
+    bar.set_label(label, fontsize=SIZE)
+    bar.ax.tick_params(labelsize=SIZE - 1)
 
 
 # --- ticks and names --------------------------------------------------------------------------------------------------
@@ -368,18 +376,20 @@ def log_ticks(axis: Axes, which: Literal["x", "y", "xy"], at: Sequence[float] | 
         of.set_major_formatter(shown)
 
 
-def legend(figure: Figure) -> None:
-    """Name every series once, below the figure, in as many columns as fit."""
+def legend(where: Figure | Axes) -> None:
+    """Name every series once: inside axes, or of a figure below it, in as many columns as fit."""
+    if isinstance(where, Axes):
+        where.legend(frameon=False, fontsize=SIZE - 1.5, labelspacing=0.3)
+        return
     named: dict[str, Any] = {}
-    for axis in figure.axes:
+    for axis in where.axes:
         for handle, text in zip(*axis.get_legend_handles_labels(), strict=True):
             named.setdefault(text, handle)
-    if named:
-        longest = max(len(line) for text in named for line in text.split("\n"))
-        columns = min(len(named), max(1, int(WIDTH * 72 / ((SIZE - 1) * (0.52 * longest + 4.5)))))
-        figure.legend(
-            named.values(), named.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=SIZE - 1
-        )
+    longest = max(len(line) for text in named for line in text.split("\n"))
+    columns = min(len(named), max(1, int(WIDTH * 72 / ((SIZE - 1) * (0.52 * longest + 4.5)))))
+    where.legend(
+        named.values(), named.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=SIZE - 1
+    )
 
 
 def name_ends(axis: Axes) -> None:
@@ -392,7 +402,8 @@ def name_ends(axis: Axes) -> None:
         ends.append((min(max(y, 0.0), 1.0), x, text, line.get_color()))
     ends.sort()
     # one line of text as a share of the height of the axes, which is about three quarters of the figure's
-    step = 1.25 * (SIZE - 1) / (0.75 * 72 * axis.get_figure(root=True).get_figheight())
+    lines = axis.get_subplotspec().get_gridspec().nrows  # type: ignore[union-attr]
+    step = 1.25 * (SIZE - 1) * lines / (0.75 * 72 * axis.get_figure(root=True).get_figheight())
     needs = [step * (1 + text.count("\n")) for *_, text, _ in ends]
     places = [y for y, *_ in ends]
     # what is too near is moved up, then down where it left the axes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -183,7 +182,7 @@ def best_phi(records: pd.DataFrame, problem: str) -> Figure:
         plots.heatmap(axis, grid, text, norm=norm, cmap="cividis")
         axis.set_xlabel("condition number κ")
     axes[0].set_ylabel(STEPS)
-    figure.colorbar(plt.cm.ScalarMappable(norm, "cividis"), ax=axes, label="best φ", pad=0.01)
+    plots.colour_bar(axes, axes[0].collections[0], "best φ")
     return figure
 
 
