@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,8 @@ from replication.adcm.gaussian import Exact, Gaussian
 from replication.adcm.schedules import VE, FlowMatching, Schedule
 from replication.evidence import plots, rows_of
 
-MODELS: dict[Exact, str] = {"denoiser": "exact denoiser (where training starts)", "map": "exact consistency map"}
-OF_MODEL = {of: {"color": plots.COLOURS[i]} for of, i in zip(MODELS, (0, 3), strict=True)}
+MODELS: dict[str, str] = {"denoiser": "exact denoiser (where training starts)", "map": "exact consistency map"}
+OF_MODEL: dict[str, plots.Look] = {of: {"color": plots.COLOURS[i]} for of, i in zip(MODELS, (0, 3), strict=True)}
 METHODS: dict[str, plots.Look] = {
     "adaptive, exact map": {"color": plots.COLOURS[3], "lw": 2.2},
     "adaptive, denoiser": {"color": plots.COLOURS[0], "lw": 2.2},
@@ -39,14 +39,12 @@ def optimality(records: pd.DataFrame) -> Figure:
         Tidy records of ``discretization.run``.
     """
     rows = rows_of(records, "step_from_true")
-    figure, (axis,) = plots.panels(xlabel="λ", ylabel="step off the true minimum (%)")
+    figure, (axis,) = plots.panels(xlabel="λ", ylabel="step off the true minimum (%)", log="xy")
     for t, look in plots.distinct(sorted(rows["t"].unique())).items():
         at = rows[rows["t"] == t]
         axis.plot(at["lam"], 100 * at["value"], **{**look, "ls": ""}, ms=5, alpha=0.7, label=f"t = {t:g}")
     axis.axhline(2.5, **plots.DOTTED, label="allowed where λ ≤ 0.01")
-    plots.log_ticks(axis, "xy")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def rates(records: pd.DataFrame) -> Figure:
@@ -64,14 +62,13 @@ def rates(records: pd.DataFrame) -> Figure:
         "FM": (FlowMatching(), np.linspace(0.003, 0.995, 400)),
     }
     for axis, (name, (schedule, t)) in zip(axes, ranges.items(), strict=True):
-        exact = {of: pd.Series(np.asarray(data.rate(torch.from_numpy(t), schedule, of)), t) for of in MODELS}
+        exact = {of: pd.Series(np.asarray(data.rate(torch.from_numpy(t), schedule, of)), t) for of in get_args(Exact)}
         plots.curves(axis, exact, OF_MODEL, label=MODELS.__getitem__)
         for of, look in OF_MODEL.items():
             at = rows_of(records, "rate", data="gaussian", schedule=name, model=of)
             axis.plot(at["t"], at["value"], "o", **look, mfc="white", ms=5, label=f"estimates: {MODELS[of]}")
         plots.log_ticks(axis, "xy" if name == "VE" else "y")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def steps(records: pd.DataFrame) -> Figure:
@@ -82,12 +79,10 @@ def steps(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``discretization.run``.
     """
-    figure, axes = plots.panels([*NAMES.values()], height=3.4, xlabel="t", ylabel="step Δt")
+    figure, axes = plots.panels([*NAMES.values()], height=3.4, xlabel="t", ylabel="step Δt", log="xy")
     for axis, name in zip(axes, NAMES, strict=True):
         plots.curves(axis, plots.means(rows_of(records, "step", schedule=name), "method", "t"), METHODS)
-        plots.log_ticks(axis, "xy")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def shares(records: pd.DataFrame) -> Figure:
@@ -113,8 +108,7 @@ def shares(records: pd.DataFrame) -> Figure:
     for axis in (both, naive):
         plots.log_ticks(axis, "xy")
     both.set_ylim(1e-3, 1.5)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def adaptivity(records: pd.DataFrame) -> Figure:
@@ -126,16 +120,14 @@ def adaptivity(records: pd.DataFrame) -> Figure:
         Tidy records of ``discretization.run``.
     """
     label = "step over that of the\nlogarithmic grid, R / τ"
-    figure, axes = plots.panels([*NAMES.values()], share="y", xlabel=RATIO, ylabel=label)
+    figure, axes = plots.panels([*NAMES.values()], share="y", xlabel=RATIO, ylabel=label, log="xy")
     for axis, name in zip(axes, NAMES, strict=True):
         for of, look in OF_MODEL.items():
             rows = rows_of(records, "relative_rate", data="mixture", schedule=name, model=of)
-            for seed, curve in plots.means(rows, "seed", "tau").items():
-                axis.plot(curve, **look, lw=1, alpha=0.7, label=MODELS[of] if seed == 0 else None)
+            each = plots.means(rows, "seed", "tau")
+            plots.curves(axis, each, plots.alike(each, **look, lw=1, alpha=0.7), label=MODELS[of].format)
         axis.axhline(1, **plots.DOTTED, label="a logarithmic grid")
-        plots.log_ticks(axis, "xy")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def consistency(records: pd.DataFrame) -> Figure:
@@ -153,18 +145,15 @@ def consistency(records: pd.DataFrame) -> Figure:
     }
     looks = dict(zip(parts, plots.distinct(range(5)).values(), strict=False))
     titles = ("global, gaussian data", "global, mixture data", "local, one step of the log grid, mixture")
-    figure, axes = plots.panels(titles, xlabel=RATIO)
+    figure, axes = plots.panels(titles, xlabel=RATIO, log="xy")
     for axis, name in zip(axes, ("gaussian", "mixture"), strict=False):
         rows = records[(records["data"] == name) & records["quantity"].isin(list(parts))]
         plots.curves(axis, plots.means(rows, "quantity", "tau"), looks, label=parts.__getitem__)
     local = plots.means(rows_of(records, "local", data="mixture"), "model", "tau")
-    own: Mapping[str, plots.Look] = {of: {**look, "marker": "v", "ls": "-."} for of, look in OF_MODEL.items()}
-    plots.curves(axes[2], local, own, label=lambda of: f"local, {dict(MODELS)[of]}")
-    for axis in axes:
-        plots.log_ticks(axis, "xy")
+    own = {of: {**look, "marker": "v", "ls": "-."} for of, look in OF_MODEL.items()}
+    plots.curves(axes[2], local, own, label=lambda of: f"local, {MODELS[of]}")
     axes[0].set_ylabel("squared distance")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def lengths(records: pd.DataFrame) -> Figure:
@@ -176,11 +165,9 @@ def lengths(records: pd.DataFrame) -> Figure:
         Tidy records of ``discretization.run``.
     """
     rows = rows_of(records, "segments")
-    figure, (axis,) = plots.panels(height=3, xlabel="λ", ylabel="segments N")
+    figure, (axis,) = plots.panels(height=3, xlabel="λ", ylabel="segments N", log="xy")
     plots.curves(axis, plots.means(rows, "case", "lam"), plots.distinct(rows["case"].unique()))
-    plots.log_ticks(axis, "xy")
-    plots.name_ends(axis)
-    return figure
+    return plots.name_ends(figure)
 
 
 def noise(records: pd.DataFrame) -> Figure:
@@ -196,7 +183,7 @@ def noise(records: pd.DataFrame) -> Figure:
         shape=[f"d = {d:.0f}, B = {b:.0f}" for d, b in zip(rows["dimension"], rows["batch"], strict=True)]
     )
     label = "mean / standard deviation\nof E[v·e] over mini-batches"
-    figure, (axis,) = plots.panels(height=3.2, xlabel="t", ylabel=label)
+    figure, (axis,) = plots.panels(height=3.2, xlabel="t", ylabel=label, log="xy")
     colours = plots.distinct(rows["shape"].unique())
     for pairs, style, shown in (("plain", "-", str), ("antithetic", "--", "_{}".format)):
         looks = {shape: {"color": look["color"], "ls": style} for shape, look in colours.items()}
@@ -205,6 +192,4 @@ def noise(records: pd.DataFrame) -> Figure:
     axis.plot(exact["t"], exact["value"], color="black", label="d = 3072, B = 128,\nspectrum of images")
     axis.plot([], [], "--", color=plots.GREY, label="with antithetic pairs\n(twice the cost)")
     axis.axhline(3, **plots.DOTTED, label="threshold of the tests")
-    plots.log_ticks(axis, "xy")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)

@@ -60,7 +60,7 @@ def quality(records: pd.DataFrame) -> Figure:
         Tidy records of ``images.run``.
     """
     rows = rows_of(records, "log_frechet", sampling_steps=1)
-    figure, (axis,) = plots.panels(height=4, xlabel="share of the budget of images", ylabel=FRECHET)
+    figure, (axis,) = plots.panels(height=4, xlabel="share of the budget of images", ylabel=FRECHET, log="y")
     found = plots.intervals(rows[rows["method"].isin(METHODS)], "method", "share", transform=np.exp)
     plots.curves(axis, found, LOOKS, label=NAMES.__getitem__, bars=True)
     references = (
@@ -73,9 +73,7 @@ def quality(records: pd.DataFrame) -> Figure:
         axis.axhline(level, **{**plots.RULE, "ls": line}, label=label)
     shares = sorted(found[METHODS[0]])
     axis.set_xticks(shares, [f"{share:.0%}" for share in shares])
-    plots.log_ticks(axis, "y")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def differences(records: pd.DataFrame) -> Figure:
@@ -90,7 +88,7 @@ def differences(records: pd.DataFrame) -> Figure:
     others = {method: NAMES[method] for method in METHODS if method != ours}
     label = "Fréchet distance: ADCM / method\n(left of 1 ADCM, weight per sample, is better)"
     titles = ("1 sampling step", "2 sampling steps")
-    figure, axes = plots.panels(titles, height=2.6, share="xy", xlabel=label)
+    figure, axes = plots.panels(titles, height=2.6, share="xy", xlabel=label, log="x")
     for axis, steps in zip(axes, (1, 2), strict=True):
         rows = rows_of(records, "log_frechet", sampling_steps=steps, share=1)
         rows = rows[rows["method"].isin(METHODS)]
@@ -100,7 +98,6 @@ def differences(records: pd.DataFrame) -> Figure:
             axis.plot(ratio, np.full(len(ratio), place), "o", ms=2.5, color="0.6")
         found = {ours: plots.paired(rows, "method", ours, np.exp)}
         plots.forest(axis, found, LOOKS, rows=others, at=1, band=(np.exp(-0.05), np.exp(0.05)))
-        plots.log_ticks(axis, "x")
     return figure
 
 
@@ -115,12 +112,10 @@ def steps(records: pd.DataFrame) -> Figure:
     rows = rows_of(records, "relative_step")
     shares = sorted(rows["share"].unique())
     titles = [f"at {share:.0%} of the images" for share in shares]
-    figure, axes = plots.panels(titles, share="xy", xlabel="noise level t", ylabel="relative step Δt / t")
+    figure, axes = plots.panels(titles, share="xy", xlabel="noise level t", ylabel="relative step Δt / t", log="xy")
     for axis, share in zip(axes, shares, strict=True):
         plots.curves(axis, plots.means(rows[rows["share"] == share], "method", "t"), LOOKS, label=NAMES.__getitem__)
-        plots.log_ticks(axis, "xy")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def closeness(records: pd.DataFrame) -> Figure:
@@ -138,8 +133,7 @@ def closeness(records: pd.DataFrame) -> Figure:
     looks = {**LOOKS, "held-out": {"color": "0.15", "lw": 2.4, "zorder": 1}}
     plots.curves(axis, nearer, looks, label=NAMES.__getitem__)
     axis.axvline(found["held-out"].min(), **plots.DOTTED)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def tuning(records: pd.DataFrame) -> Figure:
@@ -151,12 +145,10 @@ def tuning(records: pd.DataFrame) -> Figure:
         Tidy records of ``images.run``.
     """
     chosen = rows_of(records, "chosen_rate").set_index("method")["value"].to_dict()
-    figure, (axis,) = plots.panels(height=3.2, ylabel=FRECHET)
+    figure, (axis,) = plots.panels(height=3.2, ylabel=FRECHET, log="y")
     found = plots.means(rows_of(records, "tuning_score"), "method", "lr")
     plots.tuning(axis, found, LOOKS, label=NAMES.__getitem__, chosen=chosen)
-    plots.log_ticks(axis, "y")
-    plots.name_ends(axis)
-    return figure
+    return plots.name_ends(figure)
 
 
 def scores(records: pd.DataFrame) -> Table:

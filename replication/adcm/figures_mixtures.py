@@ -59,12 +59,10 @@ def _distances(records: pd.DataFrame) -> dict[str, dict[float, Interval]]:
 
 
 def _efficiency(found: dict[str, dict[float, Interval]], xlabel: str, include: list[float]) -> Figure:
-    figure, (axis,) = plots.panels(height=3.4, xlabel=xlabel, ylabel=DISTANCE)
+    figure, (axis,) = plots.panels(height=3.4, xlabel=xlabel, ylabel=DISTANCE, log="y")
     plots.curves(axis, found, LOOKS, label=NAMES.__getitem__, bars=True)
     axis.update_datalim([(x, axis.dataLim.y0) for x in include])
-    plots.log_ticks(axis, "y")
-    plots.name_ends(axis)
-    return figure
+    return plots.name_ends(figure)
 
 
 def against(records: pd.DataFrame) -> Figure:
@@ -88,7 +86,7 @@ def attribution(records: pd.DataFrame) -> Figure:
         "1/Δt": {"adcm-step": "ADCM's", "log-step": "log grid", "ecm256": "ECM, q = 256"},
     }
     rows = rows_of(records, "log_rmse", schedule="VE", budget=1.0)
-    figure, (axis,) = plots.panels(height=2.4, xlabel=DISTANCE + "; small dots: seeds")
+    figure, (axis,) = plots.panels(height=2.4, xlabel=DISTANCE + "; small dots: seeds", log="x")
     looks = plots.distinct(weights)
     found = plots.intervals(rows, "method", transform=np.exp)
     shown = {weight: {grid: found[method] for method, grid in of.items()} for weight, of in weights.items()}
@@ -97,9 +95,7 @@ def attribution(records: pd.DataFrame) -> Figure:
         for method, grid in of.items():
             seeds = np.exp(rows.loc[rows["method"] == method, "value"])
             axis.plot(seeds, np.full(len(seeds), places[weight, grid] + 0.1), ".", ms=3, color=looks[weight]["color"])
-    plots.log_ticks(axis, "x")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def transfer(records: pd.DataFrame) -> Figure:
@@ -114,11 +110,9 @@ def transfer(records: pd.DataFrame) -> Figure:
     found = plots.intervals(rows_of(records, "log_rmse", budget=1.0), "schedule", "method", transform=np.exp)
     # on VE there is nothing to rewrite
     found["VE"] |= {name: found["VE"][name.removesuffix("-naive")] for name in names}
-    figure, (axis,) = plots.panels(height=2.8, xlabel=DISTANCE)
+    figure, (axis,) = plots.panels(height=2.8, xlabel=DISTANCE, log="x")
     plots.forest(axis, found, OF_SCHEDULE, label=SCHEDULES.__getitem__, rows=names)
-    plots.log_ticks(axis, "x")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def trade_off(records: pd.DataFrame) -> Figure:
@@ -127,12 +121,10 @@ def trade_off(records: pd.DataFrame) -> Figure:
     # the paper's lambda has no name of its own
     named = rows["method"].replace("adcm-wt", "adcm-lambda-0.01")
     rows = rows.assign(lam=named.str.extract("^adcm-lambda-(.+)$")[0].astype(float))
-    figure, (axis,) = plots.panels(height=3, xlabel="λ", ylabel=DISTANCE)
+    figure, (axis,) = plots.panels(height=3, xlabel="λ", ylabel=DISTANCE, log="xy")
     found = plots.intervals(rows, "budget", "lam", transform=np.exp)
     plots.curves(axis, found, label="after {:.0%} of the images".format, bars=True)
-    plots.log_ticks(axis, "xy")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def segments(records: pd.DataFrame) -> Figure:
@@ -140,8 +132,8 @@ def segments(records: pd.DataFrame) -> Figure:
     figure, (lengths, guards) = plots.panels(("", ""), widths=(1, 0.8))
     rows = records[records["method"] == "adcm-wt"]
     for schedule, look in OF_SCHEDULE.items():
-        for seed, curve in plots.means(rows_of(rows, "segments", schedule=schedule), "seed", "step").items():
-            lengths.plot(curve, **look, ms=4, lw=1, label=f"{'' if seed == 0 else '_'}{SCHEDULES[schedule]}")
+        each = plots.means(rows_of(rows, "segments", schedule=schedule), "seed", "step")
+        plots.curves(lengths, each, plots.alike(each, **look), label=SCHEDULES[schedule].format)
     lengths.set(xlabel="training step of the segmentation", ylabel="segments N", ylim=(0, None))
     counts = rows_of(rows, "safeguard").pivot_table(index="safeguard", columns="schedule", values="value")
     names = {
@@ -157,8 +149,7 @@ def segments(records: pd.DataFrame) -> Figure:
     guards.invert_yaxis()
     guards.set_xlabel("activations in a segmentation (mean)")
     guards.grid(visible=False, axis="y")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def overhead(records: pd.DataFrame) -> Figure:
@@ -170,12 +161,11 @@ def overhead(records: pd.DataFrame) -> Figure:
     }
     costs = {name: float(rows_of(records, name)["value"].mean()) for name in names}
     label = "CPU time of segmentations (% of training; dotted: 6 %)"
-    figure, (axis,) = plots.panels(height=2.1, xlabel=label)
+    figure, (axis,) = plots.panels(height=2.1, xlabel=label, log="x")
     for (_, name), y in plots.forest(axis, {"": costs}, rows=names).items():
         cost = costs[name]
         plots.note(axis, f"{cost:.2g} %" if cost < 100 else f"{cost:.0f} %", cost, y, xytext=(7, 0), va="center")
     axis.axvline(6, **plots.DOTTED)
-    plots.log_ticks(axis, "x")
     axis.margins(x=0.2)
     return figure
 
@@ -200,15 +190,12 @@ def samples(records: pd.DataFrame) -> Figure:
 def tuning(records: pd.DataFrame, methods: Sequence[str] = (*MAIN, "ict-naive", "ecm2-naive")) -> Figure:
     """Draw the mean tuning score against the learning rate on both schedules; dots mark the chosen rates."""
     label = "distance to the exact map\n(RMSE, geometric mean)"
-    figure, axes = plots.panels([*SCHEDULES.values()], height=3.2, share="y", ylabel=label)
+    figure, axes = plots.panels([*SCHEDULES.values()], height=3.2, share="y", ylabel=label, log="y")
     looks = plots.distinct(methods)
     for axis, schedule in zip(axes, SCHEDULES, strict=True):
-        found = plots.means(rows_of(records, "tuning_score", schedule=schedule), "method", "lr")
-        scores = {method: np.exp(curve) for method, curve in found.items()}
+        scores = plots.means(rows_of(records, "tuning_score", schedule=schedule), "method", "lr", np.exp)
         plots.tuning(axis, scores, looks, label=NAMES.__getitem__)
-        plots.log_ticks(axis, "y")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def _name(method: str) -> str:

@@ -72,8 +72,7 @@ def dominance(records: pd.DataFrame) -> Figure:
     figure, axes = plots.panels([*sets.values()], height=3.6, share="y", xlabel="k", ylabel=label)
     for axis, name in zip(axes, sets, strict=True):
         plots.curves(axis, found[name], LOOKS, label=NAMES.__getitem__)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def separation(records: pd.DataFrame, *, threshold: float) -> Figure:
@@ -94,8 +93,7 @@ def separation(records: pd.DataFrame, *, threshold: float) -> Figure:
     for axis, name in zip(axes, sets, strict=True):
         plots.forest(axis, found[name], label="target: {}".format, rows=_order(rows["method"]), at=0)
         axis.axvline(threshold, **plots.DASHED)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def ranks(records: pd.DataFrame) -> Figure:
@@ -117,8 +115,7 @@ def ranks(records: pd.DataFrame) -> Figure:
         plots.forest(axis, found[name], plots.distinct(views), label=views.__getitem__, rows=methods)
         random = rows[(rows["measured_on"] == name) & (rows["method"] == "random")]
         axis.axvline(random["value"].mean(), **plots.DASHED, label="random")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def spectra(records: pd.DataFrame) -> Figure:
@@ -130,12 +127,10 @@ def spectra(records: pd.DataFrame) -> Figure:
         Tidy records of ``collapse.run``.
     """
     label = "eigenvalue of the\ncorrelation matrix"
-    figure, (axis,) = plots.panels(height=3.2, xlabel="rank of the eigenvalue", ylabel=label)
+    figure, (axis,) = plots.panels(height=3.2, xlabel="rank of the eigenvalue", ylabel=label, log="xy")
     plots.curves(axis, plots.means(rows_of(records, "eigenvalue"), "method", "rank"), LOOKS, label=NAMES.__getitem__)
-    plots.log_ticks(axis, "xy")
     axis.set_ylim(bottom=1e-2)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def projection(records: pd.DataFrame) -> Figure:
@@ -170,8 +165,7 @@ def orders(records: pd.DataFrame) -> Figure:
     figure, (axis,) = plots.panels(xlabel="documents selected, |U|", ylabel="objective F(U) = −‖C‖")
     plots.curves(axis, plots.intervals(rows, "order", "size"), label="{} order".format)
     plots.log_ticks(axis, "x", sorted(rows["size"].unique()))
-    plots.name_ends(axis)
-    return figure
+    return plots.name_ends(figure)
 
 
 def second_picks(records: pd.DataFrame) -> Figure:
@@ -190,9 +184,10 @@ def second_picks(records: pd.DataFrame) -> Figure:
     figure, axes = plots.panels(titles, share="y", xlabel=label, ylabel="trials")
     for axis, name in zip(axes, sets, strict=True):
         values = [rows[(rows["data"] == name) & (rows["rule"] == rule)]["value"] for rule in rules]
-        axis.hist(values, bins=np.linspace(0, 1, 11), label=list(rules.values()), color=plots.COLOURS[: len(rules)])
-    plots.legend(figure)
-    return figure
+        axis.hist(
+            values, bins=np.linspace(0, 1, 11).tolist(), label=list(rules.values()), color=plots.COLOURS[: len(rules)]
+        )
+    return plots.legend(figure)
 
 
 # --- 31_disf_pretraining ----------------------------------------------------------------------------------------------
@@ -310,8 +305,7 @@ def tuning(records: pd.DataFrame) -> Figure:
     figure, (axis,) = plots.panels(height=3.2, ylabel="validation, macro bits per byte")
     found = plots.means(rows_of(records, "tuning_score"), "method", "peak")
     plots.tuning(axis, found, LOOKS, label=NAMES.__getitem__)
-    plots.name_ends(axis)
-    return figure
+    return plots.name_ends(figure)
 
 
 # --- 32_disf_cost -----------------------------------------------------------------------------------------------------
@@ -338,15 +332,14 @@ def cost(records: pd.DataFrame) -> Figure:
     figure, axes = plots.panels([""] * len(AXES), height=3.2, share="y", ylabel="seconds per batch, one thread")
     for axis, (column, label) in zip(axes, AXES.items(), strict=True):
         part = rows[rows["sweep"] == column]
-        middle = part.groupby(["program", column], as_index=False)["value"].median()
+        middle = part.groupby(["program", column])["value"].median().reset_index()
         plots.curves(axis, plots.means(middle, "program", column), plots.distinct(PROGRAMS), label=PROGRAMS.__getitem__)
         fixed = ", ".join(f"{name[-1]} = {part[other].iloc[0]:g}" for other, name in AXES.items() if other != column)
         axis.set_title(fixed, fontsize=plots.SIZE)
         axis.set_xlabel(label)
         plots.log_ticks(axis, "y")
         plots.log_ticks(axis, "x", sorted(part[column].unique()))
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def ratios(records: pd.DataFrame, *, threshold: float) -> Figure:
@@ -363,11 +356,10 @@ def ratios(records: pd.DataFrame, *, threshold: float) -> Figure:
     sizes = zip(rows["rows"], rows["dimension"], rows["picks"], strict=True)
     rows = rows.assign(size=[f"N = {n:g}, d = {d:g}, k = {k:g}" for n, d, k in sizes])
     label = "time of the loop / time of the fast selection (dots: repetitions; dashed: claim)"
-    figure, (axis,) = plots.panels(height=0.3 * rows["size"].nunique() + 0.8, xlabel=label)
+    figure, (axis,) = plots.panels(height=0.3 * rows["size"].nunique() + 0.8, xlabel=label, log="x")
     found = {seed: part.set_index("size")["value"] for seed, part in rows.groupby("seed")}
-    plots.forest(axis, found, {seed: {"color": plots.COLOURS[0], "alpha": 0.7} for seed in found})
+    plots.forest(axis, found, plots.alike(found, color=plots.COLOURS[0], alpha=0.7))
     axis.axvline(threshold, **plots.DASHED)
-    plots.log_ticks(axis, "x")
     return figure
 
 
@@ -382,7 +374,7 @@ def memory(records: pd.DataFrame) -> Figure:
     rows = rows_of(records, "peak_memory")
     figure, (axis,) = plots.panels(xlabel="rows of the corpus", ylabel="peak memory of a worker (MB)")
     found = plots.means(rows, "seed", "rows")
-    plots.curves(axis, found, {seed: {"color": plots.COLOURS[0], "marker": "o", "alpha": 0.7} for seed in found})
+    plots.curves(axis, found, plots.alike(found, color=plots.COLOURS[0], marker="o", alpha=0.7))
     plots.log_ticks(axis, "x", sorted(rows["rows"].unique()))
     axis.set_ylim(0, 1.2 * rows["value"].max())
     return figure

@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from replication.evidence.statistics import Interval, mean_interval
 
 Array = NDArray[np.float64]
-Scores: TypeAlias = "Mapping[Any, Interval] | Mapping[Any, float] | pd.Series[float]"
+#: By row or by x, each an `Interval` or a number.
+Scores: TypeAlias = "Mapping[Any, Any] | pd.Series[Any]"
+#: Matplotlib's properties of a line.
 Look: TypeAlias = Mapping[str, Any]
 
 #: Inches, the same for every figure, so that text is equally large on every page.
@@ -38,7 +40,7 @@ GREY = "0.35"
 RULE: Look = {"color": GREY, "lw": 0.9}
 DASHED: Look = {**RULE, "ls": "--"}
 DOTTED: Look = {**RULE, "ls": ":"}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "figure.dpi": 200,
     "font.size": SIZE,
     "axes.labelsize": SIZE,
@@ -53,6 +55,7 @@ def panels(
     height: float = 2.8,
     columns: int | None = None,
     share: Literal["", "x", "y", "xy"] = "",
+    log: Literal["", "x", "y", "xy"] = "",
     widths: Sequence[float] | None = None,
     xlabel: str = "",
     ylabel: str = "",
@@ -69,6 +72,8 @@ def panels(
         Panels side by side; all by default.
     share : {"", "x", "y", "xy"}
         Axes that all panels have in common.
+    log : {"", "x", "y", "xy"}
+        Axes that are logarithmic, see `log_ticks`.
     widths : sequence of float, optional
         Relative widths of the columns.
     xlabel, ylabel : str
@@ -94,6 +99,7 @@ def panels(
         axis.tick_params(labelsize=SIZE - 1)
         axis.grid(alpha=0.3)
         axis.set_axisbelow(True)
+        log_ticks(axis, log)
         if place % across == 0 or "y" not in share:
             axis.set_ylabel(ylabel)
         if place + across >= len(titles) or "x" not in share:
@@ -122,6 +128,11 @@ def ordered(keys: Iterable[Any]) -> dict[Any, Look]:
     return {key: {"color": shade, "marker": "o"} for key, shade in zip(listed, shades, strict=True)}
 
 
+def alike(keys: Iterable[Any], **look: Any) -> dict[Any, Look]:
+    """One look for all of several series, such as single seeds."""
+    return dict.fromkeys(keys, look)
+
+
 def intervals(rows: pd.DataFrame, *by: str, transform: Callable[[Any], Any] | None = None) -> Any:
     """The mean over seeds with its 95 % t interval, per level of each column in `by`, as nested dictionaries.
 
@@ -148,9 +159,12 @@ def paired(
     return {other: transformed(mean_interval(wide[ours] - wide[other]), transform) for other in others}
 
 
-def means(rows: pd.DataFrame, level: str, x: str) -> dict[Any, pd.Series[float]]:
-    """The mean value over `x`, a Series per level of a column."""
-    return {key: part.groupby(x)["value"].mean() for key, part in rows.groupby(level)}
+def means(
+    rows: pd.DataFrame, level: str, x: str, transform: Callable[[Any], Any] | None = None
+) -> dict[Any, pd.Series[float]]:
+    """The mean value over `x`, a Series per level of a column; `transform` as above."""
+    found = {key: part.groupby(x)["value"].mean() for key, part in rows.groupby(level)}
+    return found if transform is None else {key: transform(curve) for key, curve in found.items()}
 
 
 def transformed(found: Interval, transform: Callable[[Any], Any] | None) -> Interval:
@@ -166,8 +180,8 @@ def transformed(found: Interval, transform: Callable[[Any], Any] | None) -> Inte
 
 def curves(
     axis: Axes,
-    series: Mapping[Any, Scores],
-    looks: Mapping[Any, Look] | None = None,
+    series: Mapping[Any, Any],
+    looks: Mapping[Any, Any] | None = None,
     *,
     label: Callable[[Any], str] = str,
     bars: bool = False,
@@ -207,8 +221,8 @@ def curves(
 
 def forest(
     axis: Axes,
-    series: Mapping[Any, Scores],
-    looks: Mapping[Any, Look] | None = None,
+    series: Mapping[Any, Any],
+    looks: Mapping[Any, Any] | None = None,
     *,
     label: Callable[[Any], str] = str,
     rows: Mapping[Any, str] | None = None,
@@ -259,8 +273,8 @@ def forest(
 
 def tuning(
     axis: Axes,
-    scores: Mapping[Any, Scores],
-    looks: Mapping[Any, Look] | None = None,
+    scores: Mapping[Any, Any],
+    looks: Mapping[Any, Any] | None = None,
     *,
     label: Callable[[Any], str] = str,
     chosen: Mapping[Any, float] | None = None,
@@ -317,12 +331,14 @@ def heatmap(axis: Axes, grid: pd.DataFrame, text: Any, *, norm: Any, cmap: str, 
     axis.set(xlabel="", ylabel="")
     axis.tick_params(labelsize=SIZE - 2)
     if bar:
-        colour_bar([axis], axis.collections[0], bar, extend="both")
+        mesh = axis.collections[0]
+        beyond = grid.to_numpy().min() < mesh.norm.vmin or grid.to_numpy().max() > mesh.norm.vmax
+        colour_bar([axis], mesh, bar, extend="both" if beyond else "neither")
 
 
 def colour_bar(axes: Sequence[Axes], shown: Any, label: str, **more: Any) -> None:
     """Say beside axes what the colours of an artist mean."""
-    bar = axes[0].get_figure(root=True).colorbar(shown, ax=list(axes), pad=0.02, aspect=30, **more)
+    bar = axes[0].figure.colorbar(shown, ax=list(axes), pad=0.02, aspect=30, **more)
     bar.set_label(label, fontsize=SIZE)
     bar.ax.tick_params(labelsize=SIZE - 1)
 
@@ -333,7 +349,7 @@ def colour_bar(axes: Sequence[Axes], shown: Any, label: str, **more: Any) -> Non
 class _Log(LogLocator):
     """Ticks at round numbers: the finer, the fewer decades there are."""
 
-    def tick_values(self, vmin: float, vmax: float) -> Array:
+    def tick_values(self, vmin: float, vmax: float) -> Any:
         spans = vmax / vmin if vmin > 0 else np.inf
         steps = (
             (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
@@ -343,17 +359,25 @@ class _Log(LogLocator):
             else (1, 2, 5)
         )
         self.set_params(subs=steps if spans < 300 else (1,))
-        return np.asarray(super().tick_values(vmin, vmax))
+        return super().tick_values(vmin, vmax)
 
 
-def log_ticks(axis: Axes, which: Literal["x", "y", "xy"], at: Sequence[float] | None = None) -> None:
+class _LogFormatter(LogFormatterSciNotation):
+    """Plain numbers, but powers of ten where the axis reaches far."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        low, high = self.axis.get_view_interval()  # type: ignore[union-attr]
+        return str(super().__call__(x, pos)) if high > 5e5 or low < 5e-4 else _plain(x)
+
+
+def log_ticks(axis: Axes, which: Literal["", "x", "y", "xy"], at: Sequence[float] | None = None) -> None:
     """Make axes logarithmic, with plain numbers at a few ticks (powers of ten beyond 0.001 and 10,000).
 
     Parameters
     ----------
     axis : Axes
         Whose axes.
-    which : {"x", "y", "xy"}
+    which : {"", "x", "y", "xy"}
         Which of them.
     at : sequence of float, optional
         Where ticks stand, if not at round numbers.
@@ -366,56 +390,57 @@ def log_ticks(axis: Axes, which: Literal["x", "y", "xy"], at: Sequence[float] | 
             of.set_ticks(list(at), [_plain(value) for value in at])
             continue
         of.set_major_locator(_Log(numticks=9))
-        powers = LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(np.inf, np.inf))
-        powers.set_axis(of)
-
-        def shown(value: float, _: int, of: Any = of, powers: Any = powers) -> str:
-            low, high = of.get_view_interval()
-            return str(powers(value)) if high > 2e4 or low < 5e-4 else _plain(value)
-
-        of.set_major_formatter(shown)
+        of.set_major_formatter(_LogFormatter(labelOnlyBase=False, minor_thresholds=(np.inf, np.inf)))
 
 
-def legend(where: Figure | Axes) -> None:
-    """Name every series once: inside axes, or of a figure below it, in as many columns as fit."""
-    if isinstance(where, Axes):
-        where.legend(frameon=False, fontsize=SIZE - 1.5, labelspacing=0.3)
-        return
+def legend(figure: Figure) -> Figure:
+    """Name every series of a figure once, below it, in as many columns as fit; the same figure is returned."""
     named: dict[str, Any] = {}
-    for axis in where.axes:
+    for axis in figure.axes:
         for handle, text in zip(*axis.get_legend_handles_labels(), strict=True):
             named.setdefault(text, handle)
     longest = max(len(line) for text in named for line in text.split("\n"))
     columns = min(len(named), max(1, int(WIDTH * 72 / ((SIZE - 1) * (0.52 * longest + 4.5)))))
-    where.legend(
-        named.values(), named.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=SIZE - 1
-    )
+    style = {"ncols": columns, "frameon": False, "fontsize": SIZE - 1}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", **style)
+    return figure
 
 
-def name_ends(axis: Axes) -> None:
-    """Name every line at its right end, outside the axes; to be called when the limits of the axes are final."""
-    axis.get_xlim(), axis.get_ylim()  # what is still to be scaled is scaled now
-    ends = []
-    for line, text in zip(*axis.get_legend_handles_labels(), strict=True):
-        points = axis.transAxes.inverted().transform(line.get_transform().transform(line.get_xydata()))
-        x, y = max(point for point in points.tolist() if point[0] <= 1.001)
-        ends.append((min(max(y, 0.0), 1.0), x, text, line.get_color()))
-    ends.sort()
-    # one line of text as a share of the height of the axes, which is about three quarters of the figure's
-    lines = axis.get_subplotspec().get_gridspec().nrows  # type: ignore[union-attr]
-    step = 1.25 * (SIZE - 1) * lines / (0.75 * 72 * axis.get_figure(root=True).get_figheight())
-    needs = [step * (1 + text.count("\n")) for *_, text, _ in ends]
-    places = [y for y, *_ in ends]
-    # what is too near is moved up, then down where it left the axes
-    for i in range(1, len(ends)):
-        places[i] = max(places[i], places[i - 1] + (needs[i] + needs[i - 1]) / 2)
-    for i in reversed(range(len(ends))):
-        places[i] = min(places[i], places[i + 1] - (needs[i] + needs[i + 1]) / 2 if i + 1 < len(ends) else 1.0)
-    for (y, x, text, colour), place in zip(ends, places, strict=True):
-        axis.annotate(
-            text, (x, y), (1.03, place), xycoords="axes fraction", color=colour, fontsize=SIZE - 1, va="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 0},
-        )  # fmt: skip
+def legends(figure: Figure) -> Figure:
+    """Name the series of every panel inside it, where panels show different ones; the same figure is returned."""
+    for axis in figure.axes:
+        if axis.get_legend_handles_labels()[1]:
+            axis.legend(frameon=False, fontsize=SIZE - 1.5, labelspacing=0.3)
+    return figure
+
+
+def name_ends(figure: Figure) -> Figure:
+    """Name every line at its right end, outside the axes, whose limits must be final; the same figure is returned."""
+    for axis in figure.axes:
+        axis.get_xlim(), axis.get_ylim()  # what is still to be scaled is scaled now
+        ends = []
+        for line in axis.lines:
+            text = str(line.get_label())
+            if text.startswith("_"):
+                continue
+            points = axis.transAxes.inverted().transform(line.get_transform().transform(line.get_xydata()))
+            x, y = max(point for point in points.tolist() if point[0] <= 1.001)
+            ends.append((min(max(y, 0.0), 1.0), x, text, line.get_color()))
+        ends.sort(key=lambda end: end[0])
+        # one line of text as a share of the height of the axes, which is about three quarters of the figure's
+        step = 1.25 * (SIZE - 1) / (0.75 * 72 * figure.get_figheight())
+        needs = [step * (1 + text.count("\n")) for *_, text, _ in ends]
+        places = [y for y, *_ in ends]
+        # what is too near is moved up, then down where it left the axes
+        for i in range(1, len(ends)):
+            places[i] = max(places[i], places[i - 1] + (needs[i] + needs[i - 1]) / 2)
+        for i in reversed(range(len(ends))):
+            places[i] = min(places[i], places[i + 1] - (needs[i] + needs[i + 1]) / 2 if i + 1 < len(ends) else 1.0)
+        for (y, x, text, colour), place in zip(ends, places, strict=True):
+            arrow: dict[str, Any] = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 0}
+            style: dict[str, Any] = {"color": colour, "fontsize": SIZE - 1, "va": "center", "arrowprops": arrow}
+            axis.annotate(text, (x, y), (1.03, place), xycoords="axes fraction", **style)
+    return figure
 
 
 def note(axis: Axes, text: str, x: float, y: float, **more: Any) -> None:
@@ -424,7 +449,7 @@ def note(axis: Axes, text: str, x: float, y: float, **more: Any) -> None:
     axis.annotate(text, (x, y), **{**style, **more})
 
 
-def _looks(series: Mapping[Any, Scores], looks: Mapping[Any, Look] | None) -> dict[Any, Look]:
+def _looks(series: Mapping[Any, Any], looks: Mapping[Any, Any] | None) -> dict[Any, Look]:
     found = {key: look for key, look in (distinct(series) if looks is None else looks).items() if key in series}
     if not found:
         raise ValueError(f"series: got {list(series)}, none of which has a look; there are {list(looks or ())}")

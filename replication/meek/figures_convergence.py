@@ -72,8 +72,7 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
     gaps.plot(T, training_gap(T, experiment.LAWS["alpha 0.155"]), color=COLOURS[0], lw=1.2, ls="--", label="α = 0.155")
     gaps.axvline(peak, **plots.DOTTED)
     gaps.set(ylabel=NATS, ylim=(0, None))
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def summary(records: pd.DataFrame, points: str) -> Figure:
@@ -96,8 +95,8 @@ def summary(records: pd.DataFrame, points: str) -> Figure:
     figure, axes = plots.panels([label for _, label in panels.values()], height=1.8, share="y")
     for axis, (what, (paper, _)) in zip(axes, panels.items(), strict=True):
         at = rows_of(records, "summary", what=what).pivot_table(index="source", columns="level", values="value")
-        ours = {source: Interval(*at.loc[source, ["median", "low", "high"]], n=0) for source in names}
-        series = {"ours": ours, "paper": {"paper": float(paper())}}
+        ours = {of: Interval(at["median"][of], at["low"][of], at["high"][of], 0) for of in names}
+        series: dict[str, Any] = {"ours": ours, "paper": {"paper": float(paper())}}
         plots.forest(axis, series, looks, rows={**names, "paper": "the paper's law"})
     return figure
 
@@ -129,8 +128,7 @@ def refit(records: pd.DataFrame, points: str) -> Figure:
     peaks.axvspan(*np.quantile(times, [0.025, 0.975]), color="0.85", zorder=0, label="95 % interval (right)")
     peaks.axvline(float(peak_time()), color="black", lw=1.5, ls="--", label="the paper's (right)")
     peaks.set(xlabel="time of the peak (years)", ylabel="draws")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def alpha() -> Figure:
@@ -144,8 +142,7 @@ def alpha() -> Figure:
     found = {name: pd.Series(training_gap(T, experiment.LAWS[name]), T) for name in names}
     plots.curves(axis, found, plots.distinct(names), label=names.__getitem__)
     axis.set_ylim(bottom=0)
-    plots.legend(axis)
-    return figure
+    return plots.legends(figure)
 
 
 def sensitivity() -> Figure:
@@ -166,14 +163,13 @@ def sensitivity() -> Figure:
     heads.set_xlabel("years from the start")
     for axis in axes:
         axis.set_ylim(bottom=0)
-        plots.legend(axis)
-    return figure
+    return plots.legends(figure)
 
 
 def head_start() -> Figure:
     """Draw when the gap is largest, over the leader's head start, with the head starts of real systems marked."""
     label = "the leader's compute / the meek's, at the start"
-    figure, (axis,) = plots.panels(height=3.4, xlabel=label, ylabel="peak, years from the start")
+    figure, (axis,) = plots.panels(height=3.4, xlabel=label, ylabel="peak, years from the start", log="x")
     kappa = np.geomspace(1, 1e6, 200)
     refitted = experiment.LAWS["alpha 0.178, refitted"]
     axis.plot(kappa, peak_time(head_start=kappa), color=COLOURS[0], lw=2, label="the paper's law")
@@ -185,9 +181,7 @@ def head_start() -> Figure:
         colour = {"*": "black", "D": "white"}.get(marker, COLOURS[1])
         at = float(peak_time(head_start=value))
         axis.plot(value, at, marker, color=colour, mec="black", ms=7, label=f"{value:,.0f}×: {start}")
-    plots.log_ticks(axis, "x")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def maps(size: int = 200) -> Figure:
@@ -228,8 +222,7 @@ def benchmark() -> Figure:
         of = partial(lambda n, sigmoid: 100 * score_gap(T, sigmoid, n=n), sigmoid=sigmoid)
         _shades(axis, (1, 2, 5, 10), of, lambda n: f"{n} step{'s' * (n > 1)}")
     axes[0].set_ylim(0, 100)
-    plots.legend(axes[1])
-    return figure
+    return plots.legends(figure)
 
 
 def inference() -> Figure:
@@ -246,8 +239,7 @@ def inference() -> Figure:
         axis.plot(t, training_gap(t, PAPER, experiment.INFERENCE), color="0.6", label="training gap")
         axis.axhline(0, **plots.RULE)
     axes[0].set_ylim(-0.3, 1.0)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def tokens() -> Figure:
@@ -266,8 +258,7 @@ def tokens() -> Figure:
         plots.note(axis, label, 6.5, count, xytext=(0, -10))
     plots.log_ticks(axis, "y")
     axis.set(xlim=(0, 20))
-    plots.name_ends(axis)
-    return figure
+    return plots.name_ends(figure)
 
 
 def metrics() -> Figure:
@@ -278,5 +269,4 @@ def metrics() -> Figure:
     for axis, bounded in zip(axes, (True, False), strict=True):
         names = [name for name in found if (name in experiment.BOUNDED) == bounded]
         plots.curves(axis, found, plots.distinct(names))
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)

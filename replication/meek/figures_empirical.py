@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
+from functools import partial
 
 import matplotlib.dates as mdates
 import numpy as np
@@ -93,7 +95,7 @@ def slopes(records: pd.DataFrame) -> Figure:
         series["band"][row] = Interval(here, ends.low, ends.high, ends.n)
         if (board, band) in minus:
             series["random"][row] = plots.transformed(
-                percentile_interval(minus[board, band]), lambda m, at=here: at - m
+                percentile_interval(minus[board, band]), partial(operator.sub, here)
             )
     looks = {"band": {"color": BLUE}, "random": {"color": "0.6", "marker": "s"}}
     names = {"band": "the band, 95 % over models drawn anew", "random": "random bands, 95 %"}
@@ -105,8 +107,7 @@ def slopes(records: pd.DataFrame) -> Figure:
     for (board, band), left_out in without.items():
         y = places["band", f"{board}, {band}"]
         axis.plot(left_out, np.full(len(left_out), y), "|", color=DARK, ms=7, label="one record setter left out")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def lost_bests(records: pd.DataFrame) -> Figure:
@@ -162,8 +163,7 @@ def mmlu(records: pd.DataFrame, models: pd.DataFrame) -> Figure:
         axis.axhline(1, **plots.DASHED, label="highest possible score")
         axis.set(xlim=(2.9, 1.6), ylim=(0, 1.2))
     figure.suptitle(_title(rows, ""), fontsize=plots.SIZE)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def head_starts(records: pd.DataFrame) -> Figure:
@@ -177,21 +177,24 @@ def head_starts(records: pd.DataFrame) -> Figure:
     rows, bounds = _shown(records, "head_start"), _shown(records, "head_start_bound")
     budget, ours = (rows[(rows["meek"] == "$1,000") == paper] for paper in (True, False))
     low, high = (bounds[bounds["bound"] == bound].set_index("year")["value"] for bound in ("low", "high"))
-    median = {at.year: Interval(at.value, low[at.year], high[at.year], at.n) for at in ours.itertuples()}
+    years = ours["year"]
+    median = {
+        year: Interval(*of) for year, *of in zip(years, ours["value"], low[years], high[years], ours["n"], strict=True)
+    }
     series = {
         "over the year's median model, 95 % interval": median,
         "over the paper's $1,000 (1e20 FLOP)": budget.set_index("year")["value"],
     }
-    figure, (axis,) = plots.panels(height=3.4, xlabel="year", ylabel="frontier's training compute / the meek's")
+    figure, (axis,) = plots.panels(
+        height=3.4, xlabel="year", ylabel="frontier's training compute / the meek's", log="y"
+    )
     plots.curves(axis, series)
     for year, one in median.items():
         plots.note(axis, f"n = {one.n:g}", year, one.high, xytext=(0, 3), ha="center")
     axis.axhline(71.9, **plots.DOTTED, label="71.9: above it the model's gap only shrinks")
     axis.axhline(1, **plots.RULE, label="1: the paper's start")
-    plots.log_ticks(axis, "y")
     axis.set_ylim(bottom=0.5)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def price_trends(table: pd.DataFrame) -> Figure:
@@ -204,19 +207,17 @@ def price_trends(table: pd.DataFrame) -> Figure:
     """
     column = "price_reduction_factor_per_year"
     series: dict[str, dict[int, Interval]] = {bench: {} for bench in table["bench"]}
-    rows = {}
+    rows: dict[int, str] = {}
     for at in table.sort_values(column, ascending=False).to_dict("records"):
         low, high = (float(end) for end in at[f"{column}_90_ci"].strip("[]").split(","))
         series[at["bench"]][len(rows)] = Interval(at[column], low, high, at["sample_size"])
         rows[len(rows)] = f"{at['threshold_model']} (n = {at['sample_size']})"
     label = "factor by which the price of a fixed performance falls in a year"
-    figure, (axis,) = plots.panels(height=4.6, xlabel=label, ylabel="performance of (regression's points)")
+    figure, (axis,) = plots.panels(height=4.6, xlabel=label, ylabel="performance of (regression's points)", log="x")
     plots.forest(axis, series, rows=rows, at=1)
     axis.axvline(9, **plots.DOTTED, label="9: the paper's faster panel")
-    plots.log_ticks(axis, "x")
     axis.set_xlim(0.5, 5000)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def _shown(records: pd.DataFrame, quantity: str) -> pd.DataFrame:

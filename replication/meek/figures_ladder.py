@@ -31,15 +31,13 @@ def isoflop(records: pd.DataFrame) -> Figure:
     sizes = rows_of(records, "frontier_size").set_index("budget")["value"]
     frontier = rows_of(records, "frontier_loss").groupby("budget")["value"].mean()
     label = "model size N, parameters outside the embedding"
-    figure, (axis,) = plots.panels(height=3.8, xlabel=label, ylabel=LOSS)
+    figure, (axis,) = plots.panels(height=3.8, xlabel=label, ylabel=LOSS, log="x")
     found = plots.intervals(rows_of(records, "loss"), "budget", "size")
     plots.curves(axis, found, plots.ordered(found), label=lambda budget: f"{_flop(budget)} FLOP")
-    star = {"marker": "*", "ms": 10, "color": "0.15", "mec": "white", "mew": 0.6}
+    star: plots.Look = {"marker": "*", "ms": 10, "color": "0.15", "mec": "white", "mew": 0.6}
     axis.plot(sizes, frontier[sizes.index], "--", lw=0.9, **star, label="least loss, by parabola")
     axis.axhline(_entropy(records), color=KNOWN, lw=1.4, ls=":", label="entropy: no model can be better")
-    plots.log_ticks(axis, "x")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def frontier(records: pd.DataFrame) -> Figure:
@@ -51,14 +49,12 @@ def frontier(records: pd.DataFrame) -> Figure:
         Tidy records of ``ladder.run``.
     """
     points = plots.intervals(rows_of(records, "frontier_loss"), "budget")
-    figure, (axis,) = plots.panels(height=3.6, xlabel=COMPUTE, ylabel=LOSS)
+    figure, (axis,) = plots.panels(height=3.6, xlabel=COMPUTE, ylabel=LOSS, log="x")
     _laws(axis, records, "predicted_loss", "compute", max(points))
     plots.curves(axis, {"measured frontier": points}, {"measured frontier": {**MEASURED, "ls": ""}}, bars=True)
     axis.axhline(_entropy(records), **plots.DOTTED, label="entropy of the source")
-    plots.log_ticks(axis, "x")
     axis.margins(x=0.02)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def gap(records: pd.DataFrame) -> Figure:
@@ -72,20 +68,19 @@ def gap(records: pd.DataFrame) -> Figure:
     rows, times = rows_of(records, "measured_gap"), rows_of(records, "predicted_peak_time").set_index("law")["value"]
     mean = rows.groupby("t")["value"].mean()
     largest = {MEASURED["color"]: mean.idxmax(), FIT: times["fit"], KNOWN: times["known entropy"]}
-    title = f"The gap is largest after {mean.idxmax():.2g} years; the fitted law says {times['fit']:.2g}"
+    title = f"The measured gap is largest after {mean.idxmax():.1f} years; the fitted law says {times['fit']:.1f}"
     label = "loss of the meek minus loss of the leader,\nnats per token"
     figure, (axis,) = plots.panels((title,), height=3.6, xlabel="years from equal compute", ylabel=label)
     _laws(axis, records, "predicted_gap", "t", float(rows["t"].max()))
-    for line in plots.means(rows, "seed", "t").values():
-        axis.plot(line, color=MEASURED["color"], lw=0.7, alpha=0.6)
+    each = plots.means(rows, "seed", "t")
+    plots.curves(axis, each, plots.alike(each, color=MEASURED["color"], lw=0.7, alpha=0.6), label="_{}".format)
     axis.plot(mean, color=MEASURED["color"], lw=2.6, label="measured: mean, and each seed (thin)")
     for colour, time in largest.items():
         axis.axvline(time, color=colour, lw=1.6, ls=":")
     axis.axvspan(times["fit, low"], times["fit, high"], color=FIT, alpha=0.1, lw=0, label="95 % interval of its peak")
     axis.margins(x=0)
     axis.set_ylim(bottom=0)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def stopping(records: pd.DataFrame, *, error: float) -> Figure:
@@ -116,9 +111,8 @@ def stopping(records: pd.DataFrame, *, error: float) -> Figure:
     series = {"random walk with the measured variance": walk, "measured": _by_pair(100 * table["wrong_decisions"])}
     plots.forest(wrong, series, dict(zip(series, (WALK, MEASURED), strict=True)), rows=_pairs(mean.index))
     wrong.axvline(100 * error, color=FIT, lw=1.8)
-    wrong.set(xlabel="wrong decisions, %\n(line: what was asked for)", ylabel=f"{COMPUTE} of the two models")
-    plots.legend(figure)
-    return figure
+    wrong.set(xlabel="wrong decisions, %\n(line: what was asked for)", ylabel="FLOP of the two models")
+    return plots.legend(figure)
 
 
 def wald_factors(records: pd.DataFrame, *, error: float) -> Figure:
@@ -145,12 +139,11 @@ def wald_factors(records: pd.DataFrame, *, error: float) -> Figure:
         "measured stopping time": (table["stopping_ratio"], MEASURED),
     }
     label = "factor on Wald's stopping time (line: no change)"
-    figure, (axis,) = plots.panels(height=3.2, xlabel=label, ylabel=f"{COMPUTE} of the two models")
+    figure, (axis,) = plots.panels(height=3.2, xlabel=label, ylabel="FLOP of the two models")
     found = {name: _by_pair(values) for name, (values, _) in factors.items()}
     plots.forest(axis, found, {name: look for name, (_, look) in factors.items()}, rows=_pairs(pairs))
     axis.axvline(1, color=FIT, lw=1.8)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def chosen_peaks(records: pd.DataFrame, peaks: Sequence[float]) -> Table:
@@ -223,7 +216,7 @@ def _tests(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_pair(values: pd.Series[float]) -> dict[str, Interval]:
-    return {pair: mean_interval(of) for pair, of in values.groupby("pair")}
+    return {str(pair): mean_interval(of) for pair, of in values.groupby("pair")}
 
 
 def _pairs(pairs: pd.Index) -> dict[str, str]:

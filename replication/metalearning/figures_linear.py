@@ -28,7 +28,6 @@ from replication.metalearning.linear import (
 COLOURS = plots.COLOURS
 METHODS = {"drs": ("DRS", COLOURS[0], "o"), "maml": ("MAML", COLOURS[3], "s")}
 WINS = "fraction of trials won by MAML"
-LOSS = "excess risk (half squared error)"
 ALPHA = "step size α"
 M_TASKS = "M, number of tasks"
 N_SAMPLES = "N = {:g}".format
@@ -46,7 +45,7 @@ def maps(records: pd.DataFrame, stage: str) -> Figure:
     """
     rows = rows_of(records, "map", table=stage)
     zero = neutral_alpha(SAMPLES, BETA)
-    figure, axes = plots.panels([f"α = {alpha:g}" for alpha in ALPHAS], height=1.3, columns=7, share="xy")
+    figure, axes = plots.panels([f"α = {alpha:g}" for alpha in ALPHAS], height=1.15, columns=7, share="xy")
     for axis, alpha in zip(axes, ALPHAS.tolist(), strict=True):
         grid = rows[rows["alpha"] == alpha].pivot_table(index="M", columns="N", values="value").to_numpy()
         shown = axis.imshow(grid, origin="lower", cmap="RdBu_r", vmin=0, vmax=1, aspect="equal")
@@ -93,8 +92,7 @@ def parity(records: pd.DataFrame) -> Figure:
     cells.set(xlabel="another implementation, 10,000 trials", ylabel=f"ours, {trials:,} trials")
     scores.plot(z, norm.pdf(z), color="black", lw=1.2, label="standard normal")
     scores.set(xlabel="difference (standard errors)", ylabel="density of cells")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def agreement(records: pd.DataFrame) -> Table:
@@ -130,8 +128,7 @@ def objectives(records: pd.DataFrame) -> Figure:
     wins.axhline(0.5, **plots.DOTTED)
     wins.set(xlabel=M_TASKS, ylabel=WINS, ylim=(0, 0.6))
     plots.log_ticks(wins, "x")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def errors(records: pd.DataFrame) -> Figure:
@@ -145,7 +142,9 @@ def errors(records: pd.DataFrame) -> Figure:
     rows = rows_of(records, "excess", statistic="mean")
     cases = ((0.5, 5), (0.5, 25), (0.75, 25), (1.0, 25))
     titles = [f"α = {alpha:g}, N = {N}" for alpha, N in cases]
-    figure, axes = plots.panels(titles, height=2.6, columns=2, xlabel=M_TASKS, ylabel=f"mean {LOSS}")
+    figure, axes = plots.panels(
+        titles, height=2.6, columns=2, xlabel=M_TASKS, ylabel="mean excess risk\n(half squared error)", log="xy"
+    )
     M = np.geomspace(2, 400, 200)
     for axis, (alpha, N) in zip(axes, cases, strict=True):
         half, at = curvature(alpha, N, BETA) / 2, variances(alpha, N, BETA)
@@ -159,9 +158,7 @@ def errors(records: pd.DataFrame) -> Figure:
         crossover = float(crossover_tasks(alpha, N, BETA))
         if crossover < 500:
             axis.axvline(crossover, **plots.DASHED, label="M*")
-        plots.log_ticks(axis, "xy")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def crossings(records: pd.DataFrame) -> Figure:
@@ -174,7 +171,7 @@ def crossings(records: pd.DataFrame) -> Figure:
     """
     wide = pd.concat({name: rows_of(records, name).set_index(["alpha", "N"])["value"] for name in BRACKET}, axis=1)
     labels = ("M*, delta method (tasks)", "the mean risks cross between (tasks)")
-    figure, (axis,) = plots.panels(height=4.2, xlabel=labels[0], ylabel=labels[1])
+    figure, (axis,) = plots.panels(height=4.2, xlabel=labels[0], ylabel=labels[1], log="xy")
     ends = np.array([9.0, 500.0])
     axis.fill_between(ends, ends / 1.5, ends * 1.5, color="0.88", lw=0, label="within a factor 1.5")
     axis.plot(ends, ends, color="black", lw=0.9, label="equal")
@@ -182,10 +179,8 @@ def crossings(records: pd.DataFrame) -> Figure:
         part = wide[(wide["M_star"] < 25) == early]
         low, high = part["bracket_low"].clip(lower=5), part["bracket_high"].clip(upper=1000)
         axis.vlines(part["M_star"], low, high, color=colour, lw=2, alpha=0.7, label=label)
-    plots.log_ticks(axis, "xy")
     axis.set(xlim=ends, ylim=(5, 1000))
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 BRACKET = ("M_star", "bracket_low", "bracket_high")
@@ -202,7 +197,9 @@ def averages(records: pd.DataFrame) -> Figure:
     """
     rows = rows_of(records, "excess", N=1)
     titles = [f"α = {alpha:g}, N = 1" for alpha in SHOWN[1:]]
-    figure, axes = plots.panels(titles, share="xy", xlabel=M_TASKS, ylabel=f"{LOSS}\nafter the update")
+    figure, axes = plots.panels(
+        titles, share="xy", xlabel=M_TASKS, ylabel="excess risk after the update\n(half squared error)", log="xy"
+    )
     for axis, alpha in zip(axes, SHOWN[1:], strict=True):
         for method, (name, colour, marker) in METHODS.items():
             found = plots.means(rows[(rows["method"] == method) & (rows["alpha"] == alpha)], "statistic", "M")
@@ -211,9 +208,7 @@ def averages(records: pd.DataFrame) -> Figure:
                 "median": {"color": colour, "marker": marker, "ls": "--"},
             }
             plots.curves(axis, found, looks, label=(name + ", {}").format)
-        plots.log_ticks(axis, "xy")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def similarity(records: pd.DataFrame) -> Figure:
@@ -244,9 +239,7 @@ def similarity(records: pd.DataFrame) -> Figure:
         at_zero = [float(neutral_alpha(N, Tasks(BETA, spread=spread))) for spread in spreads.tolist()]
         zero.plot(spreads, at_zero, color="black", ls=style, label=N_SAMPLES(N))
     zero.set(ylabel=ALPHA, ylim=(0, 1.4))
-    for axis in (needed, wins, zero):
-        plots.legend(axis)
-    return figure
+    return plots.legend(figure)
 
 
 def asymptotics(records: pd.DataFrame) -> Figure:
@@ -259,7 +252,9 @@ def asymptotics(records: pd.DataFrame) -> Figure:
     """
     rows = rows_of(records, "excess", statistic="mean", method="maml")
     titles = [f"α = {alpha:g}" for alpha in SHOWN]
-    figure, axes = plots.panels(titles, share="xy", xlabel=M_TASKS, ylabel="MAML's mean excess risk\n/ delta method")
+    figure, axes = plots.panels(
+        titles, share="xy", xlabel=M_TASKS, ylabel="MAML's mean excess risk\n/ delta method", log="xy"
+    )
     for axis, alpha in zip(axes, SHOWN, strict=True):
         found = plots.means(rows[rows["alpha"] == alpha], "N", "M")
         ratios = {
@@ -268,10 +263,8 @@ def asymptotics(records: pd.DataFrame) -> Figure:
         }
         plots.curves(axis, ratios, plots.ordered(ratios), label=N_SAMPLES)
         axis.axhline(1, **plots.RULE)
-        plots.log_ticks(axis, "xy")
         axis.set_ylim(0.5, 5)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def optima() -> Figure:
@@ -281,8 +274,7 @@ def optima() -> Figure:
     axis.axhline(optimum_drs(BETA), color="black", lw=1.8, label="DRS")
     found = {N: pd.Series(optimum_maml(alpha, N, BETA), alpha) for N in FEW}
     plots.curves(axis, found, plots.ordered(FEW), label="MAML, N = {:g}".format)
-    plots.name_ends(axis)
-    return figure
+    return plots.legend(figure)
 
 
 def smoothness(records: pd.DataFrame) -> Figure:
@@ -295,14 +287,12 @@ def smoothness(records: pd.DataFrame) -> Figure:
     """
     rows = rows_of(records, "bound_ratio")
     label = "step size × smoothness, αL"
-    figure, (axis,) = plots.panels(height=3.2, xlabel=label, ylabel="|∇F_maml − ∇F_drs| / bound")
+    figure, (axis,) = plots.panels(height=3.2, xlabel=label, ylabel="|∇F_maml − ∇F_drs| / bound", log="x")
     cases = plots.distinct(rows["case"].unique())
     for statistic, style in (("largest", "-"), ("median", ":")):
         looks = {case: {**look, "ls": style} for case, look in cases.items()}
         found = plots.means(rows[rows["statistic"] == statistic], "case", "alpha_L")
         plots.curves(axis, found, looks, label=("{}, " + statistic).format)
     axis.axhline(1, **plots.RULE)
-    plots.log_ticks(axis, "x")
     axis.set_ylim(0, 1.08)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)

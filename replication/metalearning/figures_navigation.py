@@ -30,8 +30,7 @@ def returns(records: pd.DataFrame) -> Figure:
     for axis, of in zip(axes, found.values(), strict=True):
         plots.curves(axis, {"untrained": untrained, **of}, looks, bars=True)
         axis.set_xticks(sorted(untrained))
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def budget(records: pd.DataFrame) -> Figure:
@@ -49,8 +48,7 @@ def budget(records: pd.DataFrame) -> Figure:
     plots.curves(axis, found, plots.distinct(names), label=names.__getitem__, bars=True)
     axis.axhline(0, **plots.RULE)
     plots.log_ticks(axis, "x", sorted(found[0]))
-    plots.name_ends(axis)
-    return figure
+    return plots.name_ends(figure)
 
 
 def contour(records: pd.DataFrame) -> Figure:

@@ -41,8 +41,7 @@ def trade_off(records: pd.DataFrame) -> Figure:
         plots.curves(axis, found[budget], LOOKS, bars=True)
         plots.log_ticks(axis, "x", sorted(found[budget]["DRS"]))
         plots.log_ticks(axis, "y")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def seeds(records: pd.DataFrame) -> Figure:
@@ -56,16 +55,15 @@ def seeds(records: pd.DataFrame) -> Figure:
     figure, axes = plots.panels(BUDGETS, height=3.2, share="y", xlabel=TASKS, ylabel=ABOVE)
     for axis, budget in zip(axes, BUDGETS, strict=True):
         rows = rows_of(records, "log_ratio", condition=MAIN, budget=budget)
-        for line in plots.means(rows, "seed", "tasks").values():
-            axis.plot(np.exp(line), color="0.75", lw=1, label="one seed")
+        each = plots.means(rows, "seed", "tasks", np.exp)
+        plots.curves(axis, each, plots.alike(each, color="0.75", lw=1), label="one seed".format)
         mean = plots.intervals(rows, "tasks", transform=np.exp)
         name = "geometric mean, 95 %"
         plots.curves(axis, {name: mean}, {name: {"color": "0.1", "marker": "o", "lw": 2}}, bars=True)
         axis.axhline(1, **plots.RULE)
         plots.log_ticks(axis, "x", sorted(mean))
         plots.log_ticks(axis, "y")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def conditions(records: pd.DataFrame) -> Figure:
@@ -82,12 +80,10 @@ def conditions(records: pd.DataFrame) -> Figure:
     looks = plots.distinct([ratios["tasks"].max(), ratios["tasks"].min()])
     rows = {name: name for name in (MAIN, *ratios["condition"].unique())}
     label = RATIO + "\n(left of 1 DRS is better)"
-    figure, axes = plots.panels(BUDGETS, height=1.4 + 0.35 * len(rows), share="xy", xlabel=label)
+    figure, axes = plots.panels(BUDGETS, height=1.4 + 0.35 * len(rows), share="xy", xlabel=label, log="x")
     for axis, budget in zip(axes, BUDGETS, strict=True):
         plots.forest(axis, found[budget], looks, label="M = {:g}".format, rows=rows, at=1)
-        plots.log_ticks(axis, "x")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def fresh(records: pd.DataFrame) -> Figure:
@@ -101,15 +97,13 @@ def fresh(records: pd.DataFrame) -> Figure:
     ratios = rows_of(records, "log_ratio", condition=FRESH)
     found = plots.intervals(ratios, "width", "steps", transform=np.exp)
     titles = [f"width {width:g}" for width in found]
-    figure, axes = plots.panels(titles, share="xy", xlabel="training steps", ylabel=ABOVE)
+    figure, axes = plots.panels(titles, share="xy", xlabel="training steps", ylabel=ABOVE, log="y")
     for axis, of in zip(axes, found.values(), strict=True):
         plots.curves(axis, {"": of}, {"": {"color": "0.2", "marker": "o", "ls": "-"}}, bars=True)
         axis.axhline(1, **plots.RULE)
         axis.axhline(np.exp(-0.1), color=plots.COLOURS[3], lw=1, ls="--", label="margin of T11")
         axis.set(xlim=(0, 1.08 * max(of)), xticks=sorted(of))
-        plots.log_ticks(axis, "y")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def chosen(records: pd.DataFrame) -> Table:

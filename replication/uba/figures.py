@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -75,15 +75,14 @@ def assay(records: pd.DataFrame, test: Test, *, unit: str) -> Figure:
     levels.set(xlabel="share of the steps", ylabel=f"held-out {unit}")
     levels.margins(y=0.12)
     _pooled(contrast, records, test, unit)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def _pooled(axis: Axes, records: pd.DataFrame, test: Test, unit: str) -> None:
     assert isinstance(test, DirectionTest)
     budgets = sorted(records.loc[records["quantity"] == test.quantity, "budget"].unique())
     mean = " and ".join(NAMES[str(name)] for name in test.baselines)
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         "test": {f"mean of {mean}": {}},
         "budgets": {f"at {budget:.0%} of the steps": {"where": {**test.where, "budget": budget}} for budget in budgets},
         "schedules": {shown: {"baselines": (name,)} for name, shown in SCHEDULES.items()},
@@ -146,8 +145,7 @@ def differences(records: pd.DataFrame, quantity: str, *, ours: str, view: str, u
         found = {budget: plots.paired(of, "schedule", ours) for budget, of in part.groupby("budget")}
         plots.forest(axis, found, looks, label=label, rows=SCHEDULES, at=0)
         axis.axhline(len(BASELINES) - 0.5, color="0.8", lw=0.8)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def phi_curves(records: pd.DataFrame, *, unit: str) -> Figure:
@@ -159,8 +157,7 @@ def phi_curves(records: pd.DataFrame, *, unit: str) -> Figure:
         plots.curves(axis, plots.intervals(part, "budget", "phi"), looks, label=label)
         axis.axvline(2, **plots.DOTTED)
         plots.log_ticks(axis, "x", sorted(part["phi"].unique()))
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
@@ -185,8 +182,7 @@ def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
         plots.log_ticks(axis, "y")
         low, high = part["value"].min(), part["value"].max()
         axis.set_ylim(low / 1.05, min(high, 8 * low) * 1.05)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def edges(records: pd.DataFrame) -> Table:

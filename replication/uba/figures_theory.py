@@ -48,8 +48,7 @@ def shapes(phis: tuple[float, ...] = PHIS, steps: int = 400) -> Figure:
     means.axvline(2, **plots.DOTTED)
     plots.log_ticks(means, "x")
     means.set(xlabel="φ", ylabel="mean learning rate / peak", ylim=(0, 1))
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def min_max(records: pd.DataFrame) -> Figure:
@@ -66,8 +65,7 @@ def min_max(records: pd.DataFrame) -> Figure:
         _excess(axis, records, count)
         axis.axhline(0, **plots.DASHED, label="Chebyshev bound")
     axes[0].set_ylabel("ln(worst contraction) − ln(bound)")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def _excess(axis: Axes, records: pd.DataFrame, steps: float) -> None:
@@ -102,8 +100,7 @@ def kappa(records: pd.DataFrame) -> Figure:
     right.set(xlabel="condition number κ", ylabel="best φ\n(geometric mean over budgets)")
     right.set_ylim(best["value"].min() / 2, 2 * best["value"].max())
     plots.log_ticks(right, "xy")
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def step_order(records: pd.DataFrame) -> Figure:
@@ -121,14 +118,12 @@ def step_order(records: pd.DataFrame) -> Figure:
         "fractal": "fractal\n(Lebedev–Finogenov)",
     }
     kappa, steps = rows["kappa"].iloc[0], int(rows["step"].max())
-    figure, (axis,) = plots.panels((f"κ = {kappa:g}, {steps} steps",))
+    figure, (axis,) = plots.panels((f"κ = {kappa:g}, {steps} steps",), log="y")
     plots.curves(axis, plots.means(rows, "order", "step"), plots.distinct(names), label=names.__getitem__)
     bound = theory.chebyshev_bound(1 / kappa, 1.0, steps)
     axis.axhline(bound, **plots.DOTTED, label="bound for exact\narithmetic")
     axis.set(xlabel="step", ylabel="‖error‖ / ‖initial error‖")
-    plots.log_ticks(axis, "y")
-    plots.name_ends(axis)
-    return figure
+    return plots.name_ends(figure)
 
 
 def last_iterate(records: pd.DataFrame) -> Figure:
@@ -143,7 +138,7 @@ def last_iterate(records: pd.DataFrame) -> Figure:
     rows = rows[rows["budget"] == rows["budget"].max()]
     curve = rows[rows["schedule"] == "uba"].set_index("phi")["value"].sort_index()
     best = curve.idxmin()
-    figure, (axis,) = plots.panels((f"T = {rows['budget'].max():g}, peak tuned",))
+    figure, (axis,) = plots.panels((f"T = {rows['budget'].max():g}, peak tuned",), log="x")
     axis.plot(curve, color=plots.COLOURS[0], lw=2, label="UBA")
     others = {"linear": "linear", "rex": "REX", "step": "step, ×0.1 at\n50 % and 75 %"}
     for name, look in _grey(others).items():
@@ -151,10 +146,8 @@ def last_iterate(records: pd.DataFrame) -> Figure:
     axis.plot(best, curve[best], "o", color=plots.COLOURS[0])
     plots.note(axis, f"best: φ = {best:.2g}", best, curve[best], ha="center", xytext=(0, 6))
     axis.set(xlabel="φ", ylabel=r"bound, in units of $DG/\sqrt{T}$")
-    plots.log_ticks(axis, "x")
     axis.margins(y=0.12)
-    plots.name_ends(axis)
-    return figure
+    return plots.name_ends(figure)
 
 
 def best_phi(records: pd.DataFrame, problem: str) -> Figure:
@@ -195,7 +188,7 @@ def capped(records: pd.DataFrame) -> Figure:
         Tidy records of ``theory.run``.
     """
     rows = rows_of(records, "best_phi_capped")
-    figure, (axis,) = plots.panels(height=3)
+    figure, (axis,) = plots.panels(height=3, log="xy")
     found = plots.means(rows, "kappa", "peak")
     looks = {key: {**look, "marker": "osD^vP*X"[i]} for i, (key, look) in enumerate(plots.ordered(found).items())}
     plots.curves(axis, found, looks, label=lambda key: f"best φ, {KAPPA(key)}")
@@ -204,10 +197,8 @@ def capped(records: pd.DataFrame) -> Figure:
     left = rows["peak"].min() * 0.8
     axis.axvspan(left, STABILITY, color="0.9", zorder=0, label="stable at every step")
     axis.set(xlabel="largest peak allowed, in units of 1/λᵤ", ylabel="φ of least contraction")
-    plots.log_ticks(axis, "xy")
     axis.set_xlim(left=left)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def noise_sweep(records: pd.DataFrame) -> Figure:
@@ -218,14 +209,12 @@ def noise_sweep(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of ``theory.run``.
     """
-    figure, (axis,) = plots.panels()
+    figure, (axis,) = plots.panels(log="x")
     found = plots.means(rows_of(records, "kappa_rank_correlation"), "budget", "noise")
     plots.curves(axis, found, label="T = {:g}".format)
     axis.axhline(0, **plots.RULE)
     axis.set(xlabel="noise level s²", ylabel="rank correlation of best φ with κ", ylim=(-1.05, 1.05))
-    plots.log_ticks(axis, "x")
-    plots.name_ends(axis)
-    return figure
+    return plots.name_ends(figure)
 
 
 def stationarity(records: pd.DataFrame) -> Figure:
@@ -250,7 +239,7 @@ def stationarity(records: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("min E‖∇f‖²\n(mean over κ and noise)")
     axes[2].set_ylabel("min E‖∇f‖² / bound")
     for problem, style in problems.items():
-        largest = ratios[ratios["problem"] == problem].groupby(["phi", "budget"], as_index=False)["value"].max()
+        largest = ratios[ratios["problem"] == problem].groupby(["phi", "budget"])["value"].max().reset_index()
         styled = {phi: {**look, "ls": style} for phi, look in looks.items()}
         plots.curves(axes[2], plots.means(largest, "phi", "budget"), styled, label="_{}".format)
         axes[2].plot([], [], style, color=plots.GREY, label=f"{problem} (right)")
@@ -259,13 +248,11 @@ def stationarity(records: pd.DataFrame) -> Figure:
         plots.log_ticks(axis, "y")
         plots.log_ticks(axis, "x", sorted(ratios["budget"].unique()))
     axes[2].set_ylim(ratios["value"].min() / 2, 1.4)
-    plots.legend(figure)
-    return figure
+    return plots.legend(figure)
 
 
 def _geometric(rows: pd.DataFrame, level: str, x: str) -> dict[float, pd.Series[float]]:
-    logs = plots.means(rows.assign(value=np.log(rows["value"])), level, x)
-    return {key: np.exp(curve) for key, curve in logs.items()}
+    return plots.means(rows.assign(value=np.log(rows["value"])), level, x, np.exp)
 
 
 def _grey(names: Sequence[str] | dict[str, str]) -> dict[str, plots.Look]:
