@@ -86,7 +86,7 @@ def differences(records: pd.DataFrame) -> Figure:
     """
     ours = "adcm-sample"
     others = {method: NAMES[method] for method in METHODS if method != ours}
-    label = "Fréchet distance: ADCM / method\n(left of 1 ADCM, weight per sample, is better)"
+    label = "Fréchet distance: ADCM / method\n(left of 1 ADCM is better)"
     titles = ("1 sampling step", "2 sampling steps")
     figure, axes = plots.panels(titles, height=2.6, share="xy", xlabel=label, log="x")
     for axis, steps in zip(axes, (1, 2), strict=True):
@@ -128,7 +128,7 @@ def closeness(records: pd.DataFrame) -> Figure:
     """
     found = plots.means(rows_of(records, "nearest_distance"), "method", "quantile")
     nearer = {method: pd.Series(curve.index, curve) for method, curve in found.items()}
-    label = "Euclidean distance to the nearest training image (pixels scaled to standard deviation 0.5)"
+    label = "Euclidean distance to the nearest training image (pixels with s.d. 0.5)"
     figure, (axis,) = plots.panels(height=3.2, xlabel=label, ylabel="share of images that are nearer")
     looks = {**LOOKS, "held-out": {"color": "0.15", "lw": 2.4, "zorder": 1}}
     plots.curves(axis, nearer, looks, label=NAMES.__getitem__)

@@ -38,7 +38,11 @@ DISTANCE = "distance to the exact map (RMSE)"
 
 def efficiency(records: pd.DataFrame) -> Figure:
     """Draw the distance to the exact map on VE against images, with 95 % intervals over seeds."""
-    return _efficiency(_distances(records), "share of the budget of images", [])
+    found = _distances(records)
+    figure = _efficiency(found, "share of the budget of images", [])
+    shares = sorted(found[MAIN[0]])
+    figure.axes[0].set_xticks(shares, [f"{share:.0%}" for share in shares])
+    return figure
 
 
 def cpu_time(records: pd.DataFrame) -> Figure:

@@ -72,7 +72,7 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
     gaps.plot(T, training_gap(T, experiment.LAWS["alpha 0.155"]), color=COLOURS[0], lw=1.2, ls="--", label="α = 0.155")
     gaps.axvline(peak, **plots.DOTTED)
     gaps.set(ylabel=NATS, ylim=(0, None))
-    return plots.legend(figure)
+    return plots.legends(figure)
 
 
 def summary(records: pd.DataFrame, points: str) -> Figure:
@@ -269,4 +269,4 @@ def metrics() -> Figure:
     for axis, bounded in zip(axes, (True, False), strict=True):
         names = [name for name in found if (name in experiment.BOUNDED) == bounded]
         plots.curves(axis, found, plots.distinct(names))
-    return plots.legend(figure)
+    return plots.legends(figure)

@@ -59,7 +59,7 @@ def maps(records: pd.DataFrame, stage: str) -> Figure:
         axis.tick_params(labelsize=plots.SIZE - 3)
     figure.supxlabel("N, samples in each half of a task's data", fontsize=plots.SIZE)
     figure.supylabel(M_TASKS, fontsize=plots.SIZE)
-    plots.colour_bar(axes, shown, f"{WINS} {stage} the update", shrink=0.9)
+    plots.colour_bar(axes, shown, f"fraction won by MAML {stage} the update", shrink=0.9)
     return figure
 
 
