@@ -36,7 +36,7 @@ def optimality(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
     rows = rows_of(records, "step_from_true")
     figure, (axis,) = plots.panels(xlabel="λ", ylabel="step off the true minimum (%)", log="xy")
@@ -53,7 +53,7 @@ def rates(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
     figure, axes = plots.panels([*NAMES.values()], xlabel="t", ylabel="R(t) = Δt / κ")
     data = Gaussian([experiment.STD])
@@ -77,7 +77,7 @@ def steps(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
     figure, axes = plots.panels([*NAMES.values()], height=3.4, xlabel="t", ylabel="step Δt", log="xy")
     for axis, name in zip(axes, NAMES, strict=True):
@@ -91,7 +91,7 @@ def shares(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
     titles = ("in τ the schedules agree", "hand-made rules, not rewritten for flow matching")
     figure, (both, naive) = plots.panels(titles, height=3.6, share="y", xlabel=RATIO, ylabel="relative step Δτ / τ")
@@ -117,7 +117,7 @@ def adaptivity(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
     label = "step over that of the\nlogarithmic grid, R / τ"
     figure, axes = plots.panels([*NAMES.values()], share="y", xlabel=RATIO, ylabel=label, log="xy")
@@ -136,7 +136,7 @@ def consistency(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
     parts = {
         "global": "E‖f − x₀‖² of the denoiser",
@@ -162,7 +162,7 @@ def lengths(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
     rows = rows_of(records, "segments")
     figure, (axis,) = plots.panels(height=3, xlabel="λ", ylabel="segments N", log="xy")
@@ -176,7 +176,7 @@ def noise(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
     rows = rows_of(records, "ratio_by_time")
     rows = rows.assign(

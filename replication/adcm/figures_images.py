@@ -32,7 +32,7 @@ def samples(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     pixels = rows_of(records, "pixel")
     rows = ["training images", "denoiser", *METHODS]
@@ -57,7 +57,7 @@ def quality(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     rows = rows_of(records, "log_frechet", sampling_steps=1)
     figure, (axis,) = plots.panels(height=4, xlabel="share of the budget of images", ylabel=FRECHET, log="y")
@@ -82,7 +82,7 @@ def differences(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     ours = "adcm-sample"
     others = {method: NAMES[method] for method in METHODS if method != ours}
@@ -107,7 +107,7 @@ def steps(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     rows = rows_of(records, "relative_step")
     shares = sorted(rows["share"].unique())
@@ -124,7 +124,7 @@ def closeness(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     found = plots.means(rows_of(records, "nearest_distance"), "method", "quantile")
     nearer = {method: pd.Series(curve.index, curve) for method, curve in found.items()}
@@ -142,7 +142,7 @@ def tuning(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     chosen = rows_of(records, "chosen_rate").set_index("method")["value"].to_dict()
     figure, (axis,) = plots.panels(height=3.2, ylabel=FRECHET, log="y")
@@ -157,7 +157,7 @@ def scores(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     rows = records[records["quantity"].isin(["frechet", "energy"])]
     raw: dict[str, dict[str, float]] = {}
@@ -182,7 +182,7 @@ def grids(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     segments, acted = rows_of(records, "segments"), rows_of(records, "safeguard")
     lines = []

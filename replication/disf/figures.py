@@ -64,7 +64,7 @@ def dominance(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
     found = plots.intervals(rows_of(records, "dominance", view="own"), "measured_on", "method", "k")
     sets = _order(found)
@@ -81,7 +81,7 @@ def separation(records: pd.DataFrame, *, threshold: float) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     threshold : float
         The standard deviations that the claim asks for.
     """
@@ -102,7 +102,7 @@ def ranks(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
     rows = rows_of(records, "effective_rank")
     found = plots.intervals(rows, "measured_on", "view", "method")
@@ -124,7 +124,7 @@ def spectra(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
     label = "eigenvalue of the\ncorrelation matrix"
     figure, (axis,) = plots.panels(height=3.2, xlabel="rank of the eigenvalue", ylabel=label, log="xy")
@@ -139,7 +139,7 @@ def projection(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
     rows = rows_of(records, "pca")
     methods = _order(rows["method"])
@@ -159,7 +159,7 @@ def orders(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
     rows = rows_of(records, "objective")
     figure, (axis,) = plots.panels(xlabel="documents selected, |U|", ylabel="objective F(U) = −‖C‖")
@@ -174,7 +174,7 @@ def second_picks(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
     rows = rows_of(records, "second_pick_rank")
     sets = sorted(rows["data"].unique())
@@ -199,7 +199,7 @@ def differences(records: pd.DataFrame, quantities: dict[str, str], *, ours: str 
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``.
+        Tidy records of the experiment ``pretraining``.
     quantities : dict of str to str
         A panel for each quantity, with its title.
     ours : str
@@ -219,7 +219,7 @@ def domains(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``.
+        Tidy records of the experiment ``pretraining``.
     """
     share, bits = (
         rows_of(records, quantity).pivot_table(index="domain", columns="method", values="value")
@@ -249,7 +249,7 @@ def mechanism(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``.
+        Tidy records of the experiment ``pretraining``.
     """
     rows = rows_of(records, "macro_bits_per_byte", view="main")
     pairs = [("disf", "random", "both"), ("matched", "random", "mix of domains alone")]
@@ -266,7 +266,7 @@ def ratio_sweep(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``.
+        Tidy records of the experiment ``pretraining``.
     """
     found = plots.intervals(rows_of(records, "gap_to_full"), "ratio")
     passes = rows_of(records, "passes", method="disf").groupby("ratio")["value"].mean()
@@ -285,7 +285,7 @@ def batch_sweep(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``, with batch sizes to compare.
+        Tidy records of the experiment ``pretraining``, with batch sizes to compare.
     """
     found = plots.intervals(rows_of(records, "macro_bits_per_byte", view="batch size"), "batch_size")
     figure, (axis,) = plots.panels(xlabel="documents of a batch, b", ylabel="macro bits per byte")
@@ -300,7 +300,7 @@ def tuning(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``.
+        Tidy records of the experiment ``pretraining``.
     """
     figure, (axis,) = plots.panels(height=3.2, ylabel="validation, macro bits per byte")
     found = plots.means(rows_of(records, "tuning_score"), "method", "peak")
@@ -326,7 +326,7 @@ def cost(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``cost.run``.
+        Tidy records of the experiment ``cost``.
     """
     rows = rows_of(records, "seconds")
     figure, axes = plots.panels([""] * len(AXES), height=3.2, share="y", ylabel="seconds per batch, one thread")
@@ -348,7 +348,7 @@ def ratios(records: pd.DataFrame, *, threshold: float) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``cost.run``.
+        Tidy records of the experiment ``cost``.
     threshold : float
         The ratio that the claim asks for.
     """
@@ -369,7 +369,7 @@ def memory(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``cost.run``.
+        Tidy records of the experiment ``cost``.
     """
     rows = rows_of(records, "peak_memory")
     figure, (axis,) = plots.panels(xlabel="rows of the corpus", ylabel="peak memory of a worker (MB)")

@@ -153,10 +153,20 @@ def intervals(rows: pd.DataFrame, *by: str, transform: Callable[[Any], Any] | No
 def paired(
     rows: pd.DataFrame, factor: str, ours: str, transform: Callable[[Any], Any] | None = None
 ) -> dict[str, Interval]:
-    """One level of a factor minus every other, paired over seeds, with 95 % t intervals; `transform` as above."""
+    """One level of a factor minus every other, paired over the seeds that both have, with 95 % t intervals.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        With ``value``, ``seed`` and the factor.
+    factor, ours
+        The column, and the level that the others are subtracted from.
+    transform : callable, optional
+        As for `intervals`.
+    """
     wide = rows.pivot_table(index="seed", columns=factor, values="value")
-    others = [str(level) for level in wide if level != ours]
-    return {other: transformed(mean_interval(wide[ours] - wide[other]), transform) for other in others}
+    pairs = {str(other): (wide[ours] - wide[other]).dropna() for other in wide if other != ours}
+    return {other: transformed(mean_interval(less), transform) for other, less in pairs.items() if len(less)}
 
 
 def means(
@@ -253,6 +263,7 @@ def forest(
     places: dict[tuple[Any, Any], float] = {}
     for y, row in enumerate(rows):
         there = [key for key in shown if row in series[key]]
+        # two stand close together, more share half of the row
         shifts = 0.5 * (np.arange(len(there)) - (len(there) - 1) / 2) / max(len(there) - 1, 2)
         places |= {(key, row): y + shift for key, shift in zip(there, shifts.tolist(), strict=True)}
     for key, look in shown.items():
@@ -347,18 +358,12 @@ def colour_bar(axes: Sequence[Axes], shown: Any, label: str, **more: Any) -> Non
 
 
 class _Log(LogLocator):
-    """Ticks at round numbers: the finer, the fewer decades there are."""
+    """Ticks at round numbers: the finer, the less the axis spans."""
+
+    STEPS = ((3, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)), (12, (1, 1.5, 2, 3, 5, 7)), (300, (1, 2, 5)))
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
-        spans = vmax / vmin if vmin > 0 else np.inf
-        steps = (
-            (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
-            if spans < 3
-            else (1, 1.5, 2, 3, 5, 7)
-            if spans < 8
-            else (1, 2, 5)
-        )
-        self.set_params(subs=steps if spans < 300 else (1,))
+        self.set_params(subs=next((steps for most, steps in self.STEPS if vmax < most * vmin), (1,)))
         return super().tick_values(vmin, vmax)
 
 
@@ -371,7 +376,7 @@ class _LogFormatter(LogFormatterSciNotation):
 
 
 def log_ticks(axis: Axes, which: Literal["", "x", "y", "xy"], at: Sequence[float] | None = None) -> None:
-    """Make axes logarithmic, with plain numbers at a few ticks (powers of ten beyond 0.001 and 10,000).
+    """Make axes logarithmic, with plain numbers at a few ticks (powers of ten where they reach far).
 
     Parameters
     ----------
@@ -416,8 +421,8 @@ def legends(figure: Figure) -> Figure:
 
 def name_ends(figure: Figure) -> Figure:
     """Name every line at its right end, outside the axes, whose limits must be final; the same figure is returned."""
+    figure.draw_without_rendering()
     for axis in figure.axes:
-        axis.get_xlim(), axis.get_ylim()  # what is still to be scaled is scaled now
         ends = []
         for line in axis.lines:
             text = str(line.get_label())
@@ -427,8 +432,8 @@ def name_ends(figure: Figure) -> Figure:
             x, y = max(point for point in points.tolist() if point[0] <= 1.001)
             ends.append((min(max(y, 0.0), 1.0), x, text, line.get_color()))
         ends.sort(key=lambda end: end[0])
-        # one line of text as a share of the height of the axes, which is about three quarters of the figure's
-        step = 1.25 * (SIZE - 1) / (0.75 * 72 * figure.get_figheight())
+        # the height of a line of text as a share of that of the axes
+        step = 1.2 * (SIZE - 1) / 72 * figure.dpi / axis.bbox.height
         needs = [step * (1 + text.count("\n")) for *_, text, _ in ends]
         places = [y for y, *_ in ends]
         # what is too near is moved up, then down where it left the axes

@@ -50,7 +50,7 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``convergence.run``.
+        Tidy records of the experiment ``convergence``.
     points : str
         Training runs that the law was fitted to, for the legend.
     """
@@ -81,7 +81,7 @@ def summary(records: pd.DataFrame, points: str) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``convergence.run``.
+        Tidy records of the experiment ``convergence``.
     points : str
         Training runs that the law was fitted to, for the axis.
     """
@@ -107,7 +107,7 @@ def refit(records: pd.DataFrame, points: str) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``convergence.run``.
+        Tidy records of the experiment ``convergence``.
     points : str
         What was fitted, for the title.
     """

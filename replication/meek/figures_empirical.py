@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.evidence import Interval, percentile_interval, plots
+from replication.evidence import Interval, percentile_interval, plots, rows_of
 from replication.meek.experiments.empirical import LAWS
 
 UNITS = {
@@ -34,7 +34,7 @@ def best(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``empirical.run``.
+        Tidy records of the experiment ``empirical``.
     """
     rows = _shown(records, "best")
     count = _shown(records, "models_in_band").set_index(["board", "band"])["value"]
@@ -58,7 +58,7 @@ def gaps(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``empirical.run``.
+        Tidy records of the experiment ``empirical``.
     """
     rows = _shown(records, "gap")
     slopes = _shown(records, "gap_slope").set_index(["board", "band"])["value"]
@@ -82,7 +82,7 @@ def slopes(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``empirical.run``.
+        Tidy records of the experiment ``empirical``.
     """
     measured, drawn, minus, without = (
         dict(list(_shown(records, name).groupby(["board", "band"], sort=False)["value"]))
@@ -116,7 +116,7 @@ def lost_bests(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``empirical.run``.
+        Tidy records of the experiment ``empirical``.
     """
     rows = _shown(records, "gap_by_first")
     board, band = rows[["board", "band"]].iloc[0]
@@ -144,7 +144,7 @@ def mmlu(records: pd.DataFrame, models: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``empirical.run``.
+        Tidy records of the experiment ``empirical``.
     models : DataFrame
         From ``empirical.models``.
     """
@@ -172,7 +172,7 @@ def head_starts(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``empirical.run``.
+        Tidy records of the experiment ``empirical``.
     """
     rows, bounds = _shown(records, "head_start"), _shown(records, "head_start_bound")
     budget, ours = (rows[(rows["meek"] == "$1,000") == paper] for paper in (True, False))
@@ -222,11 +222,7 @@ def price_trends(table: pd.DataFrame) -> Figure:
 
 def _shown(records: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """Rows of a quantity: observed ones, else those of the first planted data."""
-    rows = records[records["quantity"] == quantity]
-    if rows.empty:
-        raise ValueError(
-            f"records: no rows of {quantity!r}; give the records of replication.meek.experiments.empirical.run"
-        )
+    rows = rows_of(records, quantity)
     observed = rows[rows["origin"] == "observed"]
     return observed if len(observed) else rows[rows["seed"].fillna(0) == 0]
 

@@ -26,7 +26,7 @@ def isoflop(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     """
     sizes = rows_of(records, "frontier_size").set_index("budget")["value"]
     frontier = rows_of(records, "frontier_loss").groupby("budget")["value"].mean()
@@ -46,7 +46,7 @@ def frontier(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     """
     points = plots.intervals(rows_of(records, "frontier_loss"), "budget")
     figure, (axis,) = plots.panels(height=3.6, xlabel=COMPUTE, ylabel=LOSS, log="x")
@@ -63,7 +63,7 @@ def gap(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     """
     rows, times = rows_of(records, "measured_gap"), rows_of(records, "predicted_peak_time").set_index("law")["value"]
     mean = rows.groupby("t")["value"].mean()
@@ -89,7 +89,7 @@ def stopping(records: pd.DataFrame, *, error: float) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     error : float
         Error rate that the tests were asked for.
     """
@@ -125,7 +125,7 @@ def wald_factors(records: pd.DataFrame, *, error: float) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     error : float
         Error rate eps that the tests were asked for.
     """
@@ -152,7 +152,7 @@ def chosen_peaks(records: pd.DataFrame, peaks: Sequence[float]) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     peaks : sequence of float
         What was tried, in units of 0.4/sqrt(N).
     """
@@ -167,7 +167,7 @@ def laws(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     """
     names = {
         "irreducible_loss": "irreducible loss, nats per token",
@@ -186,7 +186,7 @@ def ratios(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     """
     found = _tests(records).groupby("pair").mean().sort_values("delta_loss", ascending=False)
     found = found[["variance_over_walds", "wrong_decisions", "reached_over_bound"]]

@@ -39,7 +39,7 @@ def maps(records: pd.DataFrame, stage: str) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``linear.run``.
+        Tidy records of the experiment ``linear``.
     stage : {"before", "after"}
         Whether risks are taken before or after the step at test.
     """
@@ -69,7 +69,7 @@ def parity(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``linear.run``.
+        Tidy records of the experiment ``linear``.
     """
     rows = rows_of(records, "map")
     # the smallest distance of different values is one trial in all of them
@@ -101,7 +101,7 @@ def agreement(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``linear.run``.
+        Tidy records of the experiment ``linear``.
     """
     names = ["z_mean", "z_sd", "z_largest", "within_tolerance"]
     rows = records[records["quantity"].isin(names)]
@@ -116,7 +116,7 @@ def objectives(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``linear.run``.
+        Tidy records of the experiment ``linear``.
     """
     titles = ("zero at α = 5/(3β(1 + 2/N))", "at exactly that α, after the update")
     figure, (errors, wins) = plots.panels(titles, height=3.2)
@@ -137,7 +137,7 @@ def errors(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``linear.run``.
+        Tidy records of the experiment ``linear``.
     """
     rows = rows_of(records, "excess", statistic="mean")
     cases = ((0.5, 5), (0.5, 25), (0.75, 25), (1.0, 25))
@@ -167,7 +167,7 @@ def crossings(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``linear.run``.
+        Tidy records of the experiment ``linear``.
     """
     wide = pd.concat({name: rows_of(records, name).set_index(["alpha", "N"])["value"] for name in BRACKET}, axis=1)
     labels = ("M*, delta method (tasks)", "the mean risks cross between (tasks)")
@@ -193,7 +193,7 @@ def averages(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``linear.run``.
+        Tidy records of the experiment ``linear``.
     """
     rows = rows_of(records, "excess", N=1)
     titles = [f"α = {alpha:g}, N = 1" for alpha in SHOWN[1:]]
@@ -217,7 +217,7 @@ def similarity(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``linear.run``.
+        Tidy records of the experiment ``linear``.
     """
     at = experiment.SIMILAR
     titles = ("mean risk, N = 10", f"wins, α = {at['alpha']:g}, N = {at['N']:g}", "modelling error is zero")
@@ -248,7 +248,7 @@ def asymptotics(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``linear.run``.
+        Tidy records of the experiment ``linear``.
     """
     rows = rows_of(records, "excess", statistic="mean", method="maml")
     titles = [f"α = {alpha:g}" for alpha in SHOWN]
@@ -283,7 +283,7 @@ def smoothness(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``linear.run``.
+        Tidy records of the experiment ``linear``.
     """
     rows = rows_of(records, "bound_ratio")
     label = "step size × smoothness, αL"

@@ -19,7 +19,7 @@ def returns(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``navigation.run``.
+        Tidy records of the experiment ``navigation``.
     """
     found = plots.intervals(rows_of(records, "return"), "steps", "method", "updates")
     untrained = plots.intervals(rows_of(records, "untrained_return"), "updates")
@@ -39,7 +39,7 @@ def budget(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``navigation.run``.
+        Tidy records of the experiment ``navigation``.
     """
     found = plots.intervals(rows_of(records, "advantage"), "updates", "steps")
     names = {0: "before any update", 1: "after one update"}
@@ -57,7 +57,7 @@ def contour(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``navigation.run``.
+        Tidy records of the experiment ``navigation``.
     """
     found = pd.DataFrame(plots.intervals(rows_of(records, "advantage"), "steps", "updates")).iloc[::-1]
     text = found.map(lambda one: "MAML" if one.low > 0 else "DRS" if one.high < 0 else "")
@@ -74,7 +74,7 @@ def chosen(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``navigation.run``.
+        Tidy records of the experiment ``navigation``.
     """
     wide = records[records["quantity"].isin(["learning_rate", "test_rate"])].pivot_table(
         index=["method", "iterations", "steps"], columns="quantity", values="value"

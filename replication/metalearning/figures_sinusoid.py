@@ -27,7 +27,7 @@ def trade_off(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``sinusoid.run``.
+        Tidy records of the experiment ``sinusoid``.
     """
     found = plots.intervals(rows_of(records, "final", condition=MAIN), "budget", "method", "tasks", transform=np.exp)
     of, over = (rows_of(records, name, condition=MAIN)["value"] for name in ("log_mse", "log_over_zero"))
@@ -50,7 +50,7 @@ def seeds(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``sinusoid.run``.
+        Tidy records of the experiment ``sinusoid``.
     """
     figure, axes = plots.panels(BUDGETS, height=3.2, share="y", xlabel=TASKS, ylabel=ABOVE)
     for axis, budget in zip(axes, BUDGETS, strict=True):
@@ -72,7 +72,7 @@ def conditions(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``sinusoid.run``.
+        Tidy records of the experiment ``sinusoid``.
     """
     ratios = rows_of(records, "log_ratio")
     ratios = ratios[ratios["condition"] != FRESH]
@@ -92,7 +92,7 @@ def fresh(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``sinusoid.run``.
+        Tidy records of the experiment ``sinusoid``.
     """
     ratios = rows_of(records, "log_ratio", condition=FRESH)
     found = plots.intervals(ratios, "width", "steps", transform=np.exp)
@@ -112,7 +112,7 @@ def chosen(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``sinusoid.run``.
+        Tidy records of the experiment ``sinusoid``.
     """
     rows = records[(records["condition"] == MAIN) & (records["steps"] == records.loc[_main(records), "steps"].max())]
     table = []
@@ -134,7 +134,7 @@ def located(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``sinusoid.run``.
+        Tidy records of the experiment ``sinusoid``.
     """
     grid = rows_of(records, "final", condition=MAIN)["tasks"]
     least, most = grid.min(), grid.max()

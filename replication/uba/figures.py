@@ -43,7 +43,7 @@ def pooled(records: pd.DataFrame, test: Test, *, unit: str) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``vision.run`` or ``language.run``.
+        Tidy records of the experiment ``vision`` or ``language``.
     test : Test
         The direction test whose number stands in the first row, and per budget below it; its fields say what is paired
         and averaged.
@@ -61,7 +61,7 @@ def assay(records: pd.DataFrame, test: Test, *, unit: str) -> Figure:
     Parameters
     ----------
     records, test, unit
-        As for `pooled`; records of ``language.run``.
+        As for `pooled`; records of the experiment ``language``.
     """
     figure, (levels, contrast) = plots.panels(("Has it learned its bytes?", ""), height=3.6, widths=(1, 1.5))
     rows = records[(records["quantity"] == "test_bits_per_byte") & (records["view"] == "fixed")]
@@ -130,7 +130,7 @@ def differences(records: pd.DataFrame, quantity: str, *, ours: str, view: str, u
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``vision.run`` or ``language.run``.
+        Tidy records of the experiment ``vision`` or ``language``.
     quantity : str
         The test score (lower is better).
     ours, view : str

@@ -57,7 +57,7 @@ def min_max(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``theory.run``.
+        Tidy records of the experiment ``theory``.
     """
     steps = sorted(rows_of(records, "excess_log_contraction")["steps"].unique())
     figure, axes = plots.panels([f"{count:g} steps" for count in steps], share="y", height=2.7)
@@ -83,7 +83,7 @@ def kappa(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``theory.run``.
+        Tidy records of the experiment ``theory``.
     """
     titles = ("Min-max problem: where is φ best?", "Noisy descent, peak tuned: does it grow?")
     figure, (left, right) = plots.panels(titles, height=3.4)
@@ -109,7 +109,7 @@ def step_order(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``theory.run``.
+        Tidy records of the experiment ``theory``.
     """
     rows = rows_of(records, "error")
     names = {
@@ -132,7 +132,7 @@ def last_iterate(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``theory.run``.
+        Tidy records of the experiment ``theory``.
     """
     rows = rows_of(records, "last_iterate_bound")
     rows = rows[rows["budget"] == rows["budget"].max()]
@@ -156,7 +156,7 @@ def best_phi(records: pd.DataFrame, problem: str) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``theory.run``.
+        Tidy records of the experiment ``theory``.
     problem : {"quadratic", "logistic"}
         Which problem.
     """
@@ -185,7 +185,7 @@ def capped(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``theory.run``.
+        Tidy records of the experiment ``theory``.
     """
     rows = rows_of(records, "best_phi_capped")
     figure, (axis,) = plots.panels(height=3, log="xy")
@@ -207,7 +207,7 @@ def noise_sweep(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``theory.run``.
+        Tidy records of the experiment ``theory``.
     """
     figure, (axis,) = plots.panels(log="x")
     found = plots.means(rows_of(records, "kappa_rank_correlation"), "budget", "noise")
@@ -223,7 +223,7 @@ def stationarity(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``theory.run``.
+        Tidy records of the experiment ``theory``.
     """
     gradients, ratios = rows_of(records, "min_gradient"), rows_of(records, "gradient_over_bound")
     looks = plots.ordered(sorted(gradients["phi"].unique()))

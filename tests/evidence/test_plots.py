@@ -67,6 +67,8 @@ def test_paired_differences_are_ours_minus_the_other_within_seeds(rows):
     wide = more.pivot_table(index="seed", columns="method", values="value")
     assert list(found) == ["b", "c"]
     assert found["b"] == mean_interval(wide["a"] - wide["b"])
+    fewer = plots.paired(more[(more["method"] != "c") | (more["seed"] > 0)], "method", "a")["c"]
+    assert fewer == mean_interval(wide["a"][[1, 2]])  # on the seeds that both have
     ratio = plots.paired(more, "method", "a", np.exp)["b"]
     assert ratio.high == pytest.approx(np.exp(found["b"].high))
 
