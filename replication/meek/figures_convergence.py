@@ -55,7 +55,7 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
         Training runs that the law was fitted to, for the legend.
     """
     peak = float(peak_time())
-    titles = ("both approach the same floor", f"the gap rises for {peak:.1f} years, then closes")
+    titles = ("both approach the same floor", f"given the law: rises for {peak:.1f} years, then closes")
     figure, (losses, gaps) = _years(titles, height=3.6)
     growth = Growth()
     for label, g, colour in (("fixed budget (meek)", growth.meek, COLOURS[0]), ("leader", growth.sota, COLOURS[1])):
@@ -68,11 +68,11 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
     ):
         band = rows_of(records, "gap", source=source).pivot_table(index="t", columns="level", values="value")
         gaps.fill_between(band.index, band["low"], band["high"], color=shade, lw=0, label=label)
-    gaps.plot(T, training_gap(T), color=COLOURS[0], lw=2, label="the paper's law, α = 0.154")
-    gaps.plot(T, training_gap(T, experiment.LAWS["alpha 0.155"]), color=COLOURS[0], lw=1.2, ls="--", label="α = 0.155")
+    gaps.plot(T, training_gap(T), color="black", lw=2, label="the paper's law, α = 0.154")
+    gaps.plot(T, training_gap(T, experiment.LAWS["alpha 0.155"]), color="black", lw=1.2, ls="--", label="α = 0.155")
     gaps.axvline(peak, **plots.DOTTED)
     gaps.set(ylabel=NATS, ylim=(0, None))
-    return plots.legends(figure)
+    return plots.legend(figure)
 
 
 def summary(records: pd.DataFrame, points: str) -> Figure:
