@@ -241,6 +241,14 @@ def test_log_ticks_of_far_reaching_axes_are_powers_of_ten(axis):
     assert all("10^{" in text.get_text() for text in inside)
 
 
+def test_log_ticks_are_round(axis):
+    plots.log_ticks(axis, "x")
+    axis.set_xlim(1, 250)
+    axis.figure.canvas.draw()
+    shown = [text.get_text() for text in axis.get_xticklabels() if 1 <= text.get_position()[0] <= 250]
+    assert shown == ["1", "2", "5", "10", "20", "50", "100", "200"]
+
+
 def test_log_ticks_stand_where_they_are_put(axis):
     plots.log_ticks(axis, "x", [0.5, 64, 12000])
     assert [text.get_text() for text in axis.get_xticklabels()] == ["0.5", "64", "12,000"]
@@ -277,6 +285,7 @@ def test_ends_are_named_in_order_and_apart(axis):
     boxes = [Text.get_window_extent(text) for text in texts]  # without their arrows
     assert all(lower.y0 + (lower.y1 - lower.y0) * 0.7 < upper.y0 for lower, upper in itertools.pairwise(boxes))
     assert all(box.x0 > axis.bbox.x1 for box in boxes)
+    assert all(0 <= text.get_position()[1] <= 1 for text in texts)
     assert texts[0].get_color() == "C0"
     assert texts[-1].xy == pytest.approx(axis.transAxes.inverted().transform(axis.transData.transform((1, 5.0))))
 
