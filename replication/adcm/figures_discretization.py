@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
+from typing import get_args
+
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from replication.adcm.experiments import discretization as experiment
 from replication.adcm.gaussian import Exact, Gaussian
 from replication.adcm.schedules import VE, FlowMatching, Schedule
-from replication.evidence import rows_of
+from replication.evidence import plots, rows_of
 
-COLOURS = sns.color_palette("colorblind")
-GREY = "0.35"
-MODELS: dict[Exact, str] = {"denoiser": "exact denoiser (where training starts)", "map": "exact consistency map"}
-METHODS = {
-    "adaptive, exact map": (COLOURS[3], "-", 2.4),
-    "adaptive, denoiser": (COLOURS[0], "-", 2.4),
-    "log grid": ("black", ":", 1.4),
-    "iCT, last stage": (COLOURS[2], "-", 1.4),
-    "ECM, q = 256": (COLOURS[1], "-", 1.4),
-    "ECM, q = 2, fourth stage": (COLOURS[4], "-", 1.4),
-    "ECM, q = 2, first stage": (COLOURS[5], "-", 1.4),
+MODELS: dict[str, str] = {"denoiser": "exact denoiser (where training starts)", "map": "exact consistency map"}
+OF_MODEL: dict[str, plots.Look] = {of: {"color": plots.COLOURS[i]} for of, i in zip(MODELS, (0, 3), strict=True)}
+METHODS: dict[str, plots.Look] = {
+    "adaptive, exact map": {"color": plots.COLOURS[3], "lw": 2.2},
+    "adaptive, denoiser": {"color": plots.COLOURS[0], "lw": 2.2},
+    "log grid": {"color": "black", "ls": ":"},
+    "iCT, last stage": {"color": plots.COLOURS[2], "ls": "-."},
+    "ECM, q = 256": {"color": plots.COLOURS[1], "ls": "--"},
+    "ECM, q = 2, fourth stage": {"color": plots.COLOURS[4]},
+    "ECM, q = 2, first stage": {"color": plots.COLOURS[5]},
 }
-"""Colour, line and width of every discretisation."""
+"""How every discretisation is drawn."""
 NAMES = {"VE": "variance exploding", "FM": "flow matching"}
 RATIO = "noise over data τ = β/α"
 
@@ -38,17 +36,15 @@ def optimality(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
-    rows = records[records["quantity"] == "step_from_true"]
-    figure, axis = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
-    for t, colour in zip(sorted(rows["t"].unique()), COLOURS, strict=False):
+    rows = rows_of(records, "step_from_true")
+    figure, (axis,) = plots.panels(xlabel="λ", ylabel="step off the true minimum (%)", log="xy")
+    for t, look in plots.distinct(sorted(rows["t"].unique())).items():
         at = rows[rows["t"] == t]
-        axis.plot(at["lam"], 100 * at["value"], "o", color=colour, alpha=0.7, label=f"t = {t:g}")
-    axis.axhline(2.5, color=GREY, lw=1, ls=":", label="allowed where λ ≤ 0.01")
-    axis.set(xscale="log", yscale="log", xlabel="λ", ylabel="step off the true minimum (%)")
-    axis.legend(frameon=False)
-    return figure
+        axis.plot(at["lam"], 100 * at["value"], **{**look, "ls": ""}, ms=5, alpha=0.7, label=f"t = {t:g}")
+    axis.axhline(2.5, **plots.DOTTED, label="allowed where λ ≤ 0.01")
+    return plots.legend(figure)
 
 
 def rates(records: pd.DataFrame) -> Figure:
@@ -57,24 +53,22 @@ def rates(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
-    rows = records[(records["quantity"] == "rate") & (records["data"] == "gaussian")]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, axes = plots.panels([*NAMES.values()], xlabel="t", ylabel="R(t) = Δt / κ")
     data = Gaussian([experiment.STD])
     ranges: dict[str, tuple[Schedule, np.ndarray]] = {
         "VE": (VE(), np.geomspace(0.005, 20, 200)),
         "FM": (FlowMatching(), np.linspace(0.003, 0.995, 400)),
     }
     for axis, (name, (schedule, t)) in zip(axes, ranges.items(), strict=True):
-        for (of, label), colour in zip(MODELS.items(), (COLOURS[0], COLOURS[3]), strict=True):
-            axis.plot(t, data.rate(torch.from_numpy(t), schedule, of), color=colour, lw=1.8, label=label)
-            at = rows[(rows["schedule"] == name) & (rows["model"] == of)]
-            axis.plot(at["t"], at["value"], "o", color=colour, mfc="white", ms=6)
-        axis.set(title=NAMES[name], xlabel="t", ylabel="R(t) = Δt / κ", yscale="log")
-    axes[0].set(xscale="log")
-    axes[0].legend(frameon=False, loc="upper left")
-    return figure
+        exact = {of: pd.Series(np.asarray(data.rate(torch.from_numpy(t), schedule, of)), t) for of in get_args(Exact)}
+        plots.curves(axis, exact, OF_MODEL, label=MODELS.__getitem__)
+        for of, look in OF_MODEL.items():
+            at = rows_of(records, "rate", data="gaussian", schedule=name, model=of)
+            axis.plot(at["t"], at["value"], "o", **look, mfc="white", ms=5, label=f"estimates: {MODELS[of]}")
+        plots.log_ticks(axis, "xy" if name == "VE" else "y")
+    return plots.legend(figure)
 
 
 def steps(records: pd.DataFrame) -> Figure:
@@ -83,14 +77,12 @@ def steps(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
+    figure, axes = plots.panels([*NAMES.values()], height=3.4, xlabel="t", ylabel="step Δt", log="xy")
     for axis, name in zip(axes, NAMES, strict=True):
-        _curves(axis, records, "step", "t", name)
-        axis.set(title=NAMES[name], xlabel="t", ylabel="step Δt", xscale="log", yscale="log")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    return figure
+        plots.curves(axis, plots.means(rows_of(records, "step", schedule=name), "method", "t"), METHODS)
+    return plots.legend(figure)
 
 
 def shares(records: pd.DataFrame) -> Figure:
@@ -99,31 +91,24 @@ def shares(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
-    figure, (both, naive) = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True, layout="constrained")
-    _curves(both, records, "share", "tau", "VE")
-    rows = rows_of(records, "share", schedule="FM")
+    titles = ("in τ the schedules agree", "hand-made rules, not rewritten for flow matching")
+    figure, (both, naive) = plots.panels(titles, height=3.6, share="y", xlabel=RATIO, ylabel="relative step Δτ / τ")
+    ve, fm = (plots.means(rows_of(records, "share", schedule=name), "method", "tau") for name in ("VE", "FM"))
+    plots.curves(both, ve, METHODS)
     for method in ("adaptive, exact map", "adaptive, denoiser"):
-        at = rows[rows["method"] == method]
-        both.plot(at["tau"][::6], at["value"][::6], "o", color=METHODS[method][0], mfc="white", ms=5)
-    both.plot([], [], "o", color=GREY, mfc="white", ms=5, label="adaptive, on flow matching")
-    both.set(title="in τ the schedules agree")
+        both.plot(fm[method].iloc[::6], "o", color=METHODS[method]["color"], mfc="white", ms=4)
+    both.plot([], [], "o", color=plots.GREY, mfc="white", ms=4, label="adaptive, on flow matching")
     for method in [*METHODS][3:]:
-        at = rows[rows["method"] == f"{method}, naive in t"]
-        colour, _, width = METHODS[method]
-        naive.plot(at["tau"], at["value"], color=colour, lw=width)
-        at = rows_of(records, "share", schedule="VE", method=method)
-        naive.plot(at["tau"], at["value"], color=colour, lw=width, ls="--", alpha=0.5)
-    naive.plot([], [], color=GREY, lw=1.4, label="flow matching, rule taken naively in t")
-    naive.plot([], [], color=GREY, lw=1.4, ls="--", label="rewritten in τ (as on VE)")
-    naive.set(title="hand-made rules, not rewritten for flow matching")
-    naive.legend(frameon=False, loc="lower left")
+        naive.plot(fm[f"{method}, naive in t"], color=METHODS[method]["color"])
+        naive.plot(ve[method], color=METHODS[method]["color"], ls="--", alpha=0.5)
+    naive.plot([], [], color=plots.GREY, label="right: rule taken naively in t")
+    naive.plot([], [], color=plots.GREY, ls="--", label="right: rewritten in τ (as on VE)")
     for axis in (both, naive):
-        axis.set(xscale="log", yscale="log", xlabel=RATIO, ylim=(1e-3, 1.5))
-    both.set(ylabel="relative step Δτ / τ")
-    figure.legend(*both.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    return figure
+        plots.log_ticks(axis, "xy")
+    both.set_ylim(1e-3, 1.5)
+    return plots.legend(figure)
 
 
 def adaptivity(records: pd.DataFrame) -> Figure:
@@ -132,19 +117,17 @@ def adaptivity(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharey=True, layout="constrained")
+    label = "step over that of the\nlogarithmic grid, R / τ"
+    figure, axes = plots.panels([*NAMES.values()], share="y", xlabel=RATIO, ylabel=label, log="xy")
     for axis, name in zip(axes, NAMES, strict=True):
-        for (of, label), colour in zip(MODELS.items(), (COLOURS[0], COLOURS[3]), strict=True):
+        for of, look in OF_MODEL.items():
             rows = rows_of(records, "relative_rate", data="mixture", schedule=name, model=of)
-            for seed, at in rows.groupby("seed"):
-                axis.plot(at["tau"], at["value"], color=colour, lw=1.1, alpha=0.7, label=label if seed == 0 else None)
-        axis.axhline(1, color="black", lw=1, ls=":", label="a logarithmic grid")
-        axis.set(title=NAMES[name], xscale="log", yscale="log", xlabel=RATIO)
-    axes[0].set(ylabel="step over that of the\nlogarithmic grid, R / τ")
-    axes[0].legend(frameon=False)
-    return figure
+            each = plots.means(rows, "seed", "tau")
+            plots.curves(axis, each, plots.alike(each, **look, lw=1, alpha=0.7), label=MODELS[of].format)
+        axis.axhline(1, **plots.DOTTED, label="a logarithmic grid")
+    return plots.legend(figure)
 
 
 def consistency(records: pd.DataFrame) -> Figure:
@@ -153,27 +136,24 @@ def consistency(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
     parts = {
-        "global": ("E‖f − x₀‖² of the denoiser", COLOURS[0], "-"),
-        "floor": ("E‖f* − x₀‖²: that of the perfect map", COLOURS[3], "-"),
-        "model_error": ("E‖f − f*‖²: error of the denoiser as a map", COLOURS[1], "--"),
+        "global": "E‖f − x₀‖² of the denoiser",
+        "floor": "E‖f* − x₀‖²: that of the perfect map",
+        "model_error": "E‖f − f*‖²: error of the denoiser as a map",
     }
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
+    looks = dict(zip(parts, plots.distinct(range(5)).values(), strict=False))
+    titles = ("global, gaussian data", "global, mixture data", "local, one step of the log grid, mixture")
+    figure, axes = plots.panels(titles, xlabel=RATIO, log="xy")
     for axis, name in zip(axes, ("gaussian", "mixture"), strict=False):
-        for quantity, (label, colour, style) in parts.items():
-            mean = rows_of(records, quantity, data=name).groupby("tau")["value"].mean()
-            axis.plot(mean.index, mean, style, marker="o", ms=4, color=colour, lw=1.8, label=label)
-        axis.set(title=f"global, {name} data", xscale="log", yscale="log", xlabel=RATIO)
-    axes[0].set(ylabel="squared distance")
-    for of, colour in zip(MODELS, (COLOURS[0], COLOURS[3]), strict=True):
-        mean = rows_of(records, "local", data="mixture", model=of).groupby("tau")["value"].mean()
-        axes[2].plot(mean.index, mean, marker="o", ms=4, color=colour, lw=1.8, label=f"local, {MODELS[of]}")
-    axes[2].set(title="local, one step of the log grid, mixture", xscale="log", yscale="log", xlabel=RATIO)
-    handles = [part for axis in (axes[0], axes[2]) for part in axis.get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    return figure
+        rows = records[(records["data"] == name) & records["quantity"].isin(list(parts))]
+        plots.curves(axis, plots.means(rows, "quantity", "tau"), looks, label=parts.__getitem__)
+    local = plots.means(rows_of(records, "local", data="mixture"), "model", "tau")
+    own = {of: {**look, "marker": "v", "ls": "-."} for of, look in OF_MODEL.items()}
+    plots.curves(axes[2], local, own, label=lambda of: f"local, {MODELS[of]}")
+    axes[0].set_ylabel("squared distance")
+    return plots.legend(figure)
 
 
 def lengths(records: pd.DataFrame) -> Figure:
@@ -182,16 +162,12 @@ def lengths(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
-    rows = records[records["quantity"] == "segments"]
-    figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
-    markers = ("o", "X", "s", "D", "^")
-    for (case, at), colour, marker in zip(rows.groupby("case", sort=False), COLOURS, markers, strict=False):
-        axis.plot(at["lam"], at["value"], marker=marker, ms=6, color=colour, lw=1.2, alpha=0.85, label=case)
-    axis.set(xscale="log", yscale="log", xlabel="λ", ylabel="segments N")
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    rows = rows_of(records, "segments")
+    figure, (axis,) = plots.panels(height=3, xlabel="λ", ylabel="segments N", log="xy")
+    plots.curves(axis, plots.means(rows, "case", "lam"), plots.distinct(rows["case"].unique()))
+    return plots.name_ends(figure)
 
 
 def noise(records: pd.DataFrame) -> Figure:
@@ -200,28 +176,20 @@ def noise(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``discretization.run``.
+        Tidy records of the experiment ``discretization``.
     """
-    rows = records[records["quantity"] == "ratio_by_time"]
-    figure, axis = plt.subplots(figsize=(9.5, 4), layout="constrained")
-    shapes = rows[["dimension", "batch"]].drop_duplicates().astype(int).to_numpy().tolist()
-    for (dimension, batch), colour in zip(shapes, COLOURS, strict=False):
-        of_shape = rows[(rows["dimension"] == dimension) & (rows["batch"] == batch)]
-        for pairs, style in (("plain", "-"), ("antithetic", "--")):
-            mean = of_shape[of_shape["pairs"] == pairs].groupby("t")["value"].mean()
-            label = f"d = {dimension}, B = {batch}" if pairs == "plain" else None
-            axis.plot(mean.index, mean, style, color=colour, lw=1.8, label=label)
-    exact = records[records["quantity"] == "exact_ratio_by_time"]
-    axis.plot(exact["t"], exact["value"], color="black", lw=1.8, label="d = 3072, B = 128, spectrum of images")
-    axis.plot([], [], "--", color=GREY, lw=1.8, label="with antithetic pairs (twice the cost)")
-    axis.axhline(3, color=GREY, lw=1, ls=":", label="threshold of the tests")
-    axis.set(xscale="log", yscale="log", xlabel="t", ylabel="mean / standard deviation\nof E[v·e] over mini-batches")
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def _curves(axis: Axes, records: pd.DataFrame, quantity: str, x: str, schedule: str) -> None:
-    rows = rows_of(records, quantity, schedule=schedule)
-    for method, (colour, style, width) in METHODS.items():
-        at = rows[rows["method"] == method]
-        axis.plot(at[x], at["value"], style, color=colour, lw=width, label=method)
+    rows = rows_of(records, "ratio_by_time")
+    rows = rows.assign(
+        shape=[f"d = {d:.0f}, B = {b:.0f}" for d, b in zip(rows["dimension"], rows["batch"], strict=True)]
+    )
+    label = "mean / standard deviation\nof E[v·e] over mini-batches"
+    figure, (axis,) = plots.panels(height=3.2, xlabel="t", ylabel=label, log="xy")
+    colours = plots.distinct(rows["shape"].unique())
+    for pairs, style, shown in (("plain", "-", str), ("antithetic", "--", "_{}".format)):
+        looks = {shape: {"color": look["color"], "ls": style} for shape, look in colours.items()}
+        plots.curves(axis, plots.means(rows[rows["pairs"] == pairs], "shape", "t"), looks, label=shown)
+    exact = rows_of(records, "exact_ratio_by_time")
+    axis.plot(exact["t"], exact["value"], color="black", label="d = 3072, B = 128,\nspectrum of images")
+    axis.plot([], [], "--", color=plots.GREY, label="with antithetic pairs\n(twice the cost)")
+    axis.axhline(3, **plots.DOTTED, label="threshold of the tests")
+    return plots.legend(figure)

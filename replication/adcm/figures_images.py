@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
-from replication.evidence import Table, mean_interval, rows_of
+from replication.evidence import Table, mean_interval, plots, rows_of
 
 NAMES = {
     "adcm-sample": "ADCM, weight per sample",
@@ -25,14 +22,8 @@ NAMES = {
 """How methods are written."""
 
 METHODS = tuple(NAMES)[:6]
-STYLES = dict(
-    zip(
-        METHODS,
-        zip(sns.color_palette("colorblind", 6), "osD^vP", ("-", "--", "-.", "-", "--", "-."), strict=True),
-        strict=True,
-    )
-)
-"""Colour, marker and line of every method."""
+LOOKS = plots.distinct(METHODS)
+FRECHET = "Fréchet distance in the\nclassifier's features"
 
 
 def samples(records: pd.DataFrame) -> Figure:
@@ -41,11 +32,11 @@ def samples(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     pixels = rows_of(records, "pixel")
     rows = ["training images", "denoiser", *METHODS]
-    figure, axes = plt.subplots(len(rows), 1, figsize=(8, 0.66 * len(rows)), layout="constrained")
+    figure, axes = plots.panels([""] * len(rows), height=0.6, columns=1)
     for axis, method in zip(axes, rows, strict=True):
         wide = pixels[pixels["method"] == method].sort_values(["image", "row", "column", "channel"])
         count, height, width, channels = (int(wide[name].max()) + 1 for name in ("image", "row", "column", "channel"))
@@ -55,8 +46,7 @@ def samples(records: pd.DataFrame) -> Figure:
         strip = np.moveaxis(strip, 0, 1).reshape(height, count * (width + 1), channels)
         axis.imshow(strip if channels == 3 else strip[..., 0], cmap="gray", vmin=0, vmax=1)
         axis.set_ylabel(NAMES[method], rotation=0, ha="right", va="center")
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     return figure
 
@@ -67,22 +57,12 @@ def quality(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
-    rows = rows_of(records, "log_frechet")
-    rows = rows[rows["sampling_steps"] == 1]
-    figure, axis = plt.subplots(figsize=(8.5, 4.4), layout="constrained")
-    for shift, method in zip(np.linspace(-0.03, 0.03, len(METHODS)), METHODS, strict=True):
-        own = rows[rows["method"] == method]
-        found = {share: mean_interval(values) for share, values in own.groupby("share")["value"]}
-        mean = pd.Series({share: one.estimate for share, one in found.items()})
-        half = pd.Series({share: one.half_width for share, one in found.items()})
-        colour, marker, line = STYLES[method]
-        centre = np.exp(mean)
-        reach = np.stack([centre - np.exp(mean - half), np.exp(mean + half) - centre])
-        axis.errorbar(
-            mean.index + shift, centre, reach, fmt=marker, ls=line, ms=5, lw=1.4, color=colour, label=NAMES[method]
-        )
+    rows = rows_of(records, "log_frechet", sampling_steps=1)
+    figure, (axis,) = plots.panels(height=4, xlabel="share of the budget of images", ylabel=FRECHET, log="y")
+    found = plots.intervals(rows[rows["method"].isin(METHODS)], "method", "share", transform=np.exp)
+    plots.curves(axis, found, LOOKS, label=NAMES.__getitem__, bars=True)
     references = (
         ("denoiser", 1, "the denoiser they start from", "--"),
         ("held-out", 5, "5 times held-out images (gate)", "-."),
@@ -90,19 +70,10 @@ def quality(records: pd.DataFrame) -> Figure:
     )
     for method, factor, label, line in references:
         level = factor * np.exp(rows[rows["method"] == method]["value"].mean())
-        axis.axhline(level, color="0.35", lw=1.2, ls=line, label=label)
-    axis.set(
-        xlabel="share of the budget of images", ylabel="Fréchet distance in the classifier's features", yscale="log"
-    )
-    axis.set_xticks(
-        shares := sorted(rows[rows["method"].isin(METHODS)]["share"].unique()), [f"{s:.0%}" for s in shares]
-    )
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.yaxis.set_minor_formatter(NullFormatter())
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    axis.grid(alpha=0.3)
-    return figure
+        axis.axhline(level, **{**plots.RULE, "ls": line}, label=label)
+    shares = sorted(found[METHODS[0]])
+    axis.set_xticks(shares, [f"{share:.0%}" for share in shares])
+    return plots.legend(figure)
 
 
 def differences(records: pd.DataFrame) -> Figure:
@@ -111,36 +82,22 @@ def differences(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
-    rows = rows_of(records, "log_frechet")
-    others = [method for method in METHODS if method != "adcm-sample"]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 2.9), layout="constrained", sharey=True, sharex=True)
+    ours = "adcm-sample"
+    others = {method: NAMES[method] for method in METHODS if method != ours}
+    label = "Fréchet distance: ADCM / method\n(left of 1 ADCM is better)"
+    titles = ("1 sampling step", "2 sampling steps")
+    figure, axes = plots.panels(titles, height=2.6, share="xy", xlabel=label, log="x")
     for axis, steps in zip(axes, (1, 2), strict=True):
-        part = rows[(rows["sampling_steps"] == steps) & (rows["share"] == 1) & rows["method"].isin(METHODS)]
-        wide = part.pivot_table(index="seed", columns="method", values="value")
-        ratio = wide[others].rsub(wide["adcm-sample"], axis=0)
-        found = [mean_interval(ratio[name]) for name in others]
-        mean = np.array([one.estimate for one in found])
-        half = np.array([one.half_width for one in found])
-        axis.axvspan(np.exp(-0.05), np.exp(0.05), color="0.92", zorder=0)
-        axis.axvline(1, color="0.3", lw=0.8)
-        for seed in ratio.index:
-            axis.plot(np.exp(ratio.loc[seed]), range(len(others)), "o", ms=3, color="0.6")
-        reach = np.stack([np.exp(mean) - np.exp(mean - half), np.exp(mean + half) - np.exp(mean)])
-        axis.errorbar(
-            np.exp(mean), range(len(others)), xerr=reach, fmt="D", ms=5, lw=1.4, color=STYLES["adcm-sample"][0]
-        )
-        axis.set(xscale="log", title=f"{steps} sampling step{'s' if steps > 1 else ''}")
-        axis.set_yticks(range(len(others)), [NAMES[name] for name in others])
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.grid(axis="x", alpha=0.3)
-    axes[0].invert_yaxis()
-    figure.supxlabel(
-        "Fréchet distance of ADCM (weight per sample) / that of the method; left of 1 ADCM is better", size=10
-    )
+        rows = rows_of(records, "log_frechet", sampling_steps=steps, share=1)
+        rows = rows[rows["method"].isin(METHODS)]
+        wide = rows.pivot_table(index="seed", columns="method", values="value")
+        for method, place in zip(others, range(len(others)), strict=True):
+            ratio = np.exp(wide[ours] - wide[method])
+            axis.plot(ratio, np.full(len(ratio), place), "o", ms=2.5, color="0.6")
+        found = {ours: plots.paired(rows, "method", ours, np.exp)}
+        plots.forest(axis, found, LOOKS, rows=others, at=1, band=(np.exp(-0.05), np.exp(0.05)))
     return figure
 
 
@@ -150,24 +107,15 @@ def steps(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     rows = rows_of(records, "relative_step")
     shares = sorted(rows["share"].unique())
-    figure, axes = plt.subplots(
-        1, len(shares), figsize=(9.5, 3.8), layout="constrained", sharex=True, sharey=True, squeeze=False
-    )
-    for axis, share in zip(axes[0], shares, strict=True):
-        for method in METHODS:
-            curve = rows[(rows["share"] == share) & (rows["method"] == method)].sort_values("t")
-            colour, _, line = STYLES[method]
-            axis.plot(curve["t"], curve["value"], color=colour, ls=line, lw=1.6, label=NAMES[method])
-        axis.set(xscale="log", yscale="log", xlabel="noise level t", title=f"at {share:.0%} of the images")
-        axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("relative step Δt / t")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    return figure
+    titles = [f"at {share:.0%} of the images" for share in shares]
+    figure, axes = plots.panels(titles, share="xy", xlabel="noise level t", ylabel="relative step Δt / t", log="xy")
+    for axis, share in zip(axes, shares, strict=True):
+        plots.curves(axis, plots.means(rows[rows["share"] == share], "method", "t"), LOOKS, label=NAMES.__getitem__)
+    return plots.legend(figure)
 
 
 def closeness(records: pd.DataFrame) -> Figure:
@@ -176,51 +124,31 @@ def closeness(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
-    rows = rows_of(records, "nearest_distance")
-    figure, axis = plt.subplots(figsize=(8.5, 3.8), layout="constrained")
-    for method in METHODS:
-        curve = rows[rows["method"] == method].groupby("quantile")["value"].mean()
-        colour, marker, line = STYLES[method]
-        axis.plot(curve, curve.index, color=colour, marker=marker, ls=line, ms=5, lw=1.3, label=NAMES[method])
-    curve = rows[rows["method"] == "held-out"].set_index("quantile")["value"]
-    axis.plot(curve, curve.index, "-", color="0.15", lw=2.4, label=NAMES["held-out"], zorder=1)
-    axis.axvline(curve.min(), color="0.15", lw=0.9, ls=":")
-    axis.set(
-        xlabel="Euclidean distance to the nearest training image (pixels scaled to standard deviation 0.5)",
-        ylabel="share of images that are nearer",
-    )
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    axis.grid(alpha=0.3)
-    return figure
+    found = plots.means(rows_of(records, "nearest_distance"), "method", "quantile")
+    nearer = {method: pd.Series(curve.index, curve) for method, curve in found.items()}
+    label = "Euclidean distance to the nearest training image (pixels with s.d. 0.5)"
+    figure, (axis,) = plots.panels(height=3.2, xlabel=label, ylabel="share of images that are nearer")
+    looks = {**LOOKS, "held-out": {"color": "0.15", "lw": 2.4, "zorder": 1}}
+    plots.curves(axis, nearer, looks, label=NAMES.__getitem__)
+    axis.axvline(found["held-out"].min(), **plots.DOTTED)
+    return plots.legend(figure)
 
 
 def tuning(records: pd.DataFrame) -> Figure:
-    """Draw the tuning seed's Fréchet distance over the learning rate of every method; a ring marks the chosen rate.
+    """Draw the tuning seed's Fréchet distance over the learning rate of every method; a dot marks the chosen rate.
 
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
-    rows, chosen = rows_of(records, "tuning_score"), rows_of(records, "chosen_rate").set_index("method")["value"]
-    figure, axis = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
-    for method in METHODS:
-        curve = rows[rows["method"] == method].set_index("lr")["value"].sort_index()
-        colour, marker, line = STYLES[method]
-        axis.plot(curve, color=colour, marker=marker, ls=line, ms=4, lw=1.4, label=NAMES[method])
-        axis.plot(chosen[method], curve[chosen[method]], "o", ms=11, mfc="none", mec=colour, mew=1.5)
-    axis.set(
-        xlabel="learning rate", ylabel="Fréchet distance in the\nclassifier's features", xscale="log", yscale="log"
-    )
-    axis.set_xticks(rates := sorted(rows["lr"].unique()), [f"{rate:g}" for rate in rates])
-    axis.minorticks_off()
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    axis.grid(alpha=0.3)
-    return figure
+    chosen = rows_of(records, "chosen_rate").set_index("method")["value"].to_dict()
+    figure, (axis,) = plots.panels(height=3.2, ylabel=FRECHET, log="y")
+    found = plots.means(rows_of(records, "tuning_score"), "method", "lr")
+    plots.tuning(axis, found, LOOKS, label=NAMES.__getitem__, chosen=chosen)
+    return plots.name_ends(figure)
 
 
 def scores(records: pd.DataFrame) -> Table:
@@ -229,7 +157,7 @@ def scores(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     rows = records[records["quantity"].isin(["frechet", "energy"])]
     raw: dict[str, dict[str, float]] = {}
@@ -254,7 +182,7 @@ def grids(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``images.run``.
+        Tidy records of the experiment ``images``.
     """
     segments, acted = rows_of(records, "segments"), rows_of(records, "safeguard")
     lines = []

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from scipy import stats
 
-from replication.evidence import mean_interval, rows_of
+from replication.evidence import plots, rows_of
 
 NAMES = {
     "full": "full pool",
@@ -36,41 +32,27 @@ NAMES = {
 }
 """How methods and feature sets are written in figures."""
 
-PALETTE = sns.color_palette("colorblind")
-COLOURS = {
-    "random": (0.25, 0.25, 0.25),
-    "disf": PALETTE[0],
-    "dsir": PALETTE[3],
-    "top cosine": PALETTE[1],
-    "classifier": PALETTE[5],
-    "d4": PALETTE[2],
-    "facility location": PALETTE[4],
-    # of each pair only one stands in a figure
-    **dict.fromkeys(("participation", "within"), PALETTE[9]),
-    **dict.fromkeys(("log det", "matched"), PALETTE[6]),
-    **dict.fromkeys(("covariance", "full"), PALETTE[7]),
-}
-"""Colour-blind-safe colours of the methods, the same in every figure."""
-
 TARGETED = ("dsir", "top cosine", "classifier")
+# of each pair of the same colour only one stands in a figure
+_COLOURS = {
+    "disf": 0, "dsir": 3, "top cosine": 1, "classifier": 5, "d4": 2, "facility location": 4, "participation": 9,
+    "within": 9, "log det": 6, "matched": 6, "covariance": 7, "full": 7,
+}  # fmt: skip
+LOOKS: dict[str, plots.Look] = {
+    method: {
+        "color": plots.COLOURS[_COLOURS[method]] if method in _COLOURS else "0.25",
+        "ls": "--" if method in TARGETED else "-",
+        "lw": 2.4 if method in ("disf", "random") else 1.2,
+        "marker": "os^Dv"[index % 5],
+    }
+    for index, method in enumerate(NAMES)
+}
+"""How methods are drawn, the same in every figure."""
 
 
-def _means(rows: pd.DataFrame, by: str) -> tuple[pd.Series[float], pd.Series[float]]:
-    """Mean of each group and half of its 95 % t interval, over the seeds (a seed's rows are averaged first)."""
-    groups = rows.groupby([by, "seed"])["value"].mean().groupby(by)
-    half = groups.sem() * stats.t.ppf(0.975, groups.size() - 1)
-    return groups.mean(), half
-
-
-def _order(present: Iterable[str]) -> list[str]:
+def _order(present: Iterable[str]) -> dict[str, str]:
     found = set(present)
-    return [name for name in NAMES if name in found]
-
-
-def _legend(figure: Figure, axis: Axes, columns: int) -> None:
-    """Put one panel's legend below the figure."""
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    return {name: shown for name, shown in NAMES.items() if name in found}
 
 
 # --- 30_disf_collapse -------------------------------------------------------------------------------------------------
@@ -82,35 +64,15 @@ def dominance(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
-    rows = rows_of(records, "dominance", view="own")
-    sets = _order(rows["measured_on"])
-    figure, axes = plt.subplots(
-        1, len(sets), figsize=(5.2 * len(sets), 4.4), sharey=True, squeeze=False, layout="constrained"
-    )
-    for axis, name in zip(axes[0], sets, strict=True):
-        for index, method in enumerate(_order(rows["method"])):
-            part = rows[(rows["measured_on"] == name) & (rows["method"] == method)]
-            mean, half = _means(part, "k")
-            style = "--" if method in TARGETED else "-"
-            width = 2.4 if method in ("disf", "random") else 1.2
-            axis.plot(
-                mean.index,
-                mean,
-                style,
-                marker="os^Dv"[index % 5],
-                ms=4,
-                lw=width,
-                color=COLOURS[method],
-                label=NAMES[method],
-            )
-            axis.fill_between(mean.index, mean - half, mean + half, color=COLOURS[method], alpha=0.15, lw=0)
-        axis.set(title=NAMES[name], xlabel="k")
-        axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("share of the k largest eigenvalues, $D_k$")
-    _legend(figure, axes[0, 0], 5)
-    return figure
+    found = plots.intervals(rows_of(records, "dominance", view="own"), "measured_on", "method", "k")
+    sets = _order(found)
+    label = "share of the k largest eigenvalues, $D_k$"
+    figure, axes = plots.panels([*sets.values()], height=3.6, share="y", xlabel="k", ylabel=label)
+    for axis, name in zip(axes, sets, strict=True):
+        plots.curves(axis, found[name], LOOKS, label=NAMES.__getitem__)
+    return plots.legend(figure)
 
 
 def separation(records: pd.DataFrame, *, threshold: float) -> Figure:
@@ -119,36 +81,19 @@ def separation(records: pd.DataFrame, *, threshold: float) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     threshold : float
         The standard deviations that the claim asks for.
     """
     rows = rows_of(records, "collapse", metric="dominance", view="own")
-    sets, methods, targets = _order(rows["measured_on"]), _order(rows["method"]), sorted(rows["target"].unique())
-    figure, axes = plt.subplots(
-        1, len(sets), figsize=(5.2 * len(sets), 3.4), sharey=True, squeeze=False, layout="constrained"
-    )
-    for axis, name in zip(axes[0], sets, strict=True):
-        for shift, target, marker in zip(np.linspace(-0.22, 0.22, len(targets)), targets, "osD^vP*X", strict=False):
-            mean, half = _means(rows[(rows["measured_on"] == name) & (rows["target"] == target)], "method")
-            colour = PALETTE[targets.index(target)]
-            axis.errorbar(
-                mean[methods],
-                np.arange(len(methods)) + shift,
-                xerr=half[methods],
-                fmt=marker,
-                ms=5,
-                color=colour,
-                label=f"target: {target}",
-            )
-        axis.axvline(0, color="0.35", lw=0.8)
-        axis.axvline(threshold, color="0.35", lw=1.2, ls="--")
-        axis.set_yticks(range(len(methods)), [NAMES[method] for method in methods])
-        axis.set(title=NAMES[name], xlabel="$D_{10}$ above random (s.d. of random; dashed: claim)")
-        axis.grid(axis="x", alpha=0.3)
-    axes[0, 0].invert_yaxis()
-    _legend(figure, axes[0, 0], len(targets))
-    return figure
+    found = plots.intervals(rows, "measured_on", "target", "method")
+    sets = _order(found)
+    label = "$D_{10}$ above random\n(s.d. of random; dashed: claim)"
+    figure, axes = plots.panels([*sets.values()], share="y", xlabel=label)
+    for axis, name in zip(axes, sets, strict=True):
+        plots.forest(axis, found[name], label="target: {}".format, rows=_order(rows["method"]), at=0)
+        axis.axvline(threshold, **plots.DASHED)
+    return plots.legend(figure)
 
 
 def ranks(records: pd.DataFrame) -> Figure:
@@ -157,41 +102,20 @@ def ranks(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
     rows = rows_of(records, "effective_rank")
-    methods, sets = _order(rows["method"]), _order(rows["measured_on"])
-    figure, axes = plt.subplots(
-        1,
-        len(sets),
-        figsize=(5.2 * len(sets), 0.34 * len(methods) + 1.6),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis, name in zip(axes[0], sets, strict=True):
-        for shift, view, marker in ((-0.15, "own", "o"), (0.15, "other", "s")):
-            part = rows[(rows["measured_on"] == name) & (rows["view"] == view)]
-            mean, half = _means(part, "method")
-            label = "selected by these features" if view == "own" else "selected by other features"
-            colour = PALETTE[0 if view == "own" else 1]
-            axis.errorbar(
-                mean[methods],
-                np.arange(len(methods)) + shift,
-                xerr=half[methods],
-                fmt=marker,
-                ms=5,
-                color=colour,
-                label=label,
-            )
-        baseline = rows[(rows["measured_on"] == name) & (rows["method"] == "random")]["value"].mean()
-        axis.axvline(baseline, color="0.35", lw=0.8, ls="--", label="random")
-        axis.set_yticks(range(len(methods)), [NAMES[method] for method in methods])
-        axis.set(title=f"measured on {NAMES[name]}", xlabel="effective rank exp(H)")
-        axis.grid(axis="x", alpha=0.3)
-    axes[0, 0].invert_yaxis()
-    _legend(figure, axes[0, 0], 3)
-    return figure
+    found = plots.intervals(rows, "measured_on", "view", "method")
+    sets, methods = _order(found), _order(rows["method"])
+    views = {"own": "selected by these features", "other": "selected by other features"}
+    titles = [f"measured on {shown}" for shown in sets.values()]
+    height = 0.28 * len(methods) + 1.2
+    figure, axes = plots.panels(titles, height=height, share="y", xlabel="effective rank exp(H)")
+    for axis, name in zip(axes, sets, strict=True):
+        plots.forest(axis, found[name], plots.distinct(views), label=views.__getitem__, rows=methods)
+        random = rows[(rows["measured_on"] == name) & (rows["method"] == "random")]
+        axis.axvline(random["value"].mean(), **plots.DASHED, label="random")
+    return plots.legend(figure)
 
 
 def spectra(records: pd.DataFrame) -> Figure:
@@ -200,20 +124,13 @@ def spectra(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
-    rows = rows_of(records, "eigenvalue")
-    figure, axis = plt.subplots(figsize=(7.5, 4), layout="constrained")
-    for method in _order(rows["method"]):
-        part = rows[rows["method"] == method].sort_values("rank")
-        width = 2.4 if method in ("disf", "random") else 1.2
-        style = "--" if method in TARGETED else "-"
-        axis.plot(part["rank"], part["value"], style, lw=width, color=COLOURS[method], label=NAMES[method])
-    axis.set(xscale="log", yscale="log", xlabel="rank of the eigenvalue", ylabel="eigenvalue of the correlation matrix")
+    label = "eigenvalue of the\ncorrelation matrix"
+    figure, (axis,) = plots.panels(height=3.2, xlabel="rank of the eigenvalue", ylabel=label, log="xy")
+    plots.curves(axis, plots.means(rows_of(records, "eigenvalue"), "method", "rank"), LOOKS, label=NAMES.__getitem__)
     axis.set_ylim(bottom=1e-2)
-    axis.grid(alpha=0.3)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    return figure
+    return plots.legend(figure)
 
 
 def projection(records: pd.DataFrame) -> Figure:
@@ -222,21 +139,17 @@ def projection(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
     rows = rows_of(records, "pca")
     methods = _order(rows["method"])
-    figure, axes = plt.subplots(
-        1, len(methods), figsize=(3.4 * len(methods), 3.6), sharex=True, sharey=True, layout="constrained"
-    )
+    targets = rows.groupby("method")["target"].first().to_dict()
+    titles = [shown if targets[name] == "none" else f"{shown} ({targets[name]})" for name, shown in methods.items()]
+    labels = ("first principal axis", "second principal axis")
+    figure, axes = plots.panels(titles, height=2.4, share="xy", xlabel=labels[0], ylabel=labels[1])
     for axis, method in zip(axes, methods, strict=True):
         part = rows[rows["method"] == method].pivot_table(index="point", columns="axis", values="value")
-        target = rows.loc[rows["method"] == method, "target"].iloc[0]
-        axis.plot(part[1], part[2], "o", ms=4, alpha=0.6, mec="none", color=COLOURS[method])
-        axis.set_title(NAMES[method] + ("" if target == "none" else f" ({target})"))
-        axis.set_xlabel("first principal axis")
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("second principal axis")
+        axis.plot(part[1], part[2], "o", ms=3, alpha=0.6, mec="none", color=LOOKS[method]["color"])
     return figure
 
 
@@ -246,22 +159,13 @@ def orders(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
     rows = rows_of(records, "objective")
-    figure, axis = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
-    for order, colour in zip(("greedy", "random"), PALETTE, strict=False):
-        mean, half = _means(rows[rows["order"] == order], "size")
-        axis.plot(mean.index, mean, "o-", ms=4, color=colour, label=f"{order} order")
-        axis.fill_between(mean.index, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
-    sizes = sorted(rows["size"].unique())
-    axis.set_xscale("log")
-    axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    axis.minorticks_off()
-    axis.set(xlabel="documents selected, |U|", ylabel="objective F(U) = −‖C‖")
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
-    return figure
+    figure, (axis,) = plots.panels(xlabel="documents selected, |U|", ylabel="objective F(U) = −‖C‖")
+    plots.curves(axis, plots.intervals(rows, "order", "size"), label="{} order".format)
+    plots.log_ticks(axis, "x", sorted(rows["size"].unique()))
+    return plots.name_ends(figure)
 
 
 def second_picks(records: pd.DataFrame) -> Figure:
@@ -270,24 +174,20 @@ def second_picks(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``collapse.run``.
+        Tidy records of the experiment ``collapse``.
     """
     rows = rows_of(records, "second_pick_rank")
     sets = sorted(rows["data"].unique())
     rules = {"authors": "authors' rule", "random": "repair: random", "farthest": "repair: farthest"}
-    figure, axes = plt.subplots(1, len(sets), figsize=(5.2 * len(sets), 3.4), sharey=True, layout="constrained")
-    bins = np.linspace(0, 1, 11)
+    titles = ["features of documents" if name == "documents" else f"{name} features" for name in sets]
+    label = "distance rank of the second pick\n(0 nearest, 1 farthest)"
+    figure, axes = plots.panels(titles, share="y", xlabel=label, ylabel="trials")
     for axis, name in zip(axes, sets, strict=True):
         values = [rows[(rows["data"] == name) & (rows["rule"] == rule)]["value"] for rule in rules]
-        axis.hist(values, bins=bins, label=list(rules.values()), color=PALETTE[: len(rules)])
-        axis.set(
-            title="features of documents" if name == "documents" else f"{name} features",
-            xlabel="distance rank of the second pick (0 nearest, 1 farthest)",
+        axis.hist(
+            values, bins=np.linspace(0, 1, 11).tolist(), label=list(rules.values()), color=plots.COLOURS[: len(rules)]
         )
-        axis.grid(axis="y", alpha=0.3)
-    axes[0].set_ylabel("trials")
-    _legend(figure, axes[0], len(rules))
-    return figure
+    return plots.legend(figure)
 
 
 # --- 31_disf_pretraining ----------------------------------------------------------------------------------------------
@@ -299,26 +199,17 @@ def differences(records: pd.DataFrame, quantities: dict[str, str], *, ours: str 
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``.
+        Tidy records of the experiment ``pretraining``.
     quantities : dict of str to str
         A panel for each quantity, with its title.
     ours : str
         The method that the others are subtracted from.
     """
-    figure, axes = plt.subplots(
-        1, len(quantities), figsize=(4.6 * len(quantities), 3.6), sharey=True, squeeze=False, layout="constrained"
-    )
-    for axis, (quantity, title) in zip(axes[0], quantities.items(), strict=True):
-        wide = rows_of(records, quantity, view="main").pivot_table(index="seed", columns="method", values="value")
-        others = [method for method in _order(wide.columns) if method != ours]
-        for i, method in enumerate(others):
-            found = mean_interval((wide[ours] - wide[method]).to_numpy())
-            axis.errorbar(found.estimate, i, xerr=found.half_width, fmt="o", ms=5, color=COLOURS[method])
-        axis.axvline(0, color="0.3", lw=0.8)
-        axis.set_yticks(range(len(others)), [NAMES[method] for method in others])
-        axis.set(title=title, xlabel=f"{NAMES[ours]} minus method (bits per byte)")
-        axis.grid(axis="x", alpha=0.3)
-    axes[0, 0].invert_yaxis()
+    label = f"{NAMES[ours]} minus method\n(bits per byte)"
+    figure, axes = plots.panels([*quantities.values()], height=3.2, share="y", xlabel=label)
+    for axis, quantity in zip(axes, quantities, strict=True):
+        found = plots.paired(rows_of(records, quantity, view="main"), "method", ours)
+        plots.forest(axis, {ours: found}, LOOKS, rows=_order(found), at=0)
     return figure
 
 
@@ -328,30 +219,27 @@ def domains(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``.
+        Tidy records of the experiment ``pretraining``.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.2), sharey=True, layout="constrained")
-    share = rows_of(records, "domain_share").pivot_table(index="domain", columns="method", values="value")
-    bits = rows_of(records, "domain_bits_per_byte").pivot_table(index="domain", columns="method", values="value")
+    share, bits = (
+        rows_of(records, quantity).pivot_table(index="domain", columns="method", values="value")
+        for quantity in ("domain_share", "domain_bits_per_byte")
+    )
     methods = _order(share.columns)
-    sns.heatmap(
-        100 * share[methods], ax=axes[0], annot=True, fmt=".0f", cmap="cividis", linewidths=0.5, annot_kws={"size": 8},
-        cbar_kws={"label": "% of the selected documents"},
-    )  # fmt: skip
-    relative = bits[methods].sub(bits["random"], axis=0).drop(columns="random")
+    share = 100 * share[list(methods)].rename(columns=methods)
+    relative = bits[list(methods)].sub(bits["random"], axis=0).drop(columns="random").rename(columns=methods)
     limit = float(relative.abs().quantile(0.95).max())
-    sns.heatmap(
-        relative, ax=axes[1], annot=True, fmt=".2f", cmap="RdBu_r", norm=TwoSlopeNorm(0, -limit, limit), linewidths=0.5,
-        annot_kws={"size": 8}, cbar_kws={"label": "bits per byte above random", "extend": "both"},
-    )  # fmt: skip
-    for axis, title in zip(axes, ("what is selected", "what is learnt"), strict=True):
-        axis.set(title=title, xlabel="", ylabel="")
-        axis.set_xticklabels(
-            [NAMES[label.get_text()] for label in axis.get_xticklabels()],
-            rotation=35,
-            ha="right",
-            rotation_mode="anchor",
-        )
+    figure, axes = plots.panels(("what is selected", "what is learnt"), height=4.6, columns=2)
+    norms = (None, TwoSlopeNorm(0, -limit, limit))
+    shown = (
+        (share, "%.0f", "cividis", "% of the selected documents"),
+        (relative, "%.2f", "RdBu_r", "bits per byte above random"),
+    )
+    for axis, norm, (grid, form, cmap, label) in zip(axes, norms, shown, strict=True):
+        text = [[form % value for value in row] for row in grid.to_numpy()]
+        plots.heatmap(axis, grid, text, norm=norm, cmap=cmap, bar=label)
+        axis.tick_params(axis="x", rotation=90)
+    axes[1].set_yticklabels([])
     return figure
 
 
@@ -361,22 +249,14 @@ def mechanism(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``.
+        Tidy records of the experiment ``pretraining``.
     """
-    wide = rows_of(records, "macro_bits_per_byte", view="main").pivot_table(
-        index="seed", columns="method", values="value"
-    )
+    rows = rows_of(records, "macro_bits_per_byte", view="main")
     pairs = [("disf", "random", "both"), ("matched", "random", "mix of domains alone")]
     pairs += [("disf", "matched", "choice at DiSF's mix"), ("within", "random", "choice at the pool's mix")]
-    figure, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
-    for i, (a, b, _) in enumerate(pairs):
-        found = mean_interval((wide[a] - wide[b]).to_numpy())
-        axis.errorbar(found.estimate, i, xerr=found.half_width, fmt="o", ms=6, color=PALETTE[i])
-    axis.axvline(0, color="0.3", lw=0.8)
-    axis.set_yticks(range(len(pairs)), [f"{NAMES[a]} − {NAMES[b]}\n({what})" for a, b, what in pairs])
-    axis.set_ylim(len(pairs) - 0.5, -0.5)
-    axis.set_xlabel("difference in macro bits per byte (left: the first is better)")
-    axis.grid(axis="x", alpha=0.3)
+    found = {f"{NAMES[a]} − {NAMES[b]}\n({what})": plots.paired(rows, "method", a)[b] for a, b, what in pairs}
+    figure, (axis,) = plots.panels(xlabel="difference in macro bits per byte (left: the first is better)")
+    plots.forest(axis, {"": found}, at=0)
     return figure
 
 
@@ -386,24 +266,16 @@ def ratio_sweep(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``.
+        Tidy records of the experiment ``pretraining``.
     """
-    gap = rows_of(records, "gap_to_full")
-    read = rows_of(records, "passes", method="disf")
-    ratios = sorted(gap["ratio"].unique().tolist())
-    passes = [float(read.loc[read["ratio"] == ratio, "value"].mean()) for ratio in ratios]
-    found = [mean_interval(gap.loc[gap["ratio"] == ratio, "value"].to_numpy()) for ratio in ratios]
-    percent = [100 * ratio for ratio in ratios]
-    figure, axis = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
-    axis.errorbar(
-        percent, [f.estimate for f in found], yerr=[f.half_width for f in found], fmt="o-", color=COLOURS["disf"]
-    )
-    axis.axhline(0, color="0.3", lw=0.8)
-    axis.set_xscale("log")
-    axis.set_xticks(percent, [f"{x:.3g} %\n({times:.1f} passes)" for x, times in zip(percent, passes, strict=True)])
-    axis.minorticks_off()
-    axis.set(xlabel="share of the pool that DiSF selects", ylabel="DiSF minus full pool\n(macro bits per byte)")
-    axis.grid(alpha=0.3)
+    found = plots.intervals(rows_of(records, "gap_to_full"), "ratio")
+    passes = rows_of(records, "passes", method="disf").groupby("ratio")["value"].mean()
+    label = "DiSF minus full pool\n(macro bits per byte)"
+    figure, (axis,) = plots.panels(xlabel="share of the pool that DiSF selects", ylabel=label)
+    plots.curves(axis, {"disf": found}, LOOKS, bars=True)
+    axis.axhline(0, **plots.RULE)
+    plots.log_ticks(axis, "x", sorted(found))
+    axis.set_xticks(sorted(found), [f"{ratio:.3g}\n({passes[ratio]:.1f} passes)" for ratio in sorted(found)])
     return figure
 
 
@@ -413,17 +285,12 @@ def batch_sweep(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``, with batch sizes to compare.
+        Tidy records of the experiment ``pretraining``, with batch sizes to compare.
     """
-    mean, half = _means(rows_of(records, "macro_bits_per_byte", view="batch size"), "batch_size")
-    sizes = mean.index.to_numpy()
-    figure, axis = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
-    axis.errorbar(sizes, mean, yerr=half, fmt="o-", color=COLOURS["disf"])
-    axis.set_xscale("log")
-    axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    axis.minorticks_off()
-    axis.set(xlabel="documents of a batch, b", ylabel="macro bits per byte")
-    axis.grid(alpha=0.3)
+    found = plots.intervals(rows_of(records, "macro_bits_per_byte", view="batch size"), "batch_size")
+    figure, (axis,) = plots.panels(xlabel="documents of a batch, b", ylabel="macro bits per byte")
+    plots.curves(axis, {"disf": found}, LOOKS, bars=True)
+    plots.log_ticks(axis, "x", sorted(found))
     return figure
 
 
@@ -433,23 +300,12 @@ def tuning(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``pretraining.run``.
+        Tidy records of the experiment ``pretraining``.
     """
-    rows = rows_of(records, "tuning_score")
-    figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    for index, method in enumerate(_order(rows["method"])):
-        part = rows[rows["method"] == method].groupby("peak")["value"].mean()
-        peaks, scores, best = part.index.to_numpy(), part.to_numpy(), int(part.to_numpy().argmin())
-        axis.plot(peaks, scores, ("-", "--", ":")[index % 3], color=COLOURS[method], label=NAMES[method])
-        axis.plot(peaks[best], scores[best], "o", ms=6, color=COLOURS[method], mec="white", mew=0.6, zorder=3)
-    ticks = sorted(rows["peak"].unique())
-    axis.set_xscale("log")
-    axis.set_xticks(ticks, [f"{peak:g}" for peak in ticks])
-    axis.minorticks_off()
-    axis.set(xlabel="peak learning rate (dot: chosen)", ylabel="validation, macro bits per byte")
-    axis.grid(alpha=0.3)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    return figure
+    figure, (axis,) = plots.panels(height=3.2, ylabel="validation, macro bits per byte")
+    found = plots.means(rows_of(records, "tuning_score"), "method", "peak")
+    plots.tuning(axis, found, LOOKS, label=NAMES.__getitem__)
+    return plots.name_ends(figure)
 
 
 # --- 32_disf_cost -----------------------------------------------------------------------------------------------------
@@ -470,26 +326,20 @@ def cost(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``cost.run``.
+        Tidy records of the experiment ``cost``.
     """
     rows = rows_of(records, "seconds")
-    figure, axes = plt.subplots(1, len(AXES), figsize=(4.4 * len(AXES), 4.2), sharey=True, layout="constrained")
+    figure, axes = plots.panels([""] * len(AXES), height=3.2, share="y", ylabel="seconds per batch, one thread")
     for axis, (column, label) in zip(axes, AXES.items(), strict=True):
         part = rows[rows["sweep"] == column]
-        for index, (program, name) in enumerate(PROGRAMS.items()):
-            groups = part[part["program"] == program].groupby(column)["value"]
-            if len(groups):
-                colour = PALETTE[index]
-                axis.plot(groups.median().index, groups.median(), marker="os^Dv"[index], ms=5, color=colour, label=name)
-        ticks = sorted(part[column].unique())
+        middle = part.groupby(["program", column])["value"].median().reset_index()
+        plots.curves(axis, plots.means(middle, "program", column), plots.distinct(PROGRAMS), label=PROGRAMS.__getitem__)
         fixed = ", ".join(f"{name[-1]} = {part[other].iloc[0]:g}" for other, name in AXES.items() if other != column)
-        axis.set(xscale="log", yscale="log", xlabel=label, title=fixed)
-        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("seconds per batch, one thread")
-    _legend(figure, axes[0], 3)
-    return figure
+        axis.set_title(fixed, fontsize=plots.SIZE)
+        axis.set_xlabel(label)
+        plots.log_ticks(axis, "y")
+        plots.log_ticks(axis, "x", sorted(part[column].unique()))
+    return plots.legend(figure)
 
 
 def ratios(records: pd.DataFrame, *, threshold: float) -> Figure:
@@ -498,30 +348,18 @@ def ratios(records: pd.DataFrame, *, threshold: float) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``cost.run``.
+        Tidy records of the experiment ``cost``.
     threshold : float
         The ratio that the claim asks for.
     """
-    rows = rows_of(records, "cost_ratio")
-    sizes = rows[["rows", "dimension", "picks"]].drop_duplicates().sort_values(["picks", "dimension", "rows"])
-    figure, axis = plt.subplots(figsize=(7, 0.45 * len(sizes) + 1.4), layout="constrained")
-    for i, size in enumerate(sizes.itertuples(index=False)):
-        part = rows[(rows["rows"] == size.rows) & (rows["dimension"] == size.dimension) & (rows["picks"] == size.picks)]
-        axis.plot(part["value"], [i] * len(part), "o", ms=6, alpha=0.7, color="C0")
-    axis.axvline(threshold, color="0.35", ls="--", lw=1.2)
-    labels = [
-        f"N = {size.rows:g}, d = {size.dimension:g}, k = {size.picks:g}" for size in sizes.itertuples(index=False)
-    ]
-    axis.set_yticks(range(len(labels)), labels)
-    axis.set_ylim(len(labels) - 0.5, -0.5)
-    axis.set_xscale("log")
-    low, high = min(threshold, rows["value"].min()) / 1.3, 1.3 * max(threshold, rows["value"].max())
-    ticks = [tick for tick in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if low < tick < high]
-    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axis.minorticks_off()
-    axis.set_xlim(low, high)
-    axis.set_xlabel("time of the loop / time of the fast selection (dots: repetitions; dashed: claim)")
-    axis.grid(axis="x", alpha=0.3)
+    rows = rows_of(records, "cost_ratio").sort_values(["picks", "dimension", "rows"])
+    sizes = zip(rows["rows"], rows["dimension"], rows["picks"], strict=True)
+    rows = rows.assign(size=[f"N = {n:g}, d = {d:g}, k = {k:g}" for n, d, k in sizes])
+    label = "time of the loop / time of the fast selection (dots: repetitions; dashed: claim)"
+    figure, (axis,) = plots.panels(height=0.3 * rows["size"].nunique() + 0.8, xlabel=label, log="x")
+    found = {seed: part.set_index("size")["value"] for seed, part in rows.groupby("seed")}
+    plots.forest(axis, found, plots.alike(found, color=plots.COLOURS[0], alpha=0.7))
+    axis.axvline(threshold, **plots.DASHED)
     return figure
 
 
@@ -531,18 +369,12 @@ def memory(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``cost.run``.
+        Tidy records of the experiment ``cost``.
     """
     rows = rows_of(records, "peak_memory")
-    figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
-    for _, part in rows.groupby("seed"):
-        part = part.sort_values("rows")
-        axis.plot(part["rows"], part["value"], "o-", ms=5, alpha=0.7, color="C0")
-    ticks = sorted(rows["rows"].unique())
-    axis.set_xscale("log")
-    axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
-    axis.minorticks_off()
+    figure, (axis,) = plots.panels(xlabel="rows of the corpus", ylabel="peak memory of a worker (MB)")
+    found = plots.means(rows, "seed", "rows")
+    plots.curves(axis, found, plots.alike(found, color=plots.COLOURS[0], marker="o", alpha=0.7))
+    plots.log_ticks(axis, "x", sorted(rows["rows"].unique()))
     axis.set_ylim(0, 1.2 * rows["value"].max())
-    axis.set(xlabel="rows of the corpus", ylabel="peak memory of a worker (MB)")
-    axis.grid(alpha=0.3)
     return figure

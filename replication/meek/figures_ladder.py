@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
-from scipy import stats
 
-from replication.evidence import Table, rows_of
-from replication.meek.law import Float
+from replication.evidence import Interval, Table, mean_interval, plots, rows_of
 from replication.meek.sprt import sprt_tokens
 
-MEASURED = (0.15, 0.15, 0.15)
-FIT, KNOWN = sns.color_palette("colorblind")[:2]
-"""Colours of what was measured, of the fitted law, and of the law with the entropy known."""
+FIT, KNOWN = plots.COLOURS[:2]
+"""Colours of the fitted law, and of the law with the entropy known."""
+MEASURED: plots.Look = {"color": "0.15", "marker": "o"}
+WALK: plots.Look = {"color": KNOWN, "marker": "D", "mfc": "none", "ms": 7}
+LOSS = "loss, nats per token"
+COMPUTE = "training compute, FLOP"
 
 
 def isoflop(records: pd.DataFrame) -> Figure:
@@ -29,31 +26,18 @@ def isoflop(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     """
-    losses, sizes = rows_of(records, "loss"), rows_of(records, "frontier_size").set_index("budget")["value"]
+    sizes = rows_of(records, "frontier_size").set_index("budget")["value"]
     frontier = rows_of(records, "frontier_loss").groupby("budget")["value"].mean()
-    figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained")
-    budgets = sorted(losses["budget"].unique())
-    for budget, colour in zip(budgets, sns.color_palette("viridis", len(budgets)), strict=True):
-        curve = _intervals(losses[losses["budget"] == budget], "size")
-        axis.errorbar(curve.x, curve.mean, curve.half, fmt="o-", ms=4, lw=1.4, color=colour, label=_flop(budget))
-    axis.plot(
-        sizes,
-        frontier[sizes.index],
-        "*--",
-        ms=11,
-        lw=0.9,
-        color="0.15",
-        mec="white",
-        mew=0.6,
-        label="least loss, by parabola",
-    )
-    axis.axhline(_entropy(records), color=KNOWN, lw=1.4, ls=":", label="entropy: no model\ncan be better")
-    axis.set(xscale="log", xlabel="model size N, parameters outside the embedding", ylabel="loss, nats per token")
-    axis.legend(title="training compute, FLOP", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    axis.grid(alpha=0.3)
-    return figure
+    label = "model size N, parameters outside the embedding"
+    figure, (axis,) = plots.panels(height=3.8, xlabel=label, ylabel=LOSS, log="x")
+    found = plots.intervals(rows_of(records, "loss"), "budget", "size")
+    plots.curves(axis, found, plots.ordered(found), label=lambda budget: f"{_flop(budget)} FLOP")
+    star: plots.Look = {"marker": "*", "ms": 10, "color": "0.15", "mec": "white", "mew": 0.6}
+    axis.plot(sizes, frontier[sizes.index], "--", lw=0.9, **star, label="least loss, by parabola")
+    axis.axhline(_entropy(records), color=KNOWN, lw=1.4, ls=":", label="entropy: no model can be better")
+    return plots.legend(figure)
 
 
 def frontier(records: pd.DataFrame) -> Figure:
@@ -62,19 +46,15 @@ def frontier(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     """
-    points = _intervals(rows_of(records, "frontier_loss"), "budget")
-    figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
-    _laws(axis, records, "predicted_loss", "compute")
-    axis.errorbar(points.x, points.mean, points.half, fmt="o", ms=5, color=MEASURED, label="measured frontier")
-    axis.axhline(_entropy(records), color="0.35", lw=1.2, ls=":", label="entropy of the source")
-    _beyond(axis, points.x[-1], rows_of(records, "predicted_loss")["compute"].max())
-    axis.set(xscale="log", xlabel="training compute, FLOP", ylabel="loss, nats per token")
+    points = plots.intervals(rows_of(records, "frontier_loss"), "budget")
+    figure, (axis,) = plots.panels(height=3.6, xlabel=COMPUTE, ylabel=LOSS, log="x")
+    _laws(axis, records, "predicted_loss", "compute", max(points))
+    plots.curves(axis, {"measured frontier": points}, {"measured frontier": {**MEASURED, "ls": ""}}, bars=True)
+    axis.axhline(_entropy(records), **plots.DOTTED, label="entropy of the source")
     axis.margins(x=0.02)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    axis.grid(alpha=0.3)
-    return figure
+    return plots.legend(figure)
 
 
 def gap(records: pd.DataFrame) -> Figure:
@@ -83,30 +63,24 @@ def gap(records: pd.DataFrame) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     """
     rows, times = rows_of(records, "measured_gap"), rows_of(records, "predicted_peak_time").set_index("law")["value"]
-    figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
-    _laws(axis, records, "predicted_gap", "t")
-    for _, line in rows.groupby("seed"):
-        axis.plot(line["t"], line["value"], color=MEASURED, lw=0.7, alpha=0.6)
     mean = rows.groupby("t")["value"].mean()
-    axis.plot(mean.index, mean, color=MEASURED, lw=2.6, label="measured: mean,\nand each seed (thin)")
-    years = float(rows["t"].max())
-    for time, colour in (
-        (float(mean.index.to_numpy()[mean.argmax()]), MEASURED),
-        (times["fit"], FIT),
-        (times["known entropy"], KNOWN),
-    ):
+    largest = {MEASURED["color"]: mean.idxmax(), FIT: times["fit"], KNOWN: times["known entropy"]}
+    title = f"The measured gap is largest after {mean.idxmax():.1f} years; the fitted law says {times['fit']:.1f}"
+    label = "loss of the meek minus loss of the leader,\nnats per token"
+    figure, (axis,) = plots.panels((title,), height=3.6, xlabel="years from equal compute", ylabel=label)
+    _laws(axis, records, "predicted_gap", "t", float(rows["t"].max()))
+    each = plots.means(rows, "seed", "t")
+    plots.curves(axis, each, plots.alike(each, color=MEASURED["color"], lw=0.7, alpha=0.6), label="_{}".format)
+    axis.plot(mean, color=MEASURED["color"], lw=2.6, label="measured: mean, and each seed (thin)")
+    for colour, time in largest.items():
         axis.axvline(time, color=colour, lw=1.6, ls=":")
     axis.axvspan(times["fit, low"], times["fit, high"], color=FIT, alpha=0.1, lw=0, label="95 % interval of its peak")
-    _beyond(axis, years, rows_of(records, "predicted_gap")["t"].max())
-    axis.set(xlabel="years from equal compute", ylabel="loss of the meek minus loss of the leader,\nnats per token")
     axis.margins(x=0)
     axis.set_ylim(bottom=0)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    axis.grid(alpha=0.3)
-    return figure
+    return plots.legend(figure)
 
 
 def stopping(records: pd.DataFrame, *, error: float) -> Figure:
@@ -115,39 +89,30 @@ def stopping(records: pd.DataFrame, *, error: float) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     error : float
         Error rate that the tests were asked for.
     """
     table = _tests(records)
     mean = table.groupby("pair").mean().sort_values("delta_loss")
-    figure, (tokens, wrong) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(1.2, 1), layout="constrained")
+    labels = ("difference of the two models' losses,\nnats per token", "tokens until the decision")
+    figure, (tokens, wrong) = plots.panels(("", ""), height=3.4, xlabel=labels[0], ylabel=labels[1])
     grid = np.geomspace(mean["delta_loss"].min() / 1.3, mean["delta_loss"].max() * 1.3, 50)
     wald = sprt_tokens(grid, error)
     tokens.plot(grid, wald, color=FIT, lw=1.8, label=f"the paper: {wald[0] * grid[0]:.2f} / difference")
     drift = mean["stopping_tokens"] / mean["drift_ratio"]
-    hollow = {"fmt": "D", "ms": 7, "mfc": "none", "color": KNOWN, "label": "random walk with the measured variance"}
-    tokens.errorbar(mean["delta_loss"], drift, **hollow)
-    measured = {"fmt": "o", "ms": 5, "color": MEASURED, "label": "measured"}
-    half = _half(table, "stopping_tokens")[mean.index]
-    tokens.errorbar(mean["delta_loss"], mean["stopping_tokens"], half, **measured)
-    tokens.set(xscale="log", yscale="log", xlabel="difference of the two models' losses, nats per token")
-    tokens.set_ylabel("tokens until the decision")
-    _plain_ticks(tokens)
-    tokens.legend(frameon=False)
+    tokens.plot(mean["delta_loss"], drift, ls="", **WALK)
+    taken = {mean["delta_loss"][pair]: one for pair, one in _by_pair(table["stopping_tokens"]).items()}
+    plots.curves(tokens, {"measured": taken}, {"measured": {**MEASURED, "ls": ""}}, label="_{}".format, bars=True)
+    plots.log_ticks(tokens, "xy")
 
-    rows = np.arange(len(mean))
     bound = np.log((1 - error) / error)
-    walk = (1 - np.tanh(bound / (2 * mean["variance_over_walds"]))) / 2
+    walk = 100 * (1 - np.tanh(bound / (2 * mean["variance_over_walds"]))) / 2
+    series = {"random walk with the measured variance": walk, "measured": _by_pair(100 * table["wrong_decisions"])}
+    plots.forest(wrong, series, dict(zip(series, (WALK, MEASURED), strict=True)), rows=_pairs(mean.index))
     wrong.axvline(100 * error, color=FIT, lw=1.8)
-    wrong.errorbar(100 * walk, rows, **hollow)
-    half = _half(table, "wrong_decisions")[mean.index]
-    wrong.errorbar(100 * mean["wrong_decisions"], rows, xerr=100 * half, **measured)
-    wrong.set(xlabel="wrong decisions, % (line: what was asked for)")
-    _pairs(wrong, mean.index)
-    for axis in (tokens, wrong):
-        axis.grid(alpha=0.3)
-    return figure
+    wrong.set(xlabel="wrong decisions, %\n(line: what was asked for)", ylabel="FLOP of the two models")
+    return plots.legend(figure)
 
 
 def wald_factors(records: pd.DataFrame, *, error: float) -> Figure:
@@ -160,32 +125,25 @@ def wald_factors(records: pd.DataFrame, *, error: float) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     error : float
         Error rate eps that the tests were asked for.
     """
     table = _tests(records)
-    table["errors"] = (1 - 2 * table["wrong_decisions"]) / (1 - 2 * error)
-    table["product"] = table["errors"] * table["reached_over_bound"]
-    mean = table.groupby("pair").mean().sort_values("delta_loss")
-    figure, axis = plt.subplots(figsize=(8.5, 3.8), layout="constrained")
-    colours = sns.color_palette("colorblind")
-    marks = {
-        "errors": ("<", colours[4], "share of wrong decisions"),
-        "reached_over_bound": (">", colours[2], "the sum ends beyond the bound"),
-        "product": ("D", KNOWN, "both together"),
-        "stopping_ratio": ("o", MEASURED, "measured stopping time"),
+    pairs = table.groupby("pair")["delta_loss"].mean().sort_values().index
+    errors = (1 - 2 * table["wrong_decisions"]) / (1 - 2 * error)
+    factors: dict[str, tuple[pd.Series[float], plots.Look]] = {
+        "share of wrong decisions": (errors, {"marker": "<", "color": plots.COLOURS[4]}),
+        "the sum ends beyond the bound": (table["reached_over_bound"], {"marker": ">", "color": plots.COLOURS[2]}),
+        "both together": (errors * table["reached_over_bound"], {"marker": "D", "color": KNOWN}),
+        "measured stopping time": (table["stopping_ratio"], MEASURED),
     }
-    for shift, (column, (marker, colour, label)) in zip((0.24, 0.08, -0.08, -0.24), marks.items(), strict=True):
-        half = _half(table, column)[mean.index]
-        rows = np.arange(len(mean)) + shift
-        axis.errorbar(mean[column], rows, xerr=half, fmt=marker, ms=6, lw=1.2, color=colour, label=label)
+    label = "factor on Wald's stopping time (line: no change)"
+    figure, (axis,) = plots.panels(height=3.2, xlabel=label, ylabel="FLOP of the two models")
+    found = {name: _by_pair(values) for name, (values, _) in factors.items()}
+    plots.forest(axis, found, {name: look for name, (_, look) in factors.items()}, rows=_pairs(pairs))
     axis.axvline(1, color=FIT, lw=1.8)
-    axis.set_xlabel("factor on Wald's stopping time (line: no change)")
-    _pairs(axis, mean.index)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    axis.grid(axis="x", alpha=0.3)
-    return figure
+    return plots.legend(figure)
 
 
 def chosen_peaks(records: pd.DataFrame, peaks: Sequence[float]) -> Table:
@@ -194,7 +152,7 @@ def chosen_peaks(records: pd.DataFrame, peaks: Sequence[float]) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     peaks : sequence of float
         What was tried, in units of 0.4/sqrt(N).
     """
@@ -209,7 +167,7 @@ def laws(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     """
     names = {
         "irreducible_loss": "irreducible loss, nats per token",
@@ -228,7 +186,7 @@ def ratios(records: pd.DataFrame) -> Table:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``ladder.run``.
+        Tidy records of the experiment ``ladder``.
     """
     found = _tests(records).groupby("pair").mean().sort_values("delta_loss", ascending=False)
     found = found[["variance_over_walds", "wrong_decisions", "reached_over_bound"]]
@@ -240,36 +198,15 @@ def ratios(records: pd.DataFrame) -> Table:
     return Table(heads, rows, {"ratios": found.to_dict()})
 
 
-class _Curve(NamedTuple):
-    x: Float
-    mean: Float
-    half: Float
-    """Half width of the 95 % t interval over seeds."""
-
-
-def _intervals(rows: pd.DataFrame, by: str) -> _Curve:
-    groups = rows.groupby(by)["value"]
-    half = groups.sem() * stats.t.ppf(0.975, groups.size() - 1)
-    mean = groups.mean()
-    return _Curve(mean.index.to_numpy(), mean.to_numpy(), np.asarray(half))
-
-
-def _half(table: pd.DataFrame, column: str) -> pd.Series:
-    groups = table.groupby("pair")[column]
-    return groups.sem() * stats.t.ppf(0.975, groups.size() - 1)
-
-
-def _laws(axis: Axes, records: pd.DataFrame, quantity: str, x: str) -> None:
-    rows = rows_of(records, quantity)
-    low, fit, high, known = (rows[rows["law"] == law] for law in ("fit, low", "fit", "fit, high", "known entropy"))
-    axis.plot(fit[x], fit["value"], color=FIT, lw=1.8, label="law fitted to all runs")
-    axis.fill_between(low[x], low["value"], high["value"], color=FIT, alpha=0.2, lw=0, label="its 95 % band")
-    axis.plot(known[x], known["value"], color=KNOWN, lw=1.8, ls="--", label="law through the frontier,\nentropy known")
-
-
-def _beyond(axis: Axes, end: float, last: float) -> None:
-    axis.axvspan(end, last, color="0.94", zorder=0)
-    axis.annotate(" beyond the ladder", (end, 0.03), xycoords=("data", "axes fraction"), color="0.35", zorder=1)
+def _laws(axis: Axes, records: pd.DataFrame, quantity: str, x: str, end: float) -> None:
+    """Both laws, and where nothing is measured any more."""
+    laws = plots.means(rows_of(records, quantity), "law", x)
+    axis.plot(laws["fit"], color=FIT, lw=1.8, label="law fitted to all runs")
+    low, high = laws["fit, low"], laws["fit, high"]
+    axis.fill_between(low.index, low, high, color=FIT, alpha=0.2, lw=0, label="its 95 % band")
+    axis.plot(laws["known entropy"], color=KNOWN, lw=1.8, ls="--", label="law through the frontier, entropy known")
+    axis.axvspan(end, low.index.max(), color="0.94", zorder=0)
+    plots.note(axis, "beyond the ladder", end, 0.03, xycoords=("data", "axes fraction"))
 
 
 def _tests(records: pd.DataFrame) -> pd.DataFrame:
@@ -278,18 +215,13 @@ def _tests(records: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot_table(index=["pair", "seed"], columns="quantity", values="value").reset_index("seed", drop=True)
 
 
-def _pairs(axis: Axes, pairs: pd.Index) -> None:
-    labels = [" against ".join(_flop(float(budget)) for budget in str(pair).split(" against ")) for pair in pairs]
-    axis.set_yticks(range(len(pairs)), labels)
-    axis.set_ylabel("training compute of the two models, FLOP")
-    axis.set_ylim(-0.6, len(pairs) - 0.4)
+def _by_pair(values: pd.Series[float]) -> dict[str, Interval]:
+    return {str(pair): mean_interval(of) for pair, of in values.groupby("pair")}
 
 
-def _plain_ticks(axis: Axes) -> None:
-    for side in (axis.xaxis, axis.yaxis):
-        side.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        side.set_major_formatter(lambda value, _: f"{value:g}")
-        side.set_minor_formatter(NullFormatter())
+def _pairs(pairs: pd.Index) -> dict[str, str]:
+    """Names of the pairs, the smallest difference of their losses at the bottom."""
+    return {pair: "\nagainst ".join(_flop(float(one)) for one in pair.split(" against ")) for pair in pairs[::-1]}
 
 
 def _flop(budget: float) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from replication.evidence import Interval, Table, mean_interval
+from replication.evidence import Table, plots, rounded
 from replication.evidence.claims import DirectionTest, Test
 from replication.evidence.samples import pool, samples
 from replication.uba.experiments.protocol import BASELINES, CONTROLS
@@ -37,35 +33,8 @@ NAMES = {
 """How schedules, optimisers and models are written in figures."""
 
 
-def _panels(rows: pd.DataFrame, width: float, height: float) -> tuple[Figure, list[tuple[Axes, str, pd.DataFrame]]]:
-    """One panel per model and optimiser, with the panel's title and rows."""
-    groups = list(rows.groupby(["model", "optimizer"], sort=False))
-    columns = len(groups) if len(groups) <= 3 else 2
-    lines = -(-len(groups) // columns)
-    width = 1.5 * width if len(groups) == 1 else width
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(width * columns, height * lines), squeeze=False, layout="constrained"
-    )
-    panels = []
-    for axis, ((model, optimizer), part) in zip(axes.flat, groups, strict=False):
-        axis.set_title(f"{NAMES.get(str(model), model)}, {NAMES.get(str(optimizer), optimizer)}")
-        panels.append((axis, f"{model}, {optimizer}", part))
-    for axis in axes.flat[len(groups) :]:
-        axis.set_visible(False)
-    return figure, panels
-
-
-def _legend(figure: Figure, axis: Axes) -> None:
-    """Put one panel's legend below the figure, in as many columns as the figure's width holds."""
-    handles, labels = axis.get_legend_handles_labels()
-    columns = min(len(labels), int(figure.get_figwidth() / 1.4))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, columnspacing=1.0)
-
-
-def _budgets(rows: pd.DataFrame) -> dict[float, tuple[float, float, float]]:
-    """A colour-blind-safe colour per budget, from short to full."""
-    budgets = sorted(rows["budget"].unique())
-    return dict(zip(budgets, sns.color_palette("colorblind", len(budgets)), strict=True))
+SCHEDULES = {name: NAMES[name] for name in (*BASELINES, *CONTROLS)}
+"""What UBA is compared with, in the order of the figures."""
 
 
 def pooled(records: pd.DataFrame, test: Test, *, unit: str) -> Figure:
@@ -74,14 +43,14 @@ def pooled(records: pd.DataFrame, test: Test, *, unit: str) -> Figure:
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``vision.run`` or ``language.run``.
+        Tidy records of the experiment ``vision`` or ``language``.
     test : Test
         The direction test whose number stands in the first row, and per budget below it; its fields say what is paired
         and averaged.
     unit : str
         Unit of the score, for the axis.
     """
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, (axis,) = plots.panels(height=3.6)
     _pooled(axis, records, test, unit)
     return figure
 
@@ -92,64 +61,67 @@ def assay(records: pd.DataFrame, test: Test, *, unit: str) -> Figure:
     Parameters
     ----------
     records, test, unit
-        As for `pooled`; records of ``language.run``.
+        As for `pooled`; records of the experiment ``language``.
     """
-    figure, (levels, contrast) = plt.subplots(1, 2, figsize=(9, 4), width_ratios=(1, 1.6), layout="constrained")
+    figure, (levels, contrast) = plots.panels(("Has it learned its bytes?", ""), height=3.6, widths=(1, 1.5))
     rows = records[(records["quantity"] == "test_bits_per_byte") & (records["view"] == "fixed")]
-    shown = {"uba-fixed": "UBA", "linear": "linear", "constant": "constant"}
-    for name, colour in zip(shown, sns.color_palette("colorblind", len(shown)), strict=True):
-        of = _intervals(rows[rows["schedule"] == name], "budget")
-        levels.errorbar(
-            list(of),
-            [one.estimate for one in of.values()],
-            yerr=[one.half_width for one in of.values()],
-            fmt="o-",
-            ms=4,
-            color=colour,
-            label=shown[name],
-        )
+    names = {"uba-fixed": "UBA", "linear": "linear", "constant": "constant"}
+    found = plots.intervals(rows, "schedule", "budget")
+    plots.curves(levels, found, plots.distinct(names), label=names.__getitem__, bars=True)
     tables = records[records["quantity"] == "table_bits_per_byte"]
     for name, bits in zip(tables["schedule"], tables["value"], strict=True):
-        levels.axhline(bits, color="0.35", ls=":", lw=1.2)
-        levels.text(
-            1, bits, f"{name} table", ha="right", va="bottom", fontsize=9, transform=levels.get_yaxis_transform()
-        )
-    levels.set(xlabel="share of the steps", ylabel=f"held-out {unit}", title="Has it learned its bytes?")
+        levels.axhline(bits, **plots.DOTTED)
+        plots.note(levels, f"{name} table", 1, bits, xycoords=levels.get_yaxis_transform(), ha="right", xytext=(0, 2))
+    levels.set(xlabel="share of the steps", ylabel=f"held-out {unit}")
     levels.margins(y=0.12)
-    levels.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.12))
-    levels.grid(alpha=0.3)
     _pooled(contrast, records, test, unit)
-    return figure
+    return plots.legend(figure)
 
 
 def _pooled(axis: Axes, records: pd.DataFrame, test: Test, unit: str) -> None:
     assert isinstance(test, DirectionTest)
-    mean = " and ".join(NAMES[str(name)] for name in test.baselines)
     budgets = sorted(records.loc[records["quantity"] == test.quantity, "budget"].unique())
-    rows: list[tuple[str, tuple[Any, ...], dict[str, float]]] = [
-        (f"mean of {mean}", test.baselines, {}),
-        *((f"at {budget:.0%} of the steps", test.baselines, {"budget": budget}) for budget in budgets),
-        *((NAMES[name], (name,), {}) for name in (*BASELINES, *CONTROLS)),
-    ]
-    # gaps between the test's own rows, the schedules of the paper's list, and the two that it lacks
-    places = np.arange(len(rows)) + np.repeat([0, 0.5, 1], [1 + len(budgets), len(BASELINES), len(CONTROLS)])
-    for place, (_, baselines, where) in zip(places, rows, strict=True):
-        asked = test.model_copy(update={"baselines": baselines, "where": {**test.where, **where}})
-        found = pool(samples(records, asked)).interval()
-        marker, size = ("o", 4) if where else ("D", 6)
-        colour = "0.5" if where else "C0" if place else "black"
-        axis.errorbar(found.estimate, place, xerr=found.half_width, fmt=marker, ms=size, lw=size / 3, color=colour)
-    axis.axvspan(-test.margin, test.margin, color="0.9", zorder=0)
-    axis.axvline(0, color="0.3", lw=0.8)
-    axis.set_yticks(places, [name for name, *_ in rows])
-    axis.invert_yaxis()
-    axis.set(xlabel=f"UBA minus schedule ({unit})", title="Left of zero, UBA is better")
-    axis.grid(axis="x", alpha=0.3)
+    mean = " and ".join(NAMES[str(name)] for name in test.baselines)
+    rows: dict[str, dict[str, Any]] = {
+        "test": {f"mean of {mean}": {}},
+        "budgets": {f"at {budget:.0%} of the steps": {"where": {**test.where, "budget": budget}} for budget in budgets},
+        "schedules": {shown: {"baselines": (name,)} for name, shown in SCHEDULES.items()},
+    }
+    looks: dict[str, plots.Look] = {
+        "test": {"color": "black", "marker": "D", "ms": 6, "lw": 2},
+        "budgets": {"color": "0.5"},
+        "schedules": {"color": plots.COLOURS[0], "marker": "D"},
+    }
+    found = {
+        key: {row: pool(samples(records, test.model_copy(update=asked))).interval() for row, asked in of.items()}
+        for key, of in rows.items()
+    }
+    plots.forest(axis, found, looks, label="_{}".format, at=0, band=(-test.margin, test.margin))
+    # the test's own rows, the schedules of the paper's list, and the two that it lacks
+    for y in (len(budgets) + 0.5, len(budgets) + len(BASELINES) + 0.5):
+        axis.axhline(y, color="0.8", lw=0.8)
+    number = found["test"][f"mean of {mean}"]
+    axis.set_xlabel(f"UBA minus schedule, {unit}\n(left of zero UBA is better)")
+    axis.set_title(
+        f"UBA minus the mean of {mean}:\n{rounded(number.estimate, number.low, number.high)} {unit}",
+        fontsize=plots.SIZE,
+    )
 
 
-def _intervals(rows: pd.DataFrame, column: str) -> dict[float, Interval]:
-    """Mean with 95 % t interval at each level of a column, in order."""
-    return {level: mean_interval(rows.loc[rows[column] == level, "value"]) for level in sorted(rows[column].unique())}
+def _cells(
+    rows: pd.DataFrame, height: float, ylabel: str, xlabel: str, share: Literal["", "y"] = ""
+) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+    """One panel per model and optimiser, with its rows."""
+    groups = list(rows.groupby(["model", "optimizer"], sort=False))
+    titles = [", ".join(_names(*cell)) for cell, _ in groups]
+    columns = len(groups) if len(groups) <= 3 else 2
+    figure, axes = plots.panels(titles, height=height, columns=columns, share=share, xlabel=xlabel, ylabel=ylabel)
+    return figure, list(zip(axes, (part for _, part in groups), strict=True))
+
+
+def _budgets(rows: pd.DataFrame) -> tuple[dict[float, plots.Look], Callable[[float], str]]:
+    """Looks of the budgets, from short to full, and how they are written."""
+    return plots.distinct(sorted(rows["budget"].unique())), "{:.0%} of the steps".format
 
 
 def differences(records: pd.DataFrame, quantity: str, *, ours: str, view: str, unit: str) -> Figure:
@@ -158,7 +130,7 @@ def differences(records: pd.DataFrame, quantity: str, *, ours: str, view: str, u
     Parameters
     ----------
     records : DataFrame
-        Tidy records of ``vision.run`` or ``language.run``.
+        Tidy records of the experiment ``vision`` or ``language``.
     quantity : str
         The test score (lower is better).
     ours, view : str
@@ -167,54 +139,25 @@ def differences(records: pd.DataFrame, quantity: str, *, ours: str, view: str, u
         Unit of the score, for the axis.
     """
     rows = records[(records["quantity"] == quantity) & (records["view"] == view)]
-    others = [*BASELINES, *CONTROLS]
-    figure, panels = _panels(rows, 4.6, 3.6)
-    colours = _budgets(rows)
-    for axis, _, part in panels:
-        for shift, (budget, colour) in zip(np.linspace(-0.22, 0.22, len(colours)), colours.items(), strict=True):
-            wide = part[part["budget"] == budget].pivot_table(index="seed", columns="schedule", values="value")
-            found = [mean_interval(wide[ours] - wide[other]) for other in others]
-            axis.errorbar(
-                [one.estimate for one in found],
-                np.arange(len(others)) + shift,
-                xerr=[one.half_width for one in found],
-                fmt="o",
-                ms=4,
-                lw=1.4,
-                color=colour,
-                label=f"{budget:.0%} of the steps",
-            )
-        axis.axvline(0, color="0.3", lw=0.8)
+    looks, label = _budgets(rows)
+    figure, cells = _cells(rows, 3.6, "", f"UBA minus schedule, {unit} (left of zero: UBA is better)", "y")
+    for axis, part in cells:
+        found = {budget: plots.paired(of, "schedule", ours) for budget, of in part.groupby("budget")}
+        plots.forest(axis, found, looks, label=label, rows=SCHEDULES, at=0)
         axis.axhline(len(BASELINES) - 0.5, color="0.8", lw=0.8)
-        axis.set_yticks(range(len(others)), [NAMES[name] for name in others])
-        axis.invert_yaxis()
-        axis.set_xlabel(f"UBA minus schedule ({unit})")
-        axis.grid(axis="x", alpha=0.3)
-    _legend(figure, panels[0][0])
-    return figure
+    return plots.legend(figure)
 
 
 def phi_curves(records: pd.DataFrame, *, unit: str) -> Figure:
     """Draw the test score against φ (each φ at its own tuned peak) with the seeds' 95 % t interval, per budget."""
     rows = records[records["quantity"] == "phi_score"]
-    figure, panels = _panels(rows, 4.2, 3.2)
-    colours = _budgets(rows)
-    for axis, _, part in panels:
-        for budget, colour in colours.items():
-            found = _intervals(part[part["budget"] == budget], "phi")
-            means, lows, highs = zip(*((one.estimate, one.low, one.high) for one in found.values()), strict=True)
-            axis.plot(list(found), means, "o-", ms=4, color=colour, label=f"{budget:.0%} of the steps")
-            axis.fill_between(list(found), lows, highs, color=colour, alpha=0.15, lw=0)
-        axis.axvline(2, color="0.5", lw=0.8, ls=":")
-        axis.set_xscale("log")
-        ticks = sorted(part["phi"].unique())
-        axis.set_xticks(ticks, [f"{phi:g}" for phi in ticks])
-        axis.minorticks_off()
-        axis.set_xlabel("φ (dotted: φ = 2, cosine)")
-        axis.set_ylabel(unit)
-        axis.grid(alpha=0.3)
-    _legend(figure, panels[0][0])
-    return figure
+    looks, label = _budgets(rows)
+    figure, cells = _cells(rows, 2.6, unit, "φ (dotted: φ = 2, cosine)")
+    for axis, part in cells:
+        plots.curves(axis, plots.intervals(part, "budget", "phi"), looks, label=label)
+        axis.axvline(2, **plots.DOTTED)
+        plots.log_ticks(axis, "x", sorted(part["phi"].unique()))
+    return plots.legend(figure)
 
 
 def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
@@ -228,34 +171,18 @@ def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
         Unit of the score, for the axis.
     """
     full = records[(records["view"] == "fixed") & (records["budget"] == records["budget"].max())]
-    figure, panels = _panels(full[full["quantity"] == "tuning_score"], 4.2, 3.2)
-    names = {"uba-fixed": "UBA", **{name: NAMES[name] for name in (*BASELINES, *CONTROLS)}}
-    colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
-    for axis, _, part in panels:
-        cell = ["model", "optimizer", "schedule"]
-        chosen = full[full["quantity"] == "peak_on_edge"].set_index(cell)["peak"]
-        for i, (name, label) in enumerate(names.items()):
-            rows = part[part["schedule"] == name]
-            line = rows.groupby("peak")["value"].mean()
-            width, dashes = (2.6, "-") if name == "uba-fixed" else (1.2, ("-", "--", ":")[i % 3])
-            axis.plot(line.index, line, dashes, color=colours[name], label=label, lw=width)
-            peak = chosen[tuple(rows[cell].iloc[0])]
-            axis.plot(peak, line[peak], "o", ms=6, color=colours[name], mec="white", mew=0.6, zorder=3)
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        ticks = sorted(part["peak"].unique())
-        axis.set_xticks(ticks, [f"{peak:g}" for peak in ticks], rotation=45)
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.yaxis.set_minor_formatter(NullFormatter())
-        axis.xaxis.set_minor_locator(NullLocator())
+    figure, cells = _cells(full[full["quantity"] == "tuning_score"], 2.8, unit, "")
+    names = {"uba-fixed": "UBA", **SCHEDULES}
+    looks = {name: {**look, "lw": 2.6 if name == "uba-fixed" else 1.2} for name, look in plots.distinct(names).items()}
+    for axis, part in cells:
+        model, optimizer = part[["model", "optimizer"]].iloc[0]
+        of = full[(full["model"] == model) & (full["optimizer"] == optimizer)]
+        chosen = of[of["quantity"] == "peak_on_edge"].set_index("schedule")["peak"].to_dict()
+        plots.tuning(axis, plots.means(part, "schedule", "peak"), looks, label=names.__getitem__, chosen=chosen)
+        plots.log_ticks(axis, "y")
         low, high = part["value"].min(), part["value"].max()
         axis.set_ylim(low / 1.05, min(high, 8 * low) * 1.05)
-        axis.set_xlabel("peak learning rate (dot: chosen)")
-        axis.set_ylabel(unit)
-        axis.grid(alpha=0.3)
-    _legend(figure, panels[0][0])
-    return figure
+    return plots.legend(figure)
 
 
 def edges(records: pd.DataFrame) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -148,7 +149,7 @@ def test_every_figure_is_drawn(records):
     for draw in ("samples", "quality", "differences", "steps", "closeness", "tuning"):
         figure = getattr(figures_images, draw)(records)
         assert all(axis.has_data() for axis in figure.axes)
-        figures_images.plt.close(figure)
+        plt.close(figure)
     assert [row[0] for row in figures_images.scores(records).rows][1:-1] == [
         figures_images.NAMES[m] for m in images.METHODS
     ]
