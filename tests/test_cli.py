@@ -33,7 +33,10 @@ def replicate(toy: Toy, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-unt
     return call
 
 
-COMMANDS = ["run", "batch", "resume", "report", "diff", "verify", "gc", "list", "show", "power", "select"]
+COMMANDS = [
+    *("run", "batch", "resume", "report", "diff", "verify", "gc", "list", "parts", "parameters", "show", "power"),
+    "select",
+]
 
 
 def test_help_lists_commands_in_the_order_of_need_and_teaches(replicate) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_links_within_the_repository_resolve() -> None:
 
 def test_papermill_needs_no_wrapper(tmp_path: Path) -> None:
     """papermill itself, with a profile's file and a parameter of one's own, from another folder."""
-    notebook, out = "10_uba_theory", tmp_path / "out.ipynb"
+    notebook, out = "20_adcm_discretization", tmp_path / "out.ipynb"
     papermill = [
         sys.executable,
         "-m",
@@ -58,8 +59,11 @@ def test_papermill_needs_no_wrapper(tmp_path: Path) -> None:
         str(out),
         "--no-progress-bar",
     ]
-    profile = ["-f", str(ROOT / f"notebooks/profiles/smoke/{notebook}.yaml"), "-p", "seeds", "1"]
-    done = subprocess.run([*papermill, *profile], cwd=tmp_path, capture_output=True, text=True, check=False)
+    profile = ["-f", str(ROOT / f"notebooks/profiles/standard/{notebook}.yaml")]
+    small = {"seeds": "2", "networks": "1", "batch_size": "16", "pairs": "16", "batches": "100", "nodes": "8"}
+    profile += [text for name, value in small.items() for text in ("-p", name, value)]
+    kept = {**os.environ, "REPLICATION_RUNS": str(tmp_path / "runs")}
+    done = subprocess.run([*papermill, *profile], cwd=tmp_path, env=kept, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     text = out.read_text(encoding="utf-8")
-    assert "seeds = 1" in text
+    assert "seeds = 2" in text

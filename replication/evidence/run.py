@@ -150,12 +150,13 @@ class Run:
         """
         config = checked(experiment, {name: parameters[name] for name in experiment.Config.model_fields})
         self._replayed = self._published(config)
+        missing: Mapping[str, str] | None = None
         if self._replayed is None:
             self._plan = parts.Plan.of(experiment, config, places.runs() or Path(tempfile.mkdtemp()))
             data = parts.inputs(experiment, config)
             missing = getattr(experiment, "missing", lambda _config: {})(config)
         else:
-            data, missing = self._replayed["provenance"]["data"], None
+            data = self._replayed["provenance"]["data"]
         shown = self.provenance(parameters=config.model_dump(), data=data, missing=missing, device=parts.device(config))
         from IPython.display import display
 

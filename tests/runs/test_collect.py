@@ -180,4 +180,19 @@ def test_command_lists_first_and_removes_when_told(toy: Toy) -> None:
     done = toy.replicate("gc", "--yes")
     assert f"removed  {run.name}" in done.stdout
     assert not toy.store.folder(run).exists()
-    assert "0 runs, 0 bytes to free." in toy.replicate("gc").stdout
+    assert "0 runs and 0 parts of no run, 0 bytes to free." in toy.replicate("gc").stdout
+
+
+def test_parts_that_no_run_needs_go(toy: Toy) -> None:
+    store, folder = toy.store, toy.project.store / "parts" / "toy-toy"
+    run = finished(toy)
+    results = store.results(run) or {}
+    write_json(store.folder(run) / "results.json", {**results, "parts": {"all": "needed"}})
+    going = plan(toy, seeds=5)
+    write_json(store.folder(going) / "work" / "parts.json", {"folder": str(folder), "parts": [["all", "going"]]})
+    for name in ("needed.json", "needed.lock", "going.json", "loose.json", "loose.failed.json"):
+        write_json(folder / name, {})
+    assert [path.name for path in collect.loose_parts(store)] == ["loose.failed.json", "loose.json"]
+    assert list(collect.loose_parts(store, older_than=1)) == []
+    toy.replicate("gc", "--yes")
+    assert sorted(path.name for path in folder.iterdir()) == ["going.json", "needed.json", "needed.lock"]

@@ -59,13 +59,20 @@ def test_published_results_keep_what_the_machine_told_apart(published: Toy) -> N
     assert found(published) == []
 
 
-def test_another_profile_publishes_results_but_not_the_page(published: Toy) -> None:
+def test_the_page_of_another_profile_lies_beside_its_results(published: Toy) -> None:
     before = published.project.notebook_file("toy").read_bytes()
     written = publish.publish(published.store, leave(published, "standard"))
-    assert written == [published.root / "results" / "standard" / "toy.json"]
+    page = published.root / "results" / "standard" / "toy.ipynb"
+    assert written == [page.with_suffix(".json"), page]
     assert published.project.notebook_file("toy").read_bytes() == before
     publish.refresh_readme(published.project)
     assert found(published) == []
+    edit(page, lambda node: node["cells"][1].update(outputs=[]))
+    assert "results/standard/toy.ipynb: its answer is not the one of results/standard/toy.json." in found(published)
+    page.unlink()
+    again = "`replicate run toy --profile standard --publish` makes it"
+    assert found(published) == [f"results/standard/toy.ipynb is not there, or no notebook; {again}."]
+    publish.publish(published.store, leave(published, "standard"))
     assert "| smoke | standard | paper |" in (published.root / "README.md").read_text()
 
 
