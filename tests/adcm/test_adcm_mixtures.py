@@ -13,7 +13,7 @@ from replication import evidence
 from replication.adcm import figures_mixtures as figures
 from replication.adcm.discretization import ECM, ICT, Grid
 from replication.adcm.experiments import mixtures
-from replication.adcm.experiments.mixtures import Config, choices, derived, labels, methods, reference, schedules
+from replication.adcm.experiments.mixtures import Config, derived, labels, methods, reference, schedules
 from replication.adcm.mixture import GaussianMixture2d
 from replication.adcm.sampling import sample_two_step
 from replication.adcm.segmentation import kappa
@@ -46,7 +46,7 @@ SMALL = Config(
 def run() -> pd.DataFrame:
     """The experiment as it would be if every other tuning seed chose the other rate."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mixtures, "choices", lambda scores: sorted(scores, key=lambda lr: sum(scores[lr])))
+        patch.setattr(mixtures.search, "candidates", lambda scores: np.argsort(scores.sum(axis=1)).tolist())
         return evidence.gather(mixtures, SMALL)
 
 
@@ -105,14 +105,6 @@ def test_rates_that_other_tuning_seeds_would_choose_are_evaluated_too(records: p
         assert sorted(zip(own["lr"], own["seed"], strict=True)) == [(lr, seed) for lr in wanted for seed in (0, 1)]
         chosen = own[own["lr"] == best].sort_values("seed")["value"].tolist()
         assert chosen == quality[quality["method"] == method].sort_values("seed")["value"].tolist()
-
-
-def test_choices_are_the_best_of_every_resample() -> None:
-    assert choices({0.1: [1.0], 0.2: [2.0]}) == [0.1]
-    # best on average first; then best on either seed alone; the last is best in no resample
-    assert choices({1.0: [2.0, 2.0], 2.0: [1.0, 4.0], 3.0: [5.0, 1.0], 4.0: [3.0, 3.0]}) == [1.0, 2.0, 3.0]
-    # a run that diverged never wins, and a tie goes to the smaller rate
-    assert choices({1.0: [1.0, 1.0], 2.0: [1.0, 1.0], 3.0: [math.inf, 0.0]}) == [1.0, 3.0]
 
 
 def test_the_same_config_gives_the_same_records(records: pd.DataFrame) -> None:

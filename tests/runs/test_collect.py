@@ -17,6 +17,7 @@ from replication import evidence
 from replication.runs import collect
 from replication.runs.batch import Batch
 from replication.runs.errors import ReplicationError
+from replication.runs.files import write_json
 from replication.runs.store import Run, Spec
 
 

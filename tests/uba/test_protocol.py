@@ -37,7 +37,7 @@ class Trainer:
 def rows(train, **changes):
     settings = {
         "steps": 10, "peaks": PEAKS, "phis": PHIS, "fixed_phi": 5.0, "seeds": range(3), "tuning_seeds": [1000],
-        "equal_trials": True, "mean_rate_control": True, "quantity": "error", "labels": {"model": "m"},
+        "equal_trials": True, "widen": 0, "mean_rate_control": True, "quantity": "error", "labels": {"model": "m"},
     }  # fmt: skip
     return compare(train, **(settings | changes))
 

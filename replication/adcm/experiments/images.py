@@ -36,8 +36,8 @@ from replication.adcm.segmentation import gauss_newton_step, kappa, segment, tan
 from replication.adcm.training import Adaptive, ConsistencyTrainer, Replica
 from replication.adcm.unet import UNet
 from replication.evidence import Part
-from replication.training import resolve_device, stream_seed, use_deterministic
-from replication.training.search import candidates
+from replication.training import resolve_device, search, stream_seed, use_deterministic
+from replication.training.search import Grid
 
 METHODS = ("adcm-sample", "adcm-wt", "log-sample", "ecm256", "ecm2", "ict")
 """Eq. 11 as transcribed (weight per sample), the same grid with w(t), the log grid with Eq. 11's loss, ECM's recipe
@@ -95,6 +95,7 @@ class Config(evidence.Settings):
     shown: PositiveInt = Field(10, description="images of each method on the page")
     replicas: PositiveInt = Field(18, description="largest population trained at once")
     timings: PositiveInt = Field(5, description="repeats of the cost measurement")
+    widenings: int = Field(0, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
@@ -354,16 +355,22 @@ def comparison(config: Config, method: str) -> list[dict[str, Any]]:
 def tune(study: Study, method: str) -> tuple[float, list[dict[str, Any]]]:
     """Choose a method's learning rate on the tuning seed; return the choice and its records."""
     config = study.config
-    trials = [Trial(method, lr, TUNING_SEED) for lr in config.learning_rates]
-    found: list[float] = []
-    for chunk, _, trainer in study.train(trials, config.images, [1.0]):
-        found += map(study.frechet, study.draw(trainer.model(), [trial.seed for trial in chunk]))
+
+    def score(trials: Sequence[Trial]) -> list[list[float]]:
+        found: list[float] = []
+        for chunk, _, trainer in study.train(trials, config.images, [1.0]):
+            found += map(study.frechet, study.draw(trainer.model(), [trial.seed for trial in chunk]))
+        return [[value] for value in found]
+
+    grid = Grid([Trial(method, lr, TUNING_SEED) for lr in config.learning_rates])
+    of = search.tune(score, {method: grid}, rate="lr", widen=config.widenings)[method]
     rows: list[dict[str, Any]] = [
-        {"quantity": "tuning_score", "method": method, "lr": lr, "value": score}
-        for lr, score in zip(config.learning_rates, found, strict=True)
+        {"quantity": "tuning_score", "method": method, "lr": one.lr, "value": value}
+        for one, (value,) in zip(of.settings, of.scores.tolist(), strict=True)
     ]
-    best = config.learning_rates[candidates([[score] for score in found])[0]]
-    return best, [*rows, {"quantity": "chosen_rate", "method": method, "value": best}]
+    told = {"chosen_rate": of.best.lr, "trials": of.scores.size, "rate_on_edge": float(not of.inside)}
+    rows += [{"quantity": quantity, "method": method, "value": value} for quantity, value in told.items()]
+    return of.best.lr, rows
 
 
 def scores(study: Study, samples: Tensor, labels: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,8 +25,7 @@ from replication.adcm.schedules import VE, FlowMatching, Schedule
 from replication.adcm.segmentation import kappa, step_rate
 from replication.adcm.training import Adaptive, ConsistencyTrainer, ConstantLocal, Objective, Replica
 from replication.evidence import Part
-from replication.training import resolve_device, stream_seed, use_deterministic
-from replication.training.search import candidates
+from replication.training import resolve_device, search, stream_seed, use_deterministic
 
 PAPER_M = 25_000
 """Steps between two segmentations in the paper."""
@@ -75,6 +73,7 @@ class Config(evidence.Settings):
     continuous: bool = Field(False, description="train the sCM-like baseline too")
     points: PositiveInt = Field(1000, description="points on which quality is measured")
     repeats: PositiveInt = Field(5, description="timings of the parts of the overhead")
+    widenings: int = Field(0, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
@@ -115,6 +114,13 @@ class Trial:
     seed: int
     lr: float
     chosen: bool = True
+
+
+class Rated(NamedTuple):
+    """A method with a learning rate."""
+
+    method: str
+    lr: float
 
 
 class Reference(NamedTuple):
@@ -303,33 +309,28 @@ def tune(
     """
     steps = round(config.tuning_share * config.steps)
     settings = {m: one for m, one in methods(config, name, schedule, steps).items() if m in group}
-    trials = [Trial(m, one, seed, lr) for m, one in settings.items() for lr in config.rates for seed in seeds]
+
+    def score(tried: Sequence[Rated]) -> list[list[float]]:
+        trials = [Trial(one.method, settings[one.method], seed, one.lr) for one in tried for seed in seeds]
+        found: dict[tuple[str, float, int], float] = {}
+        for _, trainer, chosen in train(config, schedule, ring, trials, pretrained, seeds, steps=steps, budgets=[1.0]):
+            values = errors(trainer, points).log().tolist()
+            found |= {(one.method, one.lr, one.seed): value for one, value in zip(chosen, values, strict=True)}
+        return [[found[one.method, one.lr, seed] for seed in seeds] for one in tried]
+
+    arms = {method: search.Grid([Rated(method, lr) for lr in config.rates]) for method in settings}
+    tuned = search.tune(score, arms, rate="lr", widen=config.widenings)
     rows: list[dict[str, Any]] = []
-    scores: dict[str, dict[float, list[float]]] = {method: {} for method in settings}
-    for _, trainer, chosen in train(config, schedule, ring, trials, pretrained, seeds, steps=steps, budgets=[1.0]):
-        found = errors(trainer, points).log().nan_to_num(nan=math.inf).tolist()
-        for one, score in zip(chosen, found, strict=True):
-            scores[one.method].setdefault(one.lr, []).append(score)
-            at = {"schedule": name, "budget": 1.0, "lr": one.lr, "seed": one.seed, **labels(one.method, one.setting)}
-            rows.append({"quantity": "tuning_score", "value": score, **at})
-    return {method: choices(of) for method, of in scores.items()}, rows
-
-
-def choices(scores: dict[float, list[float]]) -> list[float]:
-    """The setting with the best mean score, then those that are best in some resample of the seeds.
-
-    Parameters
-    ----------
-    scores : dict of float to list of float
-        For each setting its scores, one a seed; lower is better. A tie goes to the first setting.
-
-    Examples
-    --------
-    >>> choices({0.1: [2.0, 2.0], 0.2: [1.0, 4.0], 0.4: [9.0, 9.0]})
-    [0.1, 0.2]
-    """
-    settings = list(scores)
-    return [settings[k] for k in candidates(list(scores.values()))]
+    for method, of in tuned.items():
+        at = {"schedule": name, "budget": 1.0, **labels(method, settings[method])}
+        rows.append({"quantity": "trials", "value": of.scores.size, **at})
+        rows.append({"quantity": "rate_on_edge", "value": float(not of.inside), **at})
+        rows += [
+            {"quantity": "tuning_score", "value": value, "lr": one.lr, "seed": seed, **at}
+            for one, scores in zip(of.settings, np.nan_to_num(of.scores, nan=np.inf).tolist(), strict=True)
+            for seed, value in zip(seeds, scores, strict=True)
+        ]
+    return {method: [one.lr for one in of.chosen] for method, of in tuned.items()}, rows
 
 
 def parts(config: Config) -> list[Part]:

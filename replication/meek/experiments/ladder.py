@@ -28,7 +28,8 @@ from replication.meek.gap import Growth, peak_gap, peak_time, training_gap
 from replication.meek.language import MarkovSource, NeuralNgram, stacked_logits
 from replication.meek.law import FLOP_PER_TOKEN, Float, ScalingLaw
 from replication.meek.sprt import drift_tokens, run_sprt, sprt_tokens
-from replication.training import AdamW, Population, resolve_device, stream_seed, use_deterministic
+from replication.training import AdamW, Population, resolve_device, search, stream_seed, use_deterministic
+from replication.training.search import Grid
 
 Row = dict[str, Any]
 
@@ -62,6 +63,7 @@ class Config(evidence.Settings):
     resamples: PositiveInt = Field(1000, description="bootstrap resamples of the runs")
     tests: PositiveInt = Field(1000, description="sequential tests for each pair of models and seed")
     error: float = Field(0.05, gt=0, lt=0.5, description="error rate of the sequential tests")
+    widenings: int = Field(0, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
@@ -121,6 +123,12 @@ def cells(config: Config, budget: float) -> list[Cell]:
     return made
 
 
+class Peak(NamedTuple):
+    """A peak learning rate, in units of `PEAK` over sqrt(N)."""
+
+    multiple: float
+
+
 class Measured(NamedTuple):
     """The losses of one cell's models."""
 
@@ -143,9 +151,13 @@ class Trained(NamedTuple):
 def train(config: Config, source: MarkovSource, cell: Cell) -> Trained:
     """Choose the cell's peak on a seed of its own, then train every evaluation seed with it."""
     base = PEAK / math.sqrt(cell.size)
-    tried, _ = _losses(config, source, cell, [TUNING_SEED] * len(config.peaks), [base * m for m in config.peaks])
-    # a diverged run must never be chosen
-    best = config.peaks[int(np.nan_to_num(tried, nan=np.inf).argmin())]
+
+    def score(tried: Sequence[Peak]) -> Float:
+        peaks = [base * one.multiple for one in tried]
+        return _losses(config, source, cell, [TUNING_SEED] * len(tried), peaks)[0][:, None]
+
+    grid = Grid([Peak(multiple) for multiple in config.peaks])
+    best = search.tune(score, {"peak": grid}, rate="multiple", widen=config.widenings)["peak"].best.multiple
     loss, log_q = _losses(config, source, cell, range(config.seeds), [base * best] * config.seeds)
     return Trained(cell, best, loss, log_q)
 
@@ -185,7 +197,7 @@ def parts(config: Config) -> list[Part]:
     use_deterministic()
     only = config.only
     ladder = ("budgets", "smallest_budget", "budget_ratio", "widths", "least_tokens", "most_tokens")
-    own = only("vocabulary", "peaks", "seeds", "device")
+    own = only("vocabulary", "peaks", "widenings", "seeds", "device")
     trained = [
         Part(f"{cell.budget:.2e} FLOP, width {cell.width}", cell_losses, own, {"cell": list(cell)})
         for budget in config.compute
@@ -193,7 +205,7 @@ def parts(config: Config) -> list[Part]:
     ]
     names = tuple(part.name for part in trained)
     compared = only("vocabulary", "seeds", "lead", "resamples", *ladder)
-    tested = only("vocabulary", "peaks", "seeds", "device", "tests", "error", *ladder)
+    tested = only("vocabulary", "peaks", "widenings", "seeds", "device", "tests", "error", *ladder)
     return [
         *trained,
         Part("comparison", comparison, compared, needs=names),
@@ -214,7 +226,7 @@ def _trained(config: str, cell: Cell) -> Trained:
 
 def trained(config: Config, cell: Cell) -> Trained:
     """The models of a cell, trained once in a process: the sequential tests need more of them than their losses."""
-    own = config.only("vocabulary", "peaks", "seeds", "device")
+    own = config.only("vocabulary", "peaks", "widenings", "seeds", "device")
     return _trained(own.model_dump_json(), cell)
 
 

@@ -56,6 +56,7 @@ class Config(evidence.Settings):
     equal_trials: bool = Field(False, description="also tune every baseline with as many trials as UBA's φ × peak grid")
     clip_norm: PositiveFloat = Field(1.0, description="largest gradient norm")
     replicas: PositiveInt = Field(32, description="largest population trained at once")
+    widenings: int = Field(0, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
@@ -212,6 +213,7 @@ def comparison(config: Config, budget: float) -> list[dict[str, Any]]:
         seeds=range(config.seeds),
         tuning_seeds=range(1000, 1000 + config.tuning_seeds),
         equal_trials=config.equal_trials,
+        widen=config.widenings,
         mean_rate_control=False,  # no test of the language notebook needs it
         quantity="test_bits_per_byte",
         labels={"model": "transformer", "optimizer": "adamw", "budget": budget, "budget_log2": math.log2(budget)},

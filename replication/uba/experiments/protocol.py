@@ -1,7 +1,8 @@
 """How schedules are compared: peaks tuned for every schedule on a validation split, then paired runs on the test split.
 
-1. Every schedule is tuned over the same grid of peak learning rates on ``tuning_seeds`` seeds of its own; the peak with
-   the smallest mean validation score wins, of equal ones the smallest.
+1. Every schedule is tuned over the same grid of peak learning rates on ``tuning_seeds`` seeds of its own
+   (`replication.training.search.tune`): the peak with the smallest mean validation score wins, of equal ones the
+   smallest, and a grid whose best peak is an end of it is widened.
 2. Every winner is trained on the evaluation seeds, which no tuning run has used. A seed fixes the initial weights and
    the data order for all schedules, so that differences are paired.
 3. The settings that another draw of the tuning seeds would have chosen are trained on the evaluation seeds too, so that
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.training import Optimizer, Population, data_order
-from replication.training.search import candidates
+from replication.training.search import Grid, Tuned, tune
 from replication.uba.baselines import factors
 
 BASELINES = ("step", "cosine", "cyclic", "onecycle", "linear", "rex")
@@ -46,11 +47,10 @@ class Setting(NamedTuple):
 
 
 class Arm(NamedTuple):
-    """One side of a comparison: the view that it belongs to, its name there, and the settings it is tuned over."""
+    """One side of a comparison: the view that it belongs to, and its name there."""
 
     view: str
     label: str
-    grid: tuple[Setting, ...]
 
 
 class Trial(NamedTuple):
@@ -85,6 +85,7 @@ def compare(
     seeds: Sequence[int],
     tuning_seeds: Sequence[int],
     equal_trials: bool,
+    widen: int,
     mean_rate_control: bool,
     quantity: str,
     labels: Mapping[str, Any],
@@ -107,6 +108,8 @@ def compare(
         Seeds of the evaluation and of the tuning runs; disjoint.
     equal_trials : bool
         Whether to tune every baseline over K · P peaks too.
+    widen : int
+        How often a grid may be widened by a factor of its spacing.
     mean_rate_control : bool
         Whether to train UBA at cosine's peak and at cosine's mean rate too.
     quantity : str
@@ -124,7 +127,7 @@ def compare(
           those that another draw of the tuning seeds would have chosen;
         - ``tuning_score`` per view, schedule, setting and tuning seed, but for ``uba-best``;
         - ``peak_on_edge`` per view and schedule (in the view ``phi``, per φ): 1 if the chosen peak is an end of its
-          grid, else 0;
+          grid, else 0; ``trials``, the number of models that its tuning trained;
         - ``phi_score`` per φ and seed, and ``best_phi_log2`` per seed;
         - ``phi_regret`` per φ and seed if there are two seeds; its view is ``fixed`` at the φ fixed beforehand.
     """
@@ -133,20 +136,19 @@ def compare(
     if overlap := set(seeds) & set(tuning_seeds):
         raise ValueError(f"tuning_seeds: must not share seeds with the evaluation, both hold {sorted(overlap)}")
 
-    arms = _arms(peaks, phis, fixed_phi, equal_trials)
-    settings = list(dict.fromkeys(setting for arm in arms for setting in arm.grid))
-    runs = [Trial(*setting, seed) for setting in settings for seed in tuning_seeds]
-    scores = np.reshape(train(runs, steps, "validation"), (len(settings), len(tuning_seeds)))
-    tuned = dict(zip(settings, scores, strict=True))
+    def score(settings: Sequence[Setting]) -> Scores:
+        runs = [Trial(*setting, seed) for setting in settings for seed in tuning_seeds]
+        return np.reshape(train(runs, steps, "validation"), (len(settings), len(tuning_seeds)))
 
-    entries = [(arm.view, arm.label, _best(arm, tuned)) for arm in arms]
+    tuned = tune(score, _arms(peaks, phis, fixed_phi, equal_trials), rate="peak", widen=widen)
+    entries = [(arm.view, arm.label, of.best) for arm, of in tuned.items()]
     if mean_rate_control:
         cosine = next(setting.peak for view, label, setting in entries if (view, label) == ("fixed", "cosine"))
         matched = cosine * (1 + math.sqrt(fixed_phi / 2)) / 2
         entries.append(("fixed", "uba-shared-peak", Setting("uba", fixed_phi, cosine)))
         entries.append(("fixed", "uba-mean-matched", Setting("uba", fixed_phi, matched)))
-    single = [arm for arm in arms if arm.view == "fixed" and arm.label != "uba-best"]
-    rivals = [(arm, setting) for arm in single for setting in _rivals(arm, tuned)]
+    single = {arm: of for arm, of in tuned.items() if arm.view == "fixed" and arm.label != "uba-best"}
+    rivals = [(arm, one) for arm, of in single.items() for one in of.settings if one in of.chosen]
     wanted = [*(setting for _, _, setting in entries), *(setting for _, setting in rivals)]
     distinct = list(dict.fromkeys(wanted))
     runs = [Trial(*setting, seed) for setting in distinct for seed in seeds]
@@ -156,11 +158,15 @@ def compare(
     rows = [
         row
         for view, label, setting in entries
-        for row in _rows("phi_score" if view == "phi" else quantity, view, label, setting, seeds, test[setting])
+        for row in (
+            _rows("phi_score", view, "uba", setting, seeds, test[setting])
+            if view == "phi"
+            else _rows(quantity, view, label, setting, seeds, test[setting])
+        )
     ]
     for arm, setting in rivals:
         rows += _rows(f"{quantity}_at", arm.view, arm.label, setting, seeds, test[setting])
-    rows += _tuning(arms, tuned, tuning_seeds)
+    rows += _tuning(tuned, tuning_seeds)
     rows += _curve({setting: test[setting] for view, _, setting in entries if view == "phi"}, fixed_phi, seeds)
     return [{**row, **labels} for row in rows]
 
@@ -206,38 +212,32 @@ def populations(
         yield population
 
 
-def _arms(peaks: Sequence[float], phis: Sequence[float], fixed_phi: float, equal_trials: bool) -> list[Arm]:
+def _arms(
+    peaks: Sequence[float], phis: Sequence[float], fixed_phi: float, equal_trials: bool
+) -> dict[Arm, Grid[Setting]]:
     """Everything that is tuned; in each grid a smaller peak comes first."""
     others = (*BASELINES, *CONTROLS)
 
-    def uba(view: str, label: str, of: Sequence[float]) -> Arm:
-        return Arm(view, label, tuple(Setting("uba", phi, peak) for phi in of for peak in peaks))
+    def uba(of: Sequence[float]) -> Grid[Setting]:
+        return Grid([Setting("uba", phi, peak) for phi in of for peak in peaks])
 
-    def plain(view: str, name: str, allowed: Sequence[float]) -> Arm:
-        return Arm(view, name, tuple(Setting(name, None, peak) for peak in allowed))
+    def plain(name: str, allowed: Sequence[float], block: int = 1) -> Grid[Setting]:
+        return Grid([Setting(name, None, peak) for peak in allowed], block)
 
-    arms = [uba("fixed", "uba-fixed", [fixed_phi]), *(plain("fixed", name, peaks) for name in others)]
+    arms = {Arm("fixed", "uba-fixed"): uba([fixed_phi]), **{Arm("fixed", name): plain(name, peaks) for name in others}}
     # φ chosen on validation, the baselines with no more peaks than before: what a knob gives, not a fair comparison
-    arms += [uba("fixed", "uba-best", phis), *(uba("phi", "uba", [phi]) for phi in phis)]
+    arms |= {Arm("fixed", "uba-best"): uba(phis), **{Arm("phi", f"uba at {phi:g}"): uba([phi]) for phi in phis}}
     if equal_trials:
-        fine = _refine(peaks, len(phis))
-        arms += [uba("equal trials", "uba-best", phis), *(plain("equal trials", name, fine) for name in others)]
+        # wider by one φ × peak column of UBA is wider by as many fine peaks
+        fine, k = _refine(peaks, len(phis)), len(phis)
+        arms[Arm("equal trials", "uba-best")] = uba(phis)
+        arms |= {Arm("equal trials", name): plain(name, fine, k) for name in others}
     return arms
 
 
 def _least(scores: Scores) -> int:
     """Place of the least score; rounded, so that equal ones stay equal on every machine, and the first is taken."""
     return int(np.round(scores, 9).argmin())
-
-
-def _best(arm: Arm, tuned: Mapping[Setting, Scores]) -> Setting:
-    """The setting with the least mean score over the tuning seeds."""
-    return arm.grid[candidates([tuned[setting] for setting in arm.grid])[0]]
-
-
-def _rivals(arm: Arm, tuned: Mapping[Setting, Scores]) -> list[Setting]:
-    """The settings that some draw of the tuning seeds chooses, in the grid's order."""
-    return [arm.grid[k] for k in sorted(candidates([tuned[setting] for setting in arm.grid]))]
 
 
 def _regrets(scores: Scores) -> Scores:
@@ -247,19 +247,16 @@ def _regrets(scores: Scores) -> Scores:
     return np.asarray(scores - scores[best, columns])
 
 
-def _tuning(
-    arms: Sequence[Arm], tuned: Mapping[Setting, Scores], tuning_seeds: Sequence[int]
-) -> Iterator[dict[str, Any]]:
-    """Rows of every score by which a setting was chosen, and of whether the choice is an end of the grid."""
-    for arm in arms:
-        best, peaks = _best(arm, tuned), [setting.peak for setting in arm.grid]
-        edge = float(best.peak in (min(peaks), max(peaks)))
-        label = f"uba at {best.phi:g}" if arm.view == "phi" else arm.label
-        at = {"view": arm.view, "schedule": label, "phi": best.phi, "peak": best.peak}
-        yield {"quantity": "peak_on_edge", **at, "value": edge}
+def _tuning(tuned: Mapping[Arm, Tuned[Setting]], tuning_seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Rows of every score by which a setting was chosen, of how many, and of whether the choice is an end."""
+    for arm, of in tuned.items():
+        at = {"view": arm.view, "schedule": arm.label, "phi": of.best.phi, "peak": of.best.peak}
+        yield {"quantity": "peak_on_edge", **at, "value": float(not of.inside)}
+        yield {"quantity": "trials", "view": arm.view, "schedule": arm.label, "value": of.scores.size}
         # the best φ is chosen by the scores of the view of each φ
-        for setting in arm.grid if arm.label != "uba-best" else ():
-            yield from _rows("tuning_score", arm.view, arm.label, setting, tuning_seeds, tuned[setting])
+        for setting, scores in zip(of.settings, of.scores, strict=True) if arm.label != "uba-best" else ():
+            label = "uba" if arm.view == "phi" else arm.label
+            yield from _rows("tuning_score", arm.view, label, setting, tuning_seeds, scores)
 
 
 def _curve(by_phi: Mapping[Setting, Scores], fixed_phi: float, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:

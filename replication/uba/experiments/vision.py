@@ -92,6 +92,7 @@ class Config(evidence.Settings):
     )
     mlp_replicas: PositiveInt = Field(256, description="largest population trained at once")
     resnet8_replicas: PositiveInt = Field(64, description="largest population trained at once")
+    widenings: int = Field(0, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
@@ -228,7 +229,9 @@ def parts(config: Config) -> list[Part]:
     for model in config.models:
         own = [name for name in Config.model_fields if name.startswith(f"{model}_") and "_peaks_" not in name]
         for optimizer, budget in itertools.product(getattr(config, f"{model}_optimizers"), config.budgets):
-            settings = config.only(*material, *own, "phis", f"phi_{optimizer}", f"{model}_peaks_{optimizer}")
+            settings = config.only(
+                *material, *own, "phis", "widenings", f"phi_{optimizer}", f"{model}_peaks_{optimizer}"
+            )
             at = {"model": model, "optimizer": optimizer, "budget": budget}
             made.append(Part(f"{model}, {optimizer}, {budget:g}", comparison, settings, at))
     first = config.models[0]
@@ -249,6 +252,7 @@ def comparison(config: Config, model: str, optimizer: str, budget: float) -> lis
         seeds=range(getattr(config, f"{model}_seeds")),
         tuning_seeds=range(1000, 1000 + getattr(config, f"{model}_tuning_seeds")),
         equal_trials=getattr(config, f"{model}_equal_trials"),
+        widen=config.widenings,
         mean_rate_control=True,
         quantity="test_error",
         labels={
