@@ -30,7 +30,7 @@ def everything(name: str, ndim: int) -> bool:
 
 
 class Optimizer(Protocol):
-    """An optimiser of stacked parameters."""
+    """An optimiser of stacked parameters, which changes every element by itself."""
 
     def init(self, parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Return the state for these stacked parameters."""
@@ -72,7 +72,8 @@ class SGD:
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
-    decays: Decays = field(default=everything)
+    # not shown: the text of a function holds its address, which no two processes share
+    decays: Decays = field(default=everything, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.momentum < 1:
@@ -124,7 +125,7 @@ class AdamW:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.01
-    decays: Decays = field(default=everything)
+    decays: Decays = field(default=everything, repr=False)
 
     def __post_init__(self) -> None:
         _check_moments(self.betas, self.eps)

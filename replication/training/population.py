@@ -1,28 +1,35 @@
-"""Train R replicas of one architecture in one batched program.
+"""Train R replicas of one architecture through one interface, by the faster of two back ends.
 
-The experiments of this project are many small runs (schedule × peak × seed). Run one after another, a small model
-spends most of its time on per-operation overhead; stacked and mapped with ``torch.func.vmap``, the same arithmetic
-becomes a few large batched products. A replica computes what it would compute alone (a test holds it equal to
-``torch.optim``), because replicas share nothing but the program.
+The experiments of this project are many small runs (schedule × peak × seed). Run one after another, a tiny model spends
+most of its time on per-operation overhead; stacked and mapped with ``torch.func.vmap``, the same arithmetic becomes a
+few large batched products. A larger model, or one of convolutions, is quicker as an ordinary module, one replica after
+another in each step. A replica computes what it would compute alone (a test holds both equal to ``torch.optim``),
+because replicas share nothing but the program.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
-from replication.training.optimizers import Optimizer, per_replica
+from replication.training.models import count_parameters
+from replication.training.optimizers import Optimizer
 from replication.training.progress import track
-from replication.training.seeding import seeded
+from replication.training.replicas import Parameters, Replicas, gradients, stack
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
-Stacked = Callable[[dict[str, Tensor], Tensor], Tensor]
+Stacked = Callable[[Parameters, Tensor], Tensor]
+Backend = Literal["population", "plain"]
+
+MAPPED_WEIGHTS: Final = 50_000
+"""Weights up to which a dense model is mapped; ``benchmarks/bench_training.py`` measures both sides."""
 
 
 class Scores(NamedTuple):
@@ -39,7 +46,22 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 
 
-class Population:
+def faster(model: nn.Module, replicas: int) -> Backend:
+    """Name the back end that trains this many replicas of a model faster.
+
+    Convolutions of a population are one grouped convolution, which is slow on a CPU. Dense layers become batched
+    products, which save overhead, but pass all weights through the memory several times. On an accelerator a small
+    replica alone leaves it idle.
+    """
+    weights = next(model.parameters())
+    if replicas == 1:
+        return "plain"
+    if weights.is_cuda:
+        return "population"
+    return "plain" if _convolves(model) or count_parameters(model) > MAPPED_WEIGHTS else "population"
+
+
+class Population(Replicas):
     """R replicas of one model, each with its own seed, learning rate and data.
 
     Parameters
@@ -48,7 +70,7 @@ class Population:
         Builds one model with torch's default generator; called once per distinct seed, under that seed.
     seeds : sequence of int, length R
         Seed of every replica. Replicas with the same seed start from the same weights.
-    optimizer : SGD or AdamW of this package
+    optimizer : SGD, AdamW or RAdam of this package
         The update rule, shared by all replicas.
     device : str or torch.device
         Where the population lives.
@@ -58,17 +80,20 @@ class Population:
         The forward pass of all replicas at once, from stacked parameters and inputs of shape (R, B, …) to logits of
         shape (R, B, …, C), in place of the model's own mapped by ``vmap``. A network so small that a step is mostly the
         mapping's overhead is quicker with its few batched products written out.
+    backend : {"auto", "population", "plain"}
+        For tests and benchmarks; by default `faster` decides, or ``stacked`` if it is given.
 
     Attributes
     ----------
     parameters : dict of str to Tensor, float32, shape (R, …)
         Stacked parameters.
+    backend : {"population", "plain"}
+        How the replicas are trained.
 
     Raises
     ------
     ValueError
-        If there is no seed, ``clip_norm`` is not positive, or the model couples the examples of a batch or draws random
-        numbers in its forward pass (batch norm, dropout): a replica would not compute what it computes alone.
+        If there is no seed, ``clip_norm`` is not positive, or the model cannot be a replica (`stack`).
 
     Examples
     --------
@@ -88,59 +113,62 @@ class Population:
         *,
         clip_norm: float | None = None,
         stacked: Stacked | None = None,
+        backend: Backend | Literal["auto"] = "auto",
     ) -> None:
-        if not seeds:
-            raise ValueError("seeds: need at least one replica, got an empty sequence")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm: must be positive, got {clip_norm}")
-        models: dict[int, nn.Module] = {}
-        for seed in seeds:
-            if seed not in models:
-                with seeded(seed):
-                    models[seed] = build()
-        self._skeleton = copy.deepcopy(models[seeds[0]]).to(device)
-        for module in self._skeleton.modules():
-            if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
-                raise ValueError(
-                    f"build: the model holds a {type(module).__name__}, which couples examples or draws random "
-                    "numbers; use GroupNorm or LayerNorm, and no dropout"
-                )
-        named = {seed: dict(model.named_parameters()) for seed, model in models.items()}
-        self.parameters = {
-            name: torch.stack([named[seed][name].detach() for seed in seeds]).to(device) for name in named[seeds[0]]
-        }
+        if backend not in ("auto", *get_args(Backend)):
+            raise ValueError(f"backend: must be auto, population or plain, got {backend!r}")
+        self._skeleton, parameters = stack(build, seeds, device)
+        if backend == "auto":
+            backend = "population" if stacked else faster(self._skeleton, len(seeds))
+        self.backend: Backend = backend
         self.seeds = tuple(seeds)
-        self._optimizer = optimizer
-        self._state = optimizer.init(self.parameters)
         self._clip_norm = clip_norm
-        self._count = 0
+        super().__init__(parameters, optimizer)
+        one = partial(functional_call, self._skeleton)
+        mapped = vmap(grad_and_value(lambda p, x, y: cross_entropy(one(p, (x,)), y)))
         self._stacked = stacked
-        self._gradients = self._stacked_gradients if stacked else vmap(grad_and_value(self._loss))
-        self._forward = vmap(lambda p, x: functional_call(self._skeleton, p, (x,)), in_dims=(0, None))
+        self._gradients = partial(_written, stacked) if stacked else mapped
+        self._forward = vmap(lambda p, x: one(p, (x,)), in_dims=(0, None))
+        self._models: list[nn.Module] = []
+        if self.backend == "plain":
+            self._models = [self._bound(index) for index in range(len(self))]
+            self._slopes = {part: torch.empty_like(p) for part, p in self._flat.items()}
+        # a CPU convolves faster where the channels of a pixel lie together; without convolutions nothing does
+        self._last = _convolves(self._skeleton) and torch.device(device).type == "cpu"
 
-    def _loss(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(functional_call(self._skeleton, parameters, (x,)), y)
+    def _bound(self, index: int) -> nn.Module:
+        """A module whose parameters are a replica's row of the stacked ones, not a copy."""
+        model = copy.deepcopy(self._skeleton).requires_grad_()
+        for name, p in model.named_parameters():
+            p.data = self.parameters[name][index]
+        return model
 
-    def _stacked_gradients(
-        self, parameters: dict[str, Tensor], x: Tensor, y: Tensor
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        assert self._stacked is not None
-        leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
-        logits = self._stacked(leaves, x)
-        each = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), y.reshape(-1), reduction="none")
-        losses = each.view(len(self), -1).mean(1)
-        # replicas share no parameter: the gradient of the sum of their losses holds each one's own
-        gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
-        return dict(zip(leaves, gradients, strict=True)), losses
+    def _call(self, model: nn.Module, x: Tensor) -> Tensor:
+        if self._last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        outputs: Tensor = model(x)
+        return outputs
 
-    def __len__(self) -> int:
-        return len(self.seeds)
+    def _one_by_one(self, x: Tensor, y: Tensor) -> tuple[Parameters, Tensor]:
+        """Gradients of one ordinary module after another, laid side by side, and the losses."""
+        losses = []
+        for index, model in enumerate(self._models):
+            named = dict(model.named_parameters())
+            loss = cross_entropy(self._call(model, x[index]), y[index])
+            # as a mapped gradient: zero where the loss does not depend on a parameter
+            found = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
+            slopes = dict(zip(named, found, strict=True))
+            for part, names in self._names.items():
+                torch.cat([slopes[name].flatten() for name in names], out=self._slopes[part][index])
+            losses.append(loss.detach())
+        return self._slopes, torch.stack(losses)
 
     @property
     def bytes_per_replica(self) -> int:
         """Bytes of parameters, gradients and optimiser state that one replica holds (activations come on top)."""
-        tensors = [*self.parameters.values(), *self.parameters.values()]
-        tensors += [t for moment in self._state.values() for t in moment.values()]
+        tensors = [*self.parameters.values(), *self._tensors().values()]
         return sum(t.numel() * t.element_size() for t in tensors) // len(self)
 
     def step(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
@@ -162,14 +190,16 @@ class Population:
             raise ValueError(
                 f"x and lr: need {len(self)} replicas along the first axis, got {len(x)} and {tuple(lr.shape)}"
             )
-        gradients, losses = self._gradients(self.parameters, x, y)
+        if self._models:
+            slopes, losses = self._one_by_one(x, y)
+        else:
+            named, losses = self._gradients(self.parameters, x, y)
+            slopes = self._flatten(named)
         if self._clip_norm is not None:
-            squares = [g.flatten(1).square().sum(1) for g in gradients.values()]
-            norms = torch.stack(squares).sum(0).sqrt()
+            norms = torch.stack([g.square().sum(1) for g in slopes.values()]).sum(0).sqrt()
             scale = (self._clip_norm / (norms + 1e-6)).clamp(max=1.0)
-            gradients = {name: g * per_replica(scale, g) for name, g in gradients.items()}
-        self._count += 1
-        self._optimizer.step(self.parameters, gradients, self._state, lr, self._count)
+            slopes = {part: g * scale[:, None] for part, g in slopes.items()}
+        self._descend(slopes, lr)
         detached: Tensor = losses.detach()
         return detached
 
@@ -190,12 +220,14 @@ class Population:
         Tensor, float32, shape (T, R)
             Training losses before each step, in nats.
         """
-        table = lr.to(next(iter(self.parameters.values())))
+        table = lr.to(next(iter(self._flat.values())))
         return torch.stack([self.step(*batches(t), table[t]) for t in track(range(len(table)), description)])
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
         """Outputs of every replica on the same inputs: x of shape (N, …), result of shape (R, N, …, C)."""
+        if self._models:
+            return torch.stack([self._call(model, x) for model in self._models])
         if self._stacked is not None:
             return self._stacked(self.parameters, x.expand(len(self), *x.shape))
         outputs: Tensor = self._forward(self.parameters, x)
@@ -231,3 +263,21 @@ class Population:
         model = copy.deepcopy(self._skeleton)
         model.load_state_dict({name: p[index] for name, p in self.parameters.items()}, strict=False)
         return model
+
+    def _settings(self) -> dict[str, Any]:
+        return {"seeds": list(self.seeds), "clip_norm": self._clip_norm}
+
+
+def _convolves(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+def _written(stacked: Stacked, parameters: Parameters, x: Tensor, y: Tensor) -> tuple[Parameters, Tensor]:
+    """Gradients and losses of all replicas from their forward pass in one."""
+
+    def losses(parameters: Parameters) -> Tensor:
+        logits = stacked(parameters, x)
+        each = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), y.reshape(-1), reduction="none")
+        return each.view(len(x), -1).mean(1)
+
+    return gradients(losses, parameters)
