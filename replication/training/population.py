@@ -196,7 +196,8 @@ class Population(Replicas):
             named, losses = self._gradients(self.parameters, x, y)
             slopes = self._flatten(named)
         if self._clip_norm is not None:
-            norms = torch.stack([g.square().sum(1) for g in slopes.values()]).sum(0).sqrt()
+            squares = [g.flatten(1).square().sum(1) for g in self._views(slopes).values()]
+            norms = torch.stack(squares).sum(0).sqrt()
             scale = (self._clip_norm / (norms + 1e-6)).clamp(max=1.0)
             slopes = {part: g * scale[:, None] for part, g in slopes.items()}
         self._descend(slopes, lr)
