@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from replication.training.models import count_parameters
-from replication.training.optimizers import Optimizer
+from replication.training.optimizers import Optimizer, per_replica
 from replication.training.progress import track
 from replication.training.replicas import Parameters, Replicas, gradients, stack
 
@@ -28,8 +29,16 @@ Batches = Callable[[int], tuple[Tensor, Tensor]]
 Stacked = Callable[[Parameters, Tensor], Tensor]
 Backend = Literal["population", "plain"]
 
-MAPPED_WEIGHTS: Final = 50_000
-"""Weights up to which a dense model is mapped; ``benchmarks/bench_training.py`` measures both sides."""
+FEW: Final = 6
+"""Least number of replicas for which mapping pays on a CPU."""
+LAYER_WORK: Final = 600_000
+"""Work a parameter tensor, in multiply-adds of a forward pass, up to which overhead decides."""
+WEIGHT_WORK: Final = 32
+"""Multiply-adds in whose time a step takes a weight, its gradient and its state through the memory."""
+BLOCK: Final = 16
+"""Steps that plain modules take one replica at a time, so that its weights and state stay in the processor's caches."""
+BLOCK_BYTES: Final = 2**25
+"""Largest size of the inputs that are held for a block."""
 
 
 class Scores(NamedTuple):
@@ -46,19 +55,22 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 
 
-def faster(model: nn.Module, replicas: int) -> Backend:
-    """Name the back end that trains this many replicas of a model faster.
+def faster(model: nn.Module, replicas: int, x: Tensor) -> Backend:
+    """Name the back end that trains this many replicas of a model faster on batches like ``x``, shape (B, …).
 
-    Convolutions of a population are one grouped convolution, which is slow on a CPU. Dense layers become batched
-    products, which save overhead, but pass all weights through the memory several times. On an accelerator a small
-    replica alone leaves it idle.
+    A step of a plain module costs some overhead a layer, which a population pays once for all replicas. Against it
+    stands that batched and grouped products are slower than single ones, and that all replicas' weights pass through
+    the memory at every operation. So a population pays where there are several replicas and little work a layer. The
+    limits are fitted to the measurements of ``benchmarks/bench_training.py`` on a CPU; the choice depends on nothing
+    but the arguments, so that a run repeats to the bit. An accelerator is left idle by one small replica.
     """
-    weights = next(model.parameters())
-    if replicas == 1:
-        return "plain"
-    if weights.is_cuda:
-        return "population"
-    return "plain" if _convolves(model) or count_parameters(model) > MAPPED_WEIGHTS else "population"
+    if x.is_cuda:
+        return "population" if replicas > 1 else "plain"
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x)
+    layers = list(model.parameters())
+    work = counter.get_total_flops() / 2 + WEIGHT_WORK * count_parameters(model)
+    return "population" if replicas >= FEW and work <= LAYER_WORK * len(layers) else "plain"
 
 
 class Population(Replicas):
@@ -87,8 +99,8 @@ class Population(Replicas):
     ----------
     parameters : dict of str to Tensor, float32, shape (R, …)
         Stacked parameters.
-    backend : {"population", "plain"}
-        How the replicas are trained.
+    backend : {"auto", "population", "plain"}
+        How the replicas are trained; decided at the first step.
 
     Raises
     ------
@@ -120,50 +132,47 @@ class Population(Replicas):
         if backend not in ("auto", *get_args(Backend)):
             raise ValueError(f"backend: must be auto, population or plain, got {backend!r}")
         self._skeleton, parameters = stack(build, seeds, device)
-        if backend == "auto":
-            backend = "population" if stacked else faster(self._skeleton, len(seeds))
-        self.backend: Backend = backend
+        super().__init__(parameters, optimizer)
+        self.backend: Backend | Literal["auto"] = "population" if stacked and backend == "auto" else backend
         self.seeds = tuple(seeds)
         self._clip_norm = clip_norm
-        super().__init__(parameters, optimizer)
+        self._stacked = stacked
         one = partial(functional_call, self._skeleton)
         mapped = vmap(grad_and_value(lambda p, x, y: cross_entropy(one(p, (x,)), y)))
-        self._stacked = stacked
         self._gradients = partial(_written, stacked) if stacked else mapped
         self._forward = vmap(lambda p, x: one(p, (x,)), in_dims=(0, None))
-        self._models: list[nn.Module] = []
-        if self.backend == "plain":
-            self._models = [self._bound(index) for index in range(len(self))]
-            self._slopes = {part: torch.empty_like(p) for part, p in self._flat.items()}
-        # a CPU convolves faster where the channels of a pixel lie together; without convolutions nothing does
-        self._last = _convolves(self._skeleton) and torch.device(device).type == "cpu"
+        # a CPU convolves faster where the channels of a pixel lie together
+        convolves = any(isinstance(module, nn.Conv2d) for module in self._skeleton.modules())
+        self._channels_last = convolves and torch.device(device).type == "cpu"
+        self._modules: list[_Module] = []
+        if backend == "plain":
+            self._bind()
 
-    def _bound(self, index: int) -> nn.Module:
-        """A module whose parameters are a replica's row of the stacked ones, not a copy."""
-        model = copy.deepcopy(self._skeleton).requires_grad_()
-        for name, p in model.named_parameters():
-            p.data = self.parameters[name][index]
-        return model
+    def _bind(self) -> None:
+        """Make the modules whose parameters are rows of the stacked ones, not copies."""
+        for index in range(len(self)):
+            module = copy.deepcopy(self._skeleton).requires_grad_()
+            named = dict(module.named_parameters())
+            for name, p in named.items():
+                p.data = self.parameters[name][index]
+            leaves = {part: [named[name] for name in names] for part, names in self._names.items()}
+            row = slice(index, index + 1)
+            state = {moment: _rows(of, row) for moment, of in self._state.items()}
+            self._modules.append(_Module(module, leaves, _rows(self._flat, row), state))
+        # one gradient for all, which stays in the caches
+        self._slopes = {part: torch.empty_like(p[:1]) for part, p in self._flat.items()}
 
-    def _call(self, model: nn.Module, x: Tensor) -> Tensor:
-        if self._last and x.ndim == 4:
+    def _choose(self, x: Tensor) -> None:
+        if self.backend == "auto":
+            self.backend = faster(self._skeleton, len(self), x[0])
+            if self.backend == "plain":
+                self._bind()
+
+    def _call(self, module: nn.Module, x: Tensor) -> Tensor:
+        if self._channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        outputs: Tensor = model(x)
+        outputs: Tensor = module(x)
         return outputs
-
-    def _one_by_one(self, x: Tensor, y: Tensor) -> tuple[Parameters, Tensor]:
-        """Gradients of one ordinary module after another, laid side by side, and the losses."""
-        losses = []
-        for index, model in enumerate(self._models):
-            named = dict(model.named_parameters())
-            loss = cross_entropy(self._call(model, x[index]), y[index])
-            # as a mapped gradient: zero where the loss does not depend on a parameter
-            found = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
-            slopes = dict(zip(named, found, strict=True))
-            for part, names in self._names.items():
-                torch.cat([slopes[name].flatten() for name in names], out=self._slopes[part][index])
-            losses.append(loss.detach())
-        return self._slopes, torch.stack(losses)
 
     @property
     def bytes_per_replica(self) -> int:
@@ -186,23 +195,48 @@ class Population(Replicas):
         Tensor, float32, shape (R,)
             Losses before the step, in nats.
         """
-        if len(x) != len(self) or lr.shape != (len(self),):
-            raise ValueError(
-                f"x and lr: need {len(self)} replicas along the first axis, got {len(x)} and {tuple(lr.shape)}"
-            )
-        if self._models:
-            slopes, losses = self._one_by_one(x, y)
-        else:
-            named, losses = self._gradients(self.parameters, x, y)
-            slopes = self._flatten(named)
-        if self._clip_norm is not None:
-            squares = [g.flatten(1).square().sum(1) for g in self._views(slopes).values()]
-            norms = torch.stack(squares).sum(0).sqrt()
-            scale = (self._clip_norm / (norms + 1e-6)).clamp(max=1.0)
-            slopes = {part: g * scale[:, None] for part, g in slopes.items()}
-        self._descend(slopes, lr)
+        return self._advance([(x, y, lr)])[0]
+
+    def _advance(self, steps: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        """Take steps with these batches and rates; their losses, shape (len(steps), R)."""
+        for x, _, lr in steps:
+            if len(x) != len(self) or lr.shape != (len(self),):
+                raise ValueError(
+                    f"x and lr: need {len(self)} replicas along the first axis, got {len(x)} and {tuple(lr.shape)}"
+                )
+        self._choose(steps[0][0])
+        if self.backend == "population":
+            return torch.stack([self._together(*step) for step in steps])
+        losses = torch.stack([self._alone(index, steps) for index in range(len(self))], 1)
+        self.steps += len(steps)
+        return losses
+
+    def _together(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
+        found, losses = self._gradients(self.parameters, x, y)
+        self._descend(self._clipped(self._flatten(found)), lr)
         detached: Tensor = losses.detach()
         return detached
+
+    def _alone(self, index: int, steps: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        one, losses = self._modules[index], []
+        leaves = [p for part in one.leaves.values() for p in part]
+        for count, (x, y, lr) in enumerate(steps, self.steps + 1):
+            loss = cross_entropy(self._call(one.module, x[index]), y[index])
+            # as a mapped gradient: zero where the loss does not depend on a parameter
+            found = iter(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))
+            for part, of in one.leaves.items():
+                torch.cat([next(found).flatten() for _ in of], out=self._slopes[part][0])
+            self._update.step(one.flat, self._clipped(self._slopes), one.state, lr[index : index + 1], count)
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+    def _clipped(self, slopes: Parameters) -> Parameters:
+        if self._clip_norm is None:
+            return slopes
+        squares = [g.flatten(1).square().sum(1) for g in self._views(slopes).values()]
+        norms = torch.stack(squares).sum(0).sqrt()
+        scale = (self._clip_norm / (norms + 1e-6)).clamp(max=1.0)
+        return {part: g * per_replica(scale, g) for part, g in slopes.items()}
 
     def fit(self, batches: Batches, lr: Tensor, *, description: str = "training") -> Tensor:
         """Train through a whole table of learning rates.
@@ -222,13 +256,22 @@ class Population(Replicas):
             Training losses before each step, in nats.
         """
         table = lr.to(next(iter(self._flat.values())))
-        return torch.stack([self.step(*batches(t), table[t]) for t in track(range(len(table)), description)])
+        losses, waiting = [], []
+        for t in track(range(len(table)), description):
+            x, y = batches(t)
+            self._choose(x)
+            waiting.append((x, y, table[t]))
+            enough = 1 if self.backend == "population" else min(BLOCK, BLOCK_BYTES // x.nbytes)
+            if len(waiting) >= enough or t == len(table) - 1:
+                losses.append(self._advance(waiting))
+                waiting = []
+        return torch.cat(losses)
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
         """Outputs of every replica on the same inputs: x of shape (N, …), result of shape (R, N, …, C)."""
-        if self._models:
-            return torch.stack([self._call(model, x) for model in self._models])
+        if self._modules:
+            return torch.stack([self._call(one.module, x) for one in self._modules])
         if self._stacked is not None:
             return self._stacked(self.parameters, x.expand(len(self), *x.shape))
         outputs: Tensor = self._forward(self.parameters, x)
@@ -269,8 +312,17 @@ class Population(Replicas):
         return {"seeds": list(self.seeds), "clip_norm": self._clip_norm}
 
 
-def _convolves(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+class _Module(NamedTuple):
+    """An ordinary module that is one replica, and its rows of what the optimiser works on."""
+
+    module: nn.Module
+    leaves: dict[str, list[nn.Parameter]]
+    flat: Parameters
+    state: dict[str, Parameters]
+
+
+def _rows(flat: Parameters, row: slice) -> Parameters:
+    return {part: p[row] for part, p in flat.items()}
 
 
 def _written(stacked: Stacked, parameters: Parameters, x: Tensor, y: Tensor) -> tuple[Parameters, Tensor]:
