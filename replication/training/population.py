@@ -25,15 +25,14 @@ from replication.training.optimizers import Optimizer, per_replica
 from replication.training.progress import track
 from replication.training.replicas import Parameters, Replicas, gradients, stack
 
-Batches = Callable[[int], tuple[Tensor, Tensor]]
 Stacked = Callable[[Parameters, Tensor], Tensor]
 Backend = Literal["population", "plain"]
 
 FEW: Final = 6
 """Least number of replicas for which mapping pays on a CPU."""
-LAYER_WORK: Final = 600_000
+LAYER_WORK: Final = 1_200_000
 """Work a parameter tensor, in multiply-adds of a forward pass, up to which overhead decides."""
-WEIGHT_WORK: Final = 32
+WEIGHT_WORK: Final = 64
 """Multiply-adds in whose time a step takes a weight, its gradient and its state through the memory."""
 BLOCK: Final = 16
 """Steps that plain modules take one replica at a time, so that its weights and state stay in the processor's caches."""
@@ -238,12 +237,14 @@ class Population(Replicas):
         scale = (self._clip_norm / (norms + 1e-6)).clamp(max=1.0)
         return {part: g * per_replica(scale, g) for part, g in slopes.items()}
 
-    def fit(self, batches: Batches, lr: Tensor, *, description: str = "training") -> Tensor:
+    def fit(
+        self, batches: Callable[[int], tuple[Tensor, Tensor]], lr: Tensor, *, description: str = "training"
+    ) -> Tensor:
         """Train through a whole table of learning rates.
 
         Parameters
         ----------
-        batches : callable(step) -> (x, y)
+        batches : Batches or callable(step) -> (x, y)
             The mini-batch of step 0, 1, …, as ``step`` takes it.
         lr : Tensor, shape (T, R)
             Learning rate of every step and replica; T is the number of steps.
