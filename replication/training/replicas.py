@@ -172,7 +172,8 @@ class Replicas:
 
     def _all_settings(self) -> dict[str, Any]:
         shapes = {name: [len(self), *shape] for name, shape in self._shapes.items()}
-        return {**self._settings(), "optimizer": repr(self._optimizer), "shapes": shapes}
+        decayed = self._names.get("decayed", [])
+        return {**self._settings(), "optimizer": repr(self._optimizer), "decayed": decayed, "shapes": shapes}
 
     def _settings(self) -> dict[str, Any]:
         """What must agree for a state to be taken over, as JSON keeps it."""
