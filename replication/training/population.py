@@ -173,12 +173,6 @@ class Population(Replicas):
         outputs: Tensor = module(x)
         return outputs
 
-    @property
-    def bytes_per_replica(self) -> int:
-        """Bytes of parameters, gradients and optimiser state that one replica holds (activations come on top)."""
-        tensors = [*self.parameters.values(), *self._tensors().values()]
-        return sum(t.numel() * t.element_size() for t in tensors) // len(self)
-
     def step(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
         """Take one optimiser step.
 

@@ -72,6 +72,22 @@ def module(seed: int) -> MLP:
         return MLP(SIZES).double()
 
 
+def test_a_resumed_population_goes_on_as_if_never_interrupted(tmp_path):
+    x, y = examples(2)
+    whole, first, second = (population("MAML", [3, 4], [0.01, 0.02]) for _ in range(3))
+    for _ in range(6):
+        whole.step(x, y)
+    for _ in range(4):
+        first.step(x, y)
+    first.checkpoint(tmp_path / "state")
+    second.resume(tmp_path / "state")
+    for _ in range(2):
+        second.step(x, y)
+    assert all(torch.equal(second.parameters[name], p) for name, p in whole.parameters.items())
+    with pytest.raises(ValueError, match="was saved with method = MAML, this trainer has DRS"):
+        population("DRS", [3, 4], [0.01, 0.02]).resume(tmp_path / "state")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_population_trains_each_replica_as_the_reference_does(method):
     seeds, lr = [4, 0, 4], [0.01, 0.03, 0.02]
