@@ -1,4 +1,4 @@
-"""Many small training runs at once: the population trainer, its optimisers, small models, seeding and devices."""
+"""Many small training runs at once: trainers of replicas, batches, optimisers, small models, seeding and devices."""
 
 from replication.training.batches import Batches
 from replication.training.device import resolve_device, use_deterministic
