@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 import torch
 from torch import Tensor
 
-from replication.checks import one_of, within
+from replication.checks import at_least, one_of, within
 from replication.training import MLP, AdamW, stream_seed
 from replication.training.replicas import Replicas, gradients, stack
 
@@ -142,8 +142,7 @@ class MetaPopulation(Replicas):
             raise ValueError(
                 f"seeds and lr: need one rate for each of at least one seed, got {len(seeds)} and {tuple(lr.shape)}"
             )
-        if not inner_rate >= 0:
-            raise ValueError(f"inner_rate: must not be negative, got {inner_rate}")
+        at_least("inner_rate", inner_rate, 0)
         self.method, self.inner_rate, self.seeds = method, inner_rate, tuple(seeds)
         linear = iter(stack(lambda: MLP(sizes), seeds, device)[1].values())
         parameters: dict[str, Tensor] = {}

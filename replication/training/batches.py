@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from replication.checks import whole
 from replication.training.seeding import data_order, stream_seed
 
 
@@ -65,8 +66,7 @@ class Batches:
     ) -> None:
         if y is not None and len(y) != len(x):
             raise ValueError(f"y: need one target for each of {len(x)} examples, got {len(y)}")
-        if shift < 0:
-            raise ValueError(f"shift: must not be negative, got {shift}")
+        whole("shift", shift, 0)
         if (flip or shift) and x.ndim != 4:
             raise ValueError(f"flip and shift: need images of shape (N, C, H, W), got {tuple(x.shape)}")
         self._bytes = x.dtype == torch.uint8 and x.ndim == 4

@@ -20,6 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from replication.checks import one_of, positive
 from replication.training.models import count_parameters
 from replication.training.optimizers import Optimizer, per_replica
 from replication.training.progress import track
@@ -126,10 +127,9 @@ class Population(Replicas):
         stacked: Stacked | None = None,
         backend: Backend | Literal["auto"] = "auto",
     ) -> None:
-        if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"clip_norm: must be positive, got {clip_norm}")
-        if backend not in ("auto", *get_args(Backend)):
-            raise ValueError(f"backend: must be auto, population or plain, got {backend!r}")
+        if clip_norm is not None:
+            positive("clip_norm", clip_norm)
+        one_of("backend", backend, ("auto", *get_args(Backend)))
         self._skeleton, parameters = stack(build, seeds, device)
         super().__init__(parameters, optimizer)
         self.backend: Backend | Literal["auto"] = "population" if stacked and backend == "auto" else backend

@@ -138,7 +138,7 @@ def test_bad_arguments_are_refused_by_name():
         population("Reptile", [0], [0.1])
     with pytest.raises(ValueError, match="seeds and lr: need one rate for each"):
         population("MAML", [0, 1], [0.1])
-    with pytest.raises(ValueError, match=r"inner_rate: must not be negative, got -0\.1"):
+    with pytest.raises(ValueError, match=r"inner_rate: must be at least 0, got -0\.1"):
         MetaPopulation("MAML", SIZES, [0], torch.tensor([0.1]), -0.1)
     with pytest.raises(ValueError, match=r"width: must lie in \[0, 1\], got 1.5"):
         Sinusoids.draw(0, "test", (1,), 1.5)

@@ -93,7 +93,7 @@ def test_draws_depend_on_seed_and_epoch_only():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="y: need one target for each of 20 examples, got 19"):
         Batches(pictures(), LABELS[1:], [0], B, 1)
-    with pytest.raises(ValueError, match="shift: must not be negative, got -1"):
+    with pytest.raises(ValueError, match="shift: must be an integer of at least 0, got -1"):
         Batches(pictures(), LABELS, [0], B, 1, shift=-1)
     with pytest.raises(ValueError, match=r"flip and shift: need images .* got \(20, 5\)"):
         Batches(torch.zeros(N, 5), LABELS, [0], B, 1, flip=True)

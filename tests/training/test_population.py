@@ -309,7 +309,7 @@ def test_bad_arguments_are_named():
         Population(lambda: MLP([2, 2]), [], SGD())
     with pytest.raises(ValueError, match="clip_norm"):
         Population(lambda: MLP([2, 2]), [0], SGD(), clip_norm=0.0)
-    with pytest.raises(ValueError, match="backend: must be auto, population or plain, got 'fast'"):
+    with pytest.raises(ValueError, match="backend: must be one of auto, population, plain, got 'fast'"):
         Population(lambda: MLP([2, 2]), [0], SGD(), backend="fast")
     population = Population(lambda: MLP([2, 2]), [0, 1], SGD())
     with pytest.raises(ValueError, match="x and lr: need 2 replicas"):
