@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.checks import within
-from replication.training import SGD, Population, ResNet8, data_order, matrices_only
+from replication.training import SGD, Batches, Population, ResNet8, matrices_only
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +82,8 @@ def classifier_features(
         SGD(momentum=0.9, weight_decay=5e-4, decays=matrices_only),
         images.device,
     )
-    order = data_order([seed], len(images), batch_size, steps).to(images.device)
     rates = lr * (1 + torch.cos(math.pi * torch.arange(steps)[:, None] / steps)) / 2
-    population.fit(lambda step: (images[order[step]], labels[order[step]]), rates, description="classifier's steps")
+    population.fit(Batches(images, labels, [seed], batch_size, steps), rates, description="classifier's steps")
     error = float(population.evaluate(*held_out).error)
     network = population.replica(0).requires_grad_(False)
     network.head = nn.Identity()

@@ -7,7 +7,6 @@ noise and uniforms, so that methods are compared on the same draws; a replica co
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 
@@ -24,9 +21,9 @@ from replication.adcm.discretization import Discretization, Grid, constant_local
 from replication.adcm.loss import WEIGHTS, TargetError, Weight, huber_constant, loss_weight, pseudo_huber, target_error
 from replication.adcm.schedules import P_MEAN, P_STD, Model, Network, Schedule, over
 from replication.adcm.segmentation import segment_population
-from replication.atomic import replacing
 from replication.checks import one_of, positive, within
-from replication.training import Optimizer, RAdam, seeded, stream_seed, track
+from replication.training import Optimizer, RAdam, stream_seed, track
+from replication.training.replicas import Replicas, gradients, stack
 
 Objective = Literal["consistency", "denoising", "tangent"]
 
@@ -131,7 +128,7 @@ class _Times:
     weight: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-class ConsistencyTrainer:
+class ConsistencyTrainer(Replicas):
     """R replicas of one network, trained by one objective up to a budget of images.
 
     Parameters
@@ -241,31 +238,19 @@ class ConsistencyTrainer:
         self.batch_size = batch_size
         self._sample, self._objective, self._segment_every = sample, objective, segment_every
         self._nodes, self._segment_batch = nodes, segment_batch
-        self._optimizer = RAdam() if optimizer is None else optimizer
         self._decay, self._p_mean, self._p_std = ema, p_mean, p_std
         self._device = torch.device(device)
 
-        models: dict[int, nn.Module] = {}
-        for replica in replicas:
-            if replica.seed not in models:
-                with seeded(replica.seed):
-                    models[replica.seed] = build()
-        self._skeleton = models[replicas[0].seed].to(self._device).eval()
-        for module in self._skeleton.modules():
-            if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
-                raise ValueError(
-                    f"build: the network holds a {type(module).__name__}, which couples examples or draws random "
-                    "numbers; use group norm, and no dropout"
-                )
-        named = {seed: dict(model.named_parameters()) for seed, model in models.items()}
-        names = list(named[replicas[0].seed])
-        fresh = {name: torch.stack([named[one.seed][name].detach() for one in replicas]) for name in names}
-        self.parameters = {name: p.clone().to(self._device) for name, p in _like(start or fresh, fresh).items()}
-        self.ema = {name: p.clone() for name, p in self.parameters.items()}
-        self._state = self._optimizer.init(self.parameters)
+        skeleton, fresh = stack(build, [one.seed for one in replicas], self._device)
+        self._skeleton = skeleton.eval()
+        if start is not None:
+            fresh = {name: p.to(self._device) for name, p in _like(start, fresh).items()}
+        super().__init__(fresh, RAdam() if optimizer is None else optimizer)
+        self._averages = {part: p.clone() for part, p in self._flat.items()}
+        self.ema = self._views(self._averages)
         self._lr = torch.tensor([one.lr for one in replicas], device=self._device)
 
-        seeds = list(models)
+        seeds = list(dict.fromkeys(one.seed for one in replicas))
         self._seeds = seeds
         self._seed_of = torch.tensor([seeds.index(one.seed) for one in replicas])
         dimension = self._sample(torch.Generator().manual_seed(0), 1)[0].numel()
@@ -275,7 +260,6 @@ class ConsistencyTrainer:
         per_sample = [i for i, one in enumerate(replicas) if one.weight == "per_sample"]
         self._per_sample = self._groups(self._weight_c, per_sample)
 
-        self.step = 0
         self.segmentations: list[Segmented] = []
         self.seconds = {"training": 0.0, "weight": 0.0}
         self._segmented_at = -1
@@ -284,8 +268,10 @@ class ConsistencyTrainer:
         self._block: _Block | None = None
         self._times = _Times()
 
-    def __len__(self) -> int:
-        return len(self.replicas)
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.steps
 
     @property
     def images(self) -> int:
@@ -340,59 +326,6 @@ class ConsistencyTrainer:
         if checkpoint is not None:
             self.checkpoint(checkpoint)
 
-    def checkpoint(self, path: Path) -> None:
-        """Save the whole state, by one rename: a safetensors file that carries its JSON in the header.
-
-        Weights, averages, the optimiser's state, grids and weights w(t) are tensors; counters, times and settings JSON.
-        There is no generator to save: the draws of a step are a function of the seed and the step.
-        """
-        tensors = {f"{part}/{name}": p for part, of in self._parts().items() for name, p in of.items()}
-        tensors |= {f"grid/{i}": grid.times for i, grid in self._grids.items()}
-        tensors |= {f"error/{i}": error.values for i, error in self._errors.items()}
-        state = {
-            "settings": self._settings(),
-            "step": self.step,
-            "segmented_at": self._segmented_at,
-            "segmentations": [dataclasses.asdict(one) for one in self.segmentations],
-            "seconds": self.seconds,
-        }
-        with replacing(path) as temporary:
-            whole = {
-                name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-            }
-            save_file(whole, temporary, metadata={"state": json.dumps(state)})
-
-    def resume(self, path: Path) -> None:
-        """Take over a state that `checkpoint` saved; on a CPU, training goes on bit for bit as if never interrupted.
-
-        Raises
-        ------
-        ValueError
-            The file is of a trainer with other settings; the message names the first that differs.
-        """
-        with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name).to(self._device) for name in file.keys()}  # noqa: SIM118
-        for name, ours in self._settings().items():
-            if (theirs := state["settings"].get(name)) != ours:
-                raise ValueError(f"path: {path} was saved with {name} = {theirs}, this trainer has {ours}")
-        for part, of in self._parts().items():
-            for name, p in of.items():
-                p.copy_(tensors[f"{part}/{name}"])
-        rows = range(len(self))
-        self._grids = {
-            i: Grid(tensors[f"grid/{i}"].cpu(), self.schedule, self._p_mean, self._p_std)
-            for i in rows
-            if f"grid/{i}" in tensors
-        }
-        nodes = self._log_nodes().to(self._device)
-        self._errors = {
-            i: TargetError(self.schedule, nodes, tensors[f"error/{i}"]) for i in rows if f"error/{i}" in tensors
-        }
-        self.step, self._segmented_at, self.seconds = state["step"], state["segmented_at"], state["seconds"]
-        self.segmentations = [Segmented(**one) for one in state["segmentations"]]
-        self._times = _Times()
-
     # --- one step ----------------------------------------------------------------------------------------------------
 
     def _train_step(self) -> None:
@@ -403,17 +336,12 @@ class ConsistencyTrainer:
         begin = time.process_time()
         x0, z = self._batch()
         t, r, weight = (part[self.step - self._times.begin] for part in self._pairs())
-        leaves = {name: p.detach().requires_grad_() for name, p in self.parameters.items()}
-        losses = getattr(self, f"_{self._objective}")(leaves, x0, z, t, r, weight)
-        # replicas share no parameter: the gradient of the sum of their losses holds each one's own
-        gradients = torch.autograd.grad(losses.mean(-1).sum(), list(leaves.values()))
-        self.step += 1
-        self._optimizer.step(
-            self.parameters, dict(zip(leaves, gradients, strict=True)), self._state, self._lr, self.step
-        )
+        losses = getattr(self, f"_{self._objective}")
+        found, _ = gradients(lambda leaves: losses(leaves, x0, z, t, r, weight).mean(-1), self.parameters)
+        self._descend(self._flatten(found), self._lr)
         decay = min(self._decay, self.step / (9 + self.step))
-        for name, p in self.parameters.items():
-            self.ema[name].lerp_(p, 1 - decay)
+        for part, p in self._flat.items():
+            self._averages[part].lerp_(p, 1 - decay)
         self.seconds["training"] += time.process_time() - begin
 
     def _consistency(
@@ -625,10 +553,9 @@ class ConsistencyTrainer:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def _parts(self) -> dict[str, dict[str, Tensor]]:
-        return {"parameters": self.parameters, "ema": self.ema, **self._state}
+        return super()._parts() | {"ema": self.ema}
 
     def _settings(self) -> dict[str, Any]:
-        """What must agree for a state to be taken over, as JSON keeps it."""
         return {
             "objective": self._objective,
             "schedule": repr(self.schedule),
@@ -640,11 +567,34 @@ class ConsistencyTrainer:
             "segment_every": self._segment_every,
             "nodes": self._nodes,
             "segment_batch": self._segment_batch,
-            "optimizer": repr(self._optimizer),
             "ema": self._decay,
             "ln tau": [self._p_mean, self._p_std],
-            "shapes": {name: list(p.shape) for name, p in self.parameters.items()},
         }
+
+    def _more(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        # there is no generator to save: the draws of a step are a function of the seed and the step
+        tensors = {f"grid/{i}": grid.times for i, grid in self._grids.items()}
+        tensors |= {f"error/{i}": error.values for i, error in self._errors.items()}
+        return tensors, {
+            "segmented_at": self._segmented_at,
+            "segmentations": [dataclasses.asdict(one) for one in self.segmentations],
+            "seconds": self.seconds,
+        }
+
+    def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        rows = range(len(self))
+        self._grids = {
+            i: Grid(tensors[f"grid/{i}"].cpu(), self.schedule, self._p_mean, self._p_std)
+            for i in rows
+            if f"grid/{i}" in tensors
+        }
+        nodes = self._log_nodes().to(self._device)
+        self._errors = {
+            i: TargetError(self.schedule, nodes, tensors[f"error/{i}"]) for i in rows if f"error/{i}" in tensors
+        }
+        self._segmented_at, self.seconds = state["segmented_at"], state["seconds"]
+        self.segmentations = [Segmented(**one) for one in state["segmentations"]]
+        self._times = _Times()
 
     def _groups(self, constants: Sequence[float], rows: Sequence[int]) -> list[tuple[float, Tensor]]:
         """Rows by their constant."""

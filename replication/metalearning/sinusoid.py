@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from replication.checks import one_of, within
-from replication.training import MLP, AdamW, seeded, stream_seed
+from replication.checks import at_least, one_of, within
+from replication.training import MLP, AdamW, stream_seed
+from replication.training.replicas import Replicas, gradients, stack
 
 Method = Literal["DRS", "FOMAML", "MAML"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -94,7 +95,7 @@ class Sinusoids(NamedTuple):
         return x, self(x) + noise * torch.randn(shape, generator=generator)
 
 
-class MetaPopulation:
+class MetaPopulation(Replicas):
     """R replicas of one ReLU perceptron, trained by one of the three methods with squared error and Adam.
 
     Parameters
@@ -141,23 +142,15 @@ class MetaPopulation:
             raise ValueError(
                 f"seeds and lr: need one rate for each of at least one seed, got {len(seeds)} and {tuple(lr.shape)}"
             )
-        if not inner_rate >= 0:
-            raise ValueError(f"inner_rate: must not be negative, got {inner_rate}")
+        at_least("inner_rate", inner_rate, 0)
         self.method, self.inner_rate, self.seeds = method, inner_rate, tuple(seeds)
-        models: dict[int, list[nn.Linear]] = {}
-        for seed in dict.fromkeys(seeds):
-            with seeded(seed):
-                models[seed] = [layer for layer in MLP(sizes) if isinstance(layer, nn.Linear)]
-        self.parameters: dict[str, Tensor] = {}
-        for i in range(len(sizes) - 1):
-            weights = torch.stack([models[seed][i].weight.detach().T for seed in seeds])
-            biases = torch.stack([models[seed][i].bias.detach()[None] for seed in seeds])
-            self.parameters[f"weight{i}"] = weights.to(device, dtype)
-            self.parameters[f"bias{i}"] = biases.to(device, dtype)
+        linear = iter(stack(lambda: MLP(sizes), seeds, device)[1].values())
+        parameters: dict[str, Tensor] = {}
+        for i, (weight, bias) in enumerate(zip(linear, linear, strict=True)):
+            parameters[f"weight{i}"] = weight.mT.to(dtype)
+            parameters[f"bias{i}"] = bias[:, None].to(dtype)
+        super().__init__(parameters, AdamW(weight_decay=0.0))
         self._lr = lr.to(device, dtype)
-        self._optimizer = AdamW(weight_decay=0.0)
-        self._state = self._optimizer.init(self.parameters)
-        self._count = 0
 
     def gradient(self, x: Tensor, y: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Gradient of the method's objective.
@@ -179,29 +172,35 @@ class MetaPopulation:
         ValueError
             If a method that adapts gets an odd number of examples.
         """
-        leaves = {name: p.detach().requires_grad_() for name, p in self.parameters.items()}
-        layers = _layers(leaves)
-        if self.method == "DRS":
-            out = _forward(layers, x)
-        else:
-            if x.shape[2] % 2:
-                raise ValueError(f"x: needs an even number of examples per task to split, got {x.shape[2]}")
-            half = x.shape[2] // 2
+        if self.method != "DRS" and x.shape[2] % 2:
+            raise ValueError(f"x: needs an even number of examples per task to split, got {x.shape[2]}")
+        half = x.shape[2] // 2
+
+        def losses(parameters: dict[str, Tensor]) -> Tensor:
+            layers = _layers(parameters)
+            if self.method == "DRS":
+                return (_forward(layers, x) - y).square().mean((1, 2, 3))
             with torch.set_grad_enabled(self.method == "MAML"):
                 inner = _backprop(layers, x[:, :, :half], y[:, :, :half])
             out = _forward(layers, x[:, :, half:], inner, self.inner_rate)
-            y = y[:, :, half:]
-        losses = (out - y).square().mean((1, 2, 3))
-        # replicas share no parameter: the gradient of the sum of their losses holds each one's own
-        gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
-        return dict(zip(leaves, gradients, strict=True)), losses.detach()
+            return (out - y[:, :, half:]).square().mean((1, 2, 3))
+
+        return gradients(losses, self.parameters)
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         """Take one Adam step; arguments and result as `gradient` has them."""
-        gradients, losses = self.gradient(x, y)
-        self._count += 1
-        self._optimizer.step(self.parameters, gradients, self._state, self._lr, self._count)
+        found, losses = self.gradient(x, y)
+        self._descend(self._flatten(found), self._lr)
         return losses
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "seeds": list(self.seeds),
+            "lr": self._lr.tolist(),
+            "inner_rate": self.inner_rate,
+            "dtype": str(self._lr.dtype),
+        }
 
     @torch.no_grad()
     def errors(

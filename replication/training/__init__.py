@@ -1,5 +1,6 @@
-"""Many small training runs at once: the population trainer, its optimisers, small models, seeding and devices."""
+"""Many small training runs at once: trainers of replicas, batches, optimisers, small models, seeding and devices."""
 
+from replication.training.batches import Batches
 from replication.training.device import resolve_device, use_deterministic
 from replication.training.models import MLP, ByteTransformer, ResNet8, count_parameters
 from replication.training.optimizers import SGD, AdamW, Optimizer, RAdam, matrices_only
@@ -11,6 +12,7 @@ __all__ = [
     "MLP",
     "SGD",
     "AdamW",
+    "Batches",
     "ByteTransformer",
     "Optimizer",
     "Population",

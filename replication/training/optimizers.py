@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from replication.checks import at_least, positive, within
+
 Decays = Callable[[str, int], bool]
 
 
@@ -30,7 +32,7 @@ def everything(name: str, ndim: int) -> bool:
 
 
 class Optimizer(Protocol):
-    """An optimiser of stacked parameters."""
+    """An optimiser of stacked parameters, which changes every element by itself."""
 
     def init(self, parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Return the state for these stacked parameters."""
@@ -72,14 +74,14 @@ class SGD:
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
-    decays: Decays = field(default=everything)
+    # not shown: the text of a function holds its address, which no two processes share
+    decays: Decays = field(default=everything, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: must lie in [0, 1), got {self.momentum}")
+        within("momentum", self.momentum, "[0, 1)")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: needs momentum > 0")
-        _check_decay(self.weight_decay)
+        at_least("weight_decay", self.weight_decay, 0)
 
     def init(self, parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Return zero momentum buffers (with dampening 0, a zero start equals torch's start at the first gradient)."""
@@ -124,11 +126,12 @@ class AdamW:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.01
-    decays: Decays = field(default=everything)
+    decays: Decays = field(default=everything, repr=False)
 
     def __post_init__(self) -> None:
-        _check_moments(self.betas, self.eps)
-        _check_decay(self.weight_decay)
+        within("betas", self.betas, "[0, 1)")
+        positive("eps", self.eps)
+        at_least("weight_decay", self.weight_decay, 0)
 
     def init(self, parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Return zero first and second moments."""
@@ -174,7 +177,8 @@ class RAdam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check_moments(self.betas, self.eps)
+        within("betas", self.betas, "[0, 1)")
+        positive("eps", self.eps)
 
     def init(self, parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Return zero first and second moments."""
@@ -208,15 +212,3 @@ class RAdam:
 
 def _moments(parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return {moment: {k: torch.zeros_like(p) for k, p in parameters.items()} for moment in ("first", "second")}
-
-
-def _check_moments(betas: tuple[float, float], eps: float) -> None:
-    if not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"betas: must lie in [0, 1), got {betas}")
-    if not eps > 0:
-        raise ValueError(f"eps: must be positive, got {eps}")
-
-
-def _check_decay(weight_decay: float) -> None:
-    if not weight_decay >= 0:
-        raise ValueError(f"weight_decay: must not be negative, got {weight_decay}")

@@ -1,28 +1,44 @@
-"""Train R replicas of one architecture in one batched program.
+"""Train R replicas of one architecture through one interface, by the faster of two back ends.
 
-The experiments of this project are many small runs (schedule × peak × seed). Run one after another, a small model
-spends most of its time on per-operation overhead; stacked and mapped with ``torch.func.vmap``, the same arithmetic
-becomes a few large batched products. A replica computes what it would compute alone (a test holds it equal to
-``torch.optim``), because replicas share nothing but the program.
+The experiments of this project are many small runs (schedule × peak × seed). Run one after another, a tiny model spends
+most of its time on per-operation overhead; stacked and mapped with ``torch.func.vmap``, the same arithmetic becomes a
+few large batched products. A larger model, or one of convolutions, is quicker as an ordinary module, one replica after
+another in each step. A replica computes what it would compute alone (a test holds both equal to ``torch.optim``),
+because replicas share nothing but the program.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
+from replication.checks import one_of, positive
+from replication.training.models import count_parameters
 from replication.training.optimizers import Optimizer, per_replica
 from replication.training.progress import track
-from replication.training.seeding import seeded
+from replication.training.replicas import Parameters, Replicas, gradients, stack
 
-Batches = Callable[[int], tuple[Tensor, Tensor]]
-Stacked = Callable[[dict[str, Tensor], Tensor], Tensor]
+Stacked = Callable[[Parameters, Tensor], Tensor]
+Backend = Literal["population", "plain"]
+
+FEW: Final = 6
+"""Least number of replicas for which mapping pays on a CPU."""
+LAYER_WORK: Final = 1_200_000
+"""Work a parameter tensor, in multiply-adds of a forward pass, up to which overhead decides."""
+WEIGHT_WORK: Final = 64
+"""Multiply-adds in whose time a step takes a weight, its gradient and its state through the memory."""
+BLOCK: Final = 16
+"""Steps that plain modules take one replica at a time, so that its weights and state stay in the processor's caches."""
+BLOCK_BYTES: Final = 2**25
+"""Largest size of the inputs that are held for a block."""
 
 
 class Scores(NamedTuple):
@@ -39,7 +55,25 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 
 
-class Population:
+def faster(model: nn.Module, replicas: int, x: Tensor) -> Backend:
+    """Name the back end that trains this many replicas of a model faster on batches like ``x``, shape (B, …).
+
+    A step of a plain module costs some overhead a layer, which a population pays once for all replicas. Against it
+    stands that batched and grouped products are slower than single ones, and that all replicas' weights pass through
+    the memory at every operation. So a population pays where there are several replicas and little work a layer. The
+    limits are fitted to the measurements of ``benchmarks/bench_training.py`` on a CPU; the choice depends on nothing
+    but the arguments, so that a run repeats to the bit. An accelerator is left idle by one small replica.
+    """
+    if x.is_cuda:
+        return "population" if replicas > 1 else "plain"
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x)
+    layers = list(model.parameters())
+    work = counter.get_total_flops() / 2 + WEIGHT_WORK * count_parameters(model)
+    return "population" if replicas >= FEW and work <= LAYER_WORK * len(layers) else "plain"
+
+
+class Population(Replicas):
     """R replicas of one model, each with its own seed, learning rate and data.
 
     Parameters
@@ -48,7 +82,7 @@ class Population:
         Builds one model with torch's default generator; called once per distinct seed, under that seed.
     seeds : sequence of int, length R
         Seed of every replica. Replicas with the same seed start from the same weights.
-    optimizer : SGD or AdamW of this package
+    optimizer : SGD, AdamW or RAdam of this package
         The update rule, shared by all replicas.
     device : str or torch.device
         Where the population lives.
@@ -58,17 +92,20 @@ class Population:
         The forward pass of all replicas at once, from stacked parameters and inputs of shape (R, B, …) to logits of
         shape (R, B, …, C), in place of the model's own mapped by ``vmap``. A network so small that a step is mostly the
         mapping's overhead is quicker with its few batched products written out.
+    backend : {"auto", "population", "plain"}
+        For tests and benchmarks; by default `faster` decides, or ``stacked`` if it is given.
 
     Attributes
     ----------
     parameters : dict of str to Tensor, float32, shape (R, …)
         Stacked parameters.
+    backend : {"auto", "population", "plain"}
+        How the replicas are trained; decided at the first step.
 
     Raises
     ------
     ValueError
-        If there is no seed, ``clip_norm`` is not positive, or the model couples the examples of a batch or draws random
-        numbers in its forward pass (batch norm, dropout): a replica would not compute what it computes alone.
+        If there is no seed, ``clip_norm`` is not positive, or the model cannot be a replica (`stack`).
 
     Examples
     --------
@@ -88,60 +125,53 @@ class Population:
         *,
         clip_norm: float | None = None,
         stacked: Stacked | None = None,
+        backend: Backend | Literal["auto"] = "auto",
     ) -> None:
-        if not seeds:
-            raise ValueError("seeds: need at least one replica, got an empty sequence")
-        if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"clip_norm: must be positive, got {clip_norm}")
-        models: dict[int, nn.Module] = {}
-        for seed in seeds:
-            if seed not in models:
-                with seeded(seed):
-                    models[seed] = build()
-        self._skeleton = copy.deepcopy(models[seeds[0]]).to(device)
-        for module in self._skeleton.modules():
-            if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
-                raise ValueError(
-                    f"build: the model holds a {type(module).__name__}, which couples examples or draws random "
-                    "numbers; use GroupNorm or LayerNorm, and no dropout"
-                )
-        named = {seed: dict(model.named_parameters()) for seed, model in models.items()}
-        self.parameters = {
-            name: torch.stack([named[seed][name].detach() for seed in seeds]).to(device) for name in named[seeds[0]]
-        }
+        if clip_norm is not None:
+            positive("clip_norm", clip_norm)
+        one_of("backend", backend, ("auto", *get_args(Backend)))
+        self._skeleton, parameters = stack(build, seeds, device)
+        super().__init__(parameters, optimizer)
+        self.backend: Backend | Literal["auto"] = "population" if stacked and backend == "auto" else backend
         self.seeds = tuple(seeds)
-        self._optimizer = optimizer
-        self._state = optimizer.init(self.parameters)
         self._clip_norm = clip_norm
-        self._count = 0
         self._stacked = stacked
-        self._gradients = self._stacked_gradients if stacked else vmap(grad_and_value(self._loss))
-        self._forward = vmap(lambda p, x: functional_call(self._skeleton, p, (x,)), in_dims=(0, None))
+        one = partial(functional_call, self._skeleton)
+        mapped = vmap(grad_and_value(lambda p, x, y: cross_entropy(one(p, (x,)), y)))
+        self._gradients = partial(_written, stacked) if stacked else mapped
+        self._forward = vmap(lambda p, x: one(p, (x,)), in_dims=(0, None))
+        # a CPU convolves faster where the channels of a pixel lie together
+        convolves = any(isinstance(module, nn.Conv2d) for module in self._skeleton.modules())
+        self._channels_last = convolves and torch.device(device).type == "cpu"
+        self._modules: list[_Module] = []
+        if backend == "plain":
+            self._bind()
 
-    def _loss(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(functional_call(self._skeleton, parameters, (x,)), y)
+    def _bind(self) -> None:
+        """Make the modules whose parameters are rows of the stacked ones, not copies."""
+        for index in range(len(self)):
+            module = copy.deepcopy(self._skeleton).requires_grad_()
+            named = dict(module.named_parameters())
+            for name, p in named.items():
+                p.data = self.parameters[name][index]
+            leaves = {part: [named[name] for name in names] for part, names in self._names.items()}
+            row = slice(index, index + 1)
+            state = {moment: _rows(of, row) for moment, of in self._state.items()}
+            self._modules.append(_Module(module, leaves, _rows(self._flat, row), state))
+        # one gradient for all, which stays in the caches
+        self._slopes = {part: torch.empty_like(p[:1]) for part, p in self._flat.items()}
 
-    def _stacked_gradients(
-        self, parameters: dict[str, Tensor], x: Tensor, y: Tensor
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        assert self._stacked is not None
-        leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
-        logits = self._stacked(leaves, x)
-        each = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), y.reshape(-1), reduction="none")
-        losses = each.view(len(self), -1).mean(1)
-        # replicas share no parameter: the gradient of the sum of their losses holds each one's own
-        gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
-        return dict(zip(leaves, gradients, strict=True)), losses
+    def _choose(self, x: Tensor) -> None:
+        if self.backend == "auto":
+            self.backend = faster(self._skeleton, len(self), x[0])
+            if self.backend == "plain":
+                self._bind()
 
-    def __len__(self) -> int:
-        return len(self.seeds)
-
-    @property
-    def bytes_per_replica(self) -> int:
-        """Bytes of parameters, gradients and optimiser state that one replica holds (activations come on top)."""
-        tensors = [*self.parameters.values(), *self.parameters.values()]
-        tensors += [t for moment in self._state.values() for t in moment.values()]
-        return sum(t.numel() * t.element_size() for t in tensors) // len(self)
+    def _call(self, module: nn.Module, x: Tensor) -> Tensor:
+        if self._channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        outputs: Tensor = module(x)
+        return outputs
 
     def step(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
         """Take one optimiser step.
@@ -158,27 +188,57 @@ class Population:
         Tensor, float32, shape (R,)
             Losses before the step, in nats.
         """
-        if len(x) != len(self) or lr.shape != (len(self),):
-            raise ValueError(
-                f"x and lr: need {len(self)} replicas along the first axis, got {len(x)} and {tuple(lr.shape)}"
-            )
-        gradients, losses = self._gradients(self.parameters, x, y)
-        if self._clip_norm is not None:
-            squares = [g.flatten(1).square().sum(1) for g in gradients.values()]
-            norms = torch.stack(squares).sum(0).sqrt()
-            scale = (self._clip_norm / (norms + 1e-6)).clamp(max=1.0)
-            gradients = {name: g * per_replica(scale, g) for name, g in gradients.items()}
-        self._count += 1
-        self._optimizer.step(self.parameters, gradients, self._state, lr, self._count)
+        return self._advance([(x, y, lr)])[0]
+
+    def _advance(self, steps: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        """Take steps with these batches and rates; their losses, shape (len(steps), R)."""
+        for x, _, lr in steps:
+            if len(x) != len(self) or lr.shape != (len(self),):
+                raise ValueError(
+                    f"x and lr: need {len(self)} replicas along the first axis, got {len(x)} and {tuple(lr.shape)}"
+                )
+        self._choose(steps[0][0])
+        if self.backend == "population":
+            return torch.stack([self._together(*step) for step in steps])
+        losses = torch.stack([self._alone(index, steps) for index in range(len(self))], 1)
+        self.steps += len(steps)
+        return losses
+
+    def _together(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
+        found, losses = self._gradients(self.parameters, x, y)
+        self._descend(self._clipped(self._flatten(found)), lr)
         detached: Tensor = losses.detach()
         return detached
 
-    def fit(self, batches: Batches, lr: Tensor, *, description: str = "training") -> Tensor:
+    def _alone(self, index: int, steps: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        one, losses = self._modules[index], []
+        leaves = [p for part in one.leaves.values() for p in part]
+        for count, (x, y, lr) in enumerate(steps, self.steps + 1):
+            loss = cross_entropy(self._call(one.module, x[index]), y[index])
+            # as a mapped gradient: zero where the loss does not depend on a parameter
+            found = iter(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))
+            for part, of in one.leaves.items():
+                torch.cat([next(found).flatten() for _ in of], out=self._slopes[part][0])
+            self._update.step(one.flat, self._clipped(self._slopes), one.state, lr[index : index + 1], count)
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+    def _clipped(self, slopes: Parameters) -> Parameters:
+        if self._clip_norm is None:
+            return slopes
+        squares = [g.flatten(1).square().sum(1) for g in self._views(slopes).values()]
+        norms = torch.stack(squares).sum(0).sqrt()
+        scale = (self._clip_norm / (norms + 1e-6)).clamp(max=1.0)
+        return {part: g * per_replica(scale, g) for part, g in slopes.items()}
+
+    def fit(
+        self, batches: Callable[[int], tuple[Tensor, Tensor]], lr: Tensor, *, description: str = "training"
+    ) -> Tensor:
         """Train through a whole table of learning rates.
 
         Parameters
         ----------
-        batches : callable(step) -> (x, y)
+        batches : Batches or callable(step) -> (x, y)
             The mini-batch of step 0, 1, …, as ``step`` takes it.
         lr : Tensor, shape (T, R)
             Learning rate of every step and replica; T is the number of steps.
@@ -190,12 +250,23 @@ class Population:
         Tensor, float32, shape (T, R)
             Training losses before each step, in nats.
         """
-        table = lr.to(next(iter(self.parameters.values())))
-        return torch.stack([self.step(*batches(t), table[t]) for t in track(range(len(table)), description)])
+        table = lr.to(next(iter(self._flat.values())))
+        losses, waiting = [], []
+        for t in track(range(len(table)), description):
+            x, y = batches(t)
+            self._choose(x)
+            waiting.append((x, y, table[t]))
+            enough = 1 if self.backend == "population" else min(BLOCK, BLOCK_BYTES // x.nbytes)
+            if len(waiting) >= enough or t == len(table) - 1:
+                losses.append(self._advance(waiting))
+                waiting = []
+        return torch.cat(losses)
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
         """Outputs of every replica on the same inputs: x of shape (N, …), result of shape (R, N, …, C)."""
+        if self._modules:
+            return torch.stack([self._call(one.module, x) for one in self._modules])
         if self._stacked is not None:
             return self._stacked(self.parameters, x.expand(len(self), *x.shape))
         outputs: Tensor = self._forward(self.parameters, x)
@@ -231,3 +302,30 @@ class Population:
         model = copy.deepcopy(self._skeleton)
         model.load_state_dict({name: p[index] for name, p in self.parameters.items()}, strict=False)
         return model
+
+    def _settings(self) -> dict[str, Any]:
+        return {"seeds": list(self.seeds), "clip_norm": self._clip_norm}
+
+
+class _Module(NamedTuple):
+    """An ordinary module that is one replica, and its rows of what the optimiser works on."""
+
+    module: nn.Module
+    leaves: dict[str, list[nn.Parameter]]
+    flat: Parameters
+    state: dict[str, Parameters]
+
+
+def _rows(flat: Parameters, row: slice) -> Parameters:
+    return {part: p[row] for part, p in flat.items()}
+
+
+def _written(stacked: Stacked, parameters: Parameters, x: Tensor, y: Tensor) -> tuple[Parameters, Tensor]:
+    """Gradients and losses of all replicas from their forward pass in one."""
+
+    def losses(parameters: Parameters) -> Tensor:
+        logits = stacked(parameters, x)
+        each = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), y.reshape(-1), reduction="none")
+        return each.view(len(x), -1).mean(1)
+
+    return gradients(losses, parameters)

@@ -128,10 +128,13 @@ def test_windows_are_those_of_the_documents_of_their_part(config, prepared):
 
 def test_every_run_reads_the_same_number_of_bytes_of_its_own_selection(config, prepared, monkeypatch):
     seen = []
-    original = p.Population.step
-    monkeypatch.setattr(
-        p.Population, "step", lambda self, x, y, lr: (seen.append((x, y, lr)), original(self, x, y, lr))[1]
-    )
+    original = p.Population.fit
+
+    def fit(self, batches, lr):
+        seen.extend((*batches(step), rate) for step, rate in enumerate(lr))
+        return original(self, batches, lr)
+
+    monkeypatch.setattr(p.Population, "fit", fit)
     trials = [(arm, 0.01 * (i + 1)) for i, arm in enumerate(p.arms(config))]
     small = config.model_copy(update={"replicas": 5})
     p.train(small, prepared, trials, 0)

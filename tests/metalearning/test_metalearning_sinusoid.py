@@ -72,6 +72,22 @@ def module(seed: int) -> MLP:
         return MLP(SIZES).double()
 
 
+def test_a_resumed_population_goes_on_as_if_never_interrupted(tmp_path):
+    x, y = examples(2)
+    whole, first, second = (population("MAML", [3, 4], [0.01, 0.02]) for _ in range(3))
+    for _ in range(6):
+        whole.step(x, y)
+    for _ in range(4):
+        first.step(x, y)
+    first.checkpoint(tmp_path / "state")
+    second.resume(tmp_path / "state")
+    for _ in range(2):
+        second.step(x, y)
+    assert all(torch.equal(second.parameters[name], p) for name, p in whole.parameters.items())
+    with pytest.raises(ValueError, match="was saved with method = MAML, this trainer has DRS"):
+        population("DRS", [3, 4], [0.01, 0.02]).resume(tmp_path / "state")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_population_trains_each_replica_as_the_reference_does(method):
     seeds, lr = [4, 0, 4], [0.01, 0.03, 0.02]
@@ -122,7 +138,7 @@ def test_bad_arguments_are_refused_by_name():
         population("Reptile", [0], [0.1])
     with pytest.raises(ValueError, match="seeds and lr: need one rate for each"):
         population("MAML", [0, 1], [0.1])
-    with pytest.raises(ValueError, match=r"inner_rate: must not be negative, got -0\.1"):
+    with pytest.raises(ValueError, match=r"inner_rate: must be at least 0, got -0\.1"):
         MetaPopulation("MAML", SIZES, [0], torch.tensor([0.1]), -0.1)
     with pytest.raises(ValueError, match=r"width: must lie in \[0, 1\], got 1.5"):
         Sinusoids.draw(0, "test", (1,), 1.5)

@@ -1,4 +1,4 @@
-"""A replica in a population computes what it would compute alone through torch.optim."""
+"""A replica computes what it would compute alone through torch.optim, by both back ends."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from replication.training import MLP, SGD, AdamW, ByteTransformer, Population, ResNet8, matrices_only
-from replication.training.population import cross_entropy
+from replication.training.population import BLOCK, cross_entropy, faster
 from replication.training.seeding import seeded
 
 REPLICAS, BATCH, STEPS = 3, 16, 100
+
+both = pytest.mark.parametrize("backend", ["population", "plain"])
 
 
 def name(value: object) -> str:
@@ -64,15 +66,16 @@ def alone(build, seed, optimizer, x, y, rates, dtype=torch.float32, clip=None):
     return torch.stack(losses), model
 
 
+@both
 @pytest.mark.parametrize("optimizer", [*SGDS, *ADAMS], ids=name)
-def test_equals_torch_optim_step_by_step(optimizer):
+def test_equals_torch_optim_step_by_step(optimizer, backend):
     """float64, so that a wrong rule cannot hide behind rounding: decay, bias correction, Nesterov's look-ahead."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(STEPS, REPLICAS, BATCH, 6, generator=generator, dtype=torch.float64)
     y = torch.randint(0, 4, (STEPS, REPLICAS, BATCH), generator=generator)
     rates = torch.rand(STEPS, REPLICAS, generator=generator) * (0.2 if isinstance(optimizer, SGD) else 0.02)
     seeds = [5, 6, 5]
-    population = Population(lambda: MLP([6, 8, 4]).double(), seeds, optimizer)
+    population = Population(lambda: MLP([6, 8, 4]).double(), seeds, optimizer, backend=backend)
     losses = population.fit(lambda t: (x[t], y[t]), rates)
     for r in range(REPLICAS):
         expected, model = alone(
@@ -83,13 +86,14 @@ def test_equals_torch_optim_step_by_step(optimizer):
             torch.testing.assert_close(population.parameters[name][r], p.detach(), rtol=1e-8, atol=1e-9)
 
 
+@both
 @pytest.mark.parametrize(
     ("build", "shape"),
     [(lambda: MLP([64, 128, 128, 10]), (1, 8, 8)), (lambda: ResNet8(1, 10, width=4), (1, 8, 8))],
     ids=["mlp", "resnet8"],
 )
 @pytest.mark.parametrize("optimizer", [SGD(momentum=0.9, weight_decay=5e-4), AdamW(weight_decay=0.1)], ids=name)
-def test_same_losses_as_alone_over_100_steps(build, shape, optimizer):
+def test_same_losses_as_alone_over_100_steps(build, shape, optimizer, backend):
     """The promise made to users: float32 losses within 1e-5 of the runs one after another.
 
     Where training itself amplifies rounding by more than that (AdamW divides by gradients that can be tiny), the
@@ -99,7 +103,7 @@ def test_same_losses_as_alone_over_100_steps(build, shape, optimizer):
     x = torch.randn(STEPS, REPLICAS, 32, *shape, generator=generator)
     y = torch.randint(0, 10, (STEPS, REPLICAS, 32), generator=generator)
     rates = torch.tensor([0.002, 0.005, 0.01]) * torch.linspace(1, 0, STEPS)[:, None]
-    losses = Population(build, range(REPLICAS), optimizer).fit(lambda t: (x[t], y[t]), rates)
+    losses = Population(build, range(REPLICAS), optimizer, backend=backend).fit(lambda t: (x[t], y[t]), rates)
     for r in range(REPLICAS):
         expected, _ = alone(build, r, optimizer, x[:, r], y[:, r], rates[:, r])
         nudged, _ = alone(build, r, optimizer, x[:, r] * (1 + 2**-23), y[:, r], rates[:, r])
@@ -108,26 +112,28 @@ def test_same_losses_as_alone_over_100_steps(build, shape, optimizer):
         assert (losses[:, r] - expected).abs().max() < max(1e-5, 3 * sensitivity)
 
 
-def test_clipping_equals_torch():
+@both
+def test_clipping_equals_torch(backend):
     generator = torch.Generator().manual_seed(2)
     x, y = torch.randint(0, 256, (20, 2, 4, 8), generator=generator), torch.randint(0, 256, (20, 2, 4, 8))
     rates = torch.full((20, 2), 0.01)
     build = lambda: ByteTransformer(16, 1, 2, 8)  # noqa: E731
-    losses = Population(build, [0, 1], AdamW(), clip_norm=0.1).fit(lambda t: (x[t], y[t]), rates)
-    unclipped = Population(build, [0, 1], AdamW()).fit(lambda t: (x[t], y[t]), rates)
+    losses = Population(build, [0, 1], AdamW(), clip_norm=0.1, backend=backend).fit(lambda t: (x[t], y[t]), rates)
+    unclipped = Population(build, [0, 1], AdamW(), backend=backend).fit(lambda t: (x[t], y[t]), rates)
     for r in range(2):
         expected, _ = alone(build, r, AdamW(), x[:, r], y[:, r], rates[:, r], clip=0.1)
         torch.testing.assert_close(losses[:, r], expected, rtol=1e-4, atol=1e-5)
     assert (losses - unclipped).abs().max() > 1e-3
 
 
-def test_a_replica_does_not_depend_on_its_company():
+@both
+def test_a_replica_does_not_depend_on_its_company(backend):
     """Neither on the others' seeds and rates, nor on a neighbour that diverges."""
     x, y = torch.randn(10, 1, 8, 6), torch.randint(0, 3, (10, 1, 8))
 
     def final(seeds, rates):
         n = len(seeds)
-        population = Population(lambda: MLP([6, 5, 3]), seeds, SGD(momentum=0.9))
+        population = Population(lambda: MLP([6, 5, 3]), seeds, SGD(momentum=0.9), backend=backend)
         population.fit(lambda t: (x[t].expand(n, -1, -1), y[t].expand(n, -1)), torch.tensor(rates).expand(10, n))
         return population
 
@@ -137,8 +143,9 @@ def test_a_replica_does_not_depend_on_its_company():
         torch.testing.assert_close(crowd.parameters[name][1], p[0], rtol=1e-5, atol=1e-6)
 
 
-def test_evaluate_is_the_mean_over_all_batches():
-    population = Population(lambda: MLP([6, 5, 3]), [0, 1], SGD())
+@both
+def test_evaluate_is_the_mean_over_all_batches(backend):
+    population = Population(lambda: MLP([6, 5, 3]), [0, 1], SGD(), backend=backend)
     x, y = torch.randn(23, 6), torch.randint(0, 3, (23,))
     scores = population.evaluate(x, y, batch_size=7)
     for r in range(2):
@@ -147,8 +154,9 @@ def test_evaluate_is_the_mean_over_all_batches():
         torch.testing.assert_close(scores.error[r], (logits.argmax(1) != y).float().mean())
 
 
-def test_a_diverged_replica_counts_as_all_wrong():
-    population = Population(lambda: MLP([2, 2]), [0, 1], SGD())
+@both
+def test_a_diverged_replica_counts_as_all_wrong(backend):
+    population = Population(lambda: MLP([2, 2]), [0, 1], SGD(), backend=backend)
     for p in population.parameters.values():
         p[1] = torch.nan
     scores = population.evaluate(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long))
@@ -172,11 +180,137 @@ def test_models_that_couple_replicas_are_refused(layer):
         Population(lambda: nn.Sequential(nn.Linear(2, 3), copy.deepcopy(layer)), [0], SGD())
 
 
+MODELS = {
+    "resnet8": (lambda: ResNet8(3, 10, width=4), lambda shape: torch.randn(*shape, 3, 8, 8), (10, ())),
+    "transformer": (
+        lambda: ByteTransformer(16, 1, 2, 8),
+        lambda shape: torch.randint(0, 256, (*shape, 8)),
+        (256, (8,)),
+    ),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "optimizer",
+    [SGD(momentum=0.9, weight_decay=5e-2, decays=matrices_only), AdamW(weight_decay=0.5, decays=matrices_only)],
+    ids=name,
+)
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_back_ends_agree_step_by_step(model, optimizer, clip):
+    """Each step from the same float32 parameters and state, so that nothing but one step's rounding differs."""
+    build, draw, (classes, per_example) = MODELS[model]
+    torch.manual_seed(4)
+    mapped, plain = (
+        Population(build, [0, 1, 0], optimizer, clip_norm=clip, backend=backend) for backend in ("population", "plain")
+    )
+    begin = {name: p.clone() for name, p in plain.parameters.items()}
+    for _ in range(10):
+        x, y = draw((REPLICAS, BATCH)), torch.randint(0, classes, (REPLICAS, BATCH, *per_example))
+        lr = torch.tensor([0.0, 0.01, 0.02])
+        torch.testing.assert_close(plain.step(x, y, lr), mapped.step(x, y, lr), rtol=1e-5, atol=1e-5)
+        ours, theirs = plain._tensors(), mapped._tensors()
+        assert ours.keys() == theirs.keys()
+        for name, p in ours.items():
+            # Adam turns a gradient that is rounding alone into a whole step: compare where gradients are not
+            error = (p - theirs[name]).norm() / theirs[name].norm().clamp(min=1e-12)
+            assert error < 2e-5, f"{name}: relative error {error}"
+            p.copy_(theirs[name])
+    for name, p in plain.parameters.items():
+        assert torch.equal(p[0], begin[name][0]), "a replica with rate 0 must not move"
+        assert not torch.equal(p[1], begin[name][1])
+
+
+def test_plain_modules_train_alike_in_blocks_and_in_steps():
+    """More steps than a block and not a multiple of it: the same to the bit."""
+    steps = 2 * BLOCK + 3
+    x, y = torch.randn(steps, 2, 4, 1, 8, 8), torch.randint(0, 3, (steps, 2, 4))
+    rates = torch.rand(steps, 2) * 0.01
+
+    def fresh():
+        return Population(lambda: ResNet8(1, 3, width=4), [0, 1], AdamW(), clip_norm=1.0, backend="plain")
+
+    blocks, single = fresh(), fresh()
+    losses = blocks.fit(lambda t: (x[t], y[t]), rates)
+    assert torch.equal(losses, torch.stack([single.step(x[t], y[t], rates[t]) for t in range(steps)]))
+    assert blocks.steps == single.steps == steps
+    for name, p in single.parameters.items():
+        assert torch.equal(blocks.parameters[name], p)
+    assert torch.equal(blocks.replica(1)(x[0, 0]), blocks.logits(x[0, 0])[1])
+
+
+@both
+def test_a_parameter_without_a_part_in_the_loss_decays_only(backend):
+    class Spare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.spare = nn.Linear(2, 2), nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x):
+            return self.used(x)
+
+    population = Population(Spare, [0, 1], SGD(weight_decay=0.5), backend=backend)
+    population.step(torch.randn(2, 4, 2), torch.zeros(2, 4, dtype=torch.long), torch.tensor([0.0, 0.1]))
+    assert population.parameters["spare"].tolist() == pytest.approx([2.0, 1.9])
+
+
+@pytest.mark.parametrize(
+    ("build", "batch", "replicas", "chosen"),
+    [
+        (lambda: MLP([64, 128, 128, 10]), torch.zeros(32, 64), 64, "population"),
+        (lambda: MLP([64, 128, 128, 10]), torch.zeros(32, 64), 4, "plain"),
+        (lambda: MLP([64, 512, 512, 10]), torch.zeros(8, 64), 32, "plain"),
+        (lambda: ResNet8(1, 10, width=4), torch.zeros(16, 1, 8, 8), 64, "population"),
+        (lambda: ResNet8(3, 10, width=16), torch.zeros(64, 3, 16, 16), 8, "plain"),
+        (lambda: ByteTransformer(64, 2, 4, 64), torch.zeros(16, 64, dtype=torch.long), 16, "plain"),
+    ],
+)
+def test_the_rule_takes_what_was_faster_when_measured(build, batch, replicas, chosen):
+    assert faster(build(), replicas, batch) == chosen
+    population = Population(build, range(replicas), SGD())
+    assert population.backend == "auto"
+    y = torch.zeros(batch.shape if batch.dtype == torch.long else len(batch), dtype=torch.long)
+    population.step(batch.expand(replicas, *batch.shape), y.expand(replicas, *y.shape), torch.zeros(replicas))
+    assert population.backend == chosen
+
+
+@pytest.mark.parametrize("second", ["population", "plain"])
+def test_a_resumed_population_goes_on_as_if_never_interrupted(tmp_path, second):
+    """By the same back end to the bit; a state may be taken over by the other one."""
+    x, y = torch.randn(20, 2, 4, 6), torch.randint(0, 3, (20, 2, 4))
+    rates = torch.full((20, 2), 0.01)
+
+    def fresh(backend="plain", seeds=(0, 1), optimizer=None):
+        optimizer = optimizer or AdamW(weight_decay=0.5, decays=matrices_only)
+        return Population(lambda: MLP([6, 5, 3]), seeds, optimizer, backend=backend)
+
+    whole, first, resumed = fresh(), fresh(), fresh(second)
+    whole.fit(lambda t: (x[t], y[t]), rates)
+    first.fit(lambda t: (x[t], y[t]), rates[:8])
+    first.checkpoint(tmp_path / "state")
+    resumed.resume(tmp_path / "state")
+    assert resumed.steps == 8
+    resumed.fit(lambda t: (x[8 + t], y[8 + t]), rates[8:])
+    for name, p in whole.parameters.items():
+        if second == "plain":
+            assert torch.equal(resumed.parameters[name], p)
+        torch.testing.assert_close(resumed.parameters[name], p, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="was saved with seeds ="):
+        fresh(seeds=(0, 2)).resume(tmp_path / "state")
+    with pytest.raises(ValueError, match="was saved with optimizer ="):
+        fresh(optimizer=AdamW(weight_decay=0.1)).resume(tmp_path / "state")
+    with pytest.raises(ValueError, match="was saved with decayed ="):
+        fresh(optimizer=AdamW(weight_decay=0.5)).resume(tmp_path / "state")
+    assert list(tmp_path.iterdir()) == [tmp_path / "state"]
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="seeds"):
         Population(lambda: MLP([2, 2]), [], SGD())
     with pytest.raises(ValueError, match="clip_norm"):
         Population(lambda: MLP([2, 2]), [0], SGD(), clip_norm=0.0)
+    with pytest.raises(ValueError, match="backend: must be one of auto, population, plain, got 'fast'"):
+        Population(lambda: MLP([2, 2]), [0], SGD(), backend="fast")
     population = Population(lambda: MLP([2, 2]), [0, 1], SGD())
     with pytest.raises(ValueError, match="x and lr: need 2 replicas"):
         population.step(torch.zeros(3, 1, 2), torch.zeros(3, 1, dtype=torch.long), torch.zeros(3))
@@ -197,10 +331,11 @@ def test_a_forward_pass_written_out_for_all_replicas_changes_nothing():
     x, y = torch.randn(20, REPLICAS, BATCH, 8, generator=generator), torch.randint(0, 3, (20, REPLICAS, BATCH))
     rates = torch.tensor([0.0, 0.01, 0.03]).expand(20, -1)
     mapped, written = (
-        Population(lambda: MLP([8, 16, 3]), range(REPLICAS), AdamW(), clip_norm=0.5, stacked=forward)
-        for forward in (None, stacked)
+        Population(lambda: MLP([8, 16, 3]), range(REPLICAS), AdamW(), clip_norm=0.5, stacked=forward, backend=backend)
+        for forward, backend in ((None, "population"), (stacked, "auto"))
     )
     expected = mapped.fit(lambda t: (x[t], y[t]), rates)
     torch.testing.assert_close(written.fit(lambda t: (x[t], y[t]), rates), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(written.logits(x[0, 0]), mapped.logits(x[0, 0]), rtol=1e-4, atol=1e-4)
     assert not torch.equal(expected[0], expected[-1])
+    assert written.backend == "population", "a forward pass that was written out is what its author wants run"

@@ -1,0 +1,187 @@
+"""What every trainer of replicas shares: initial weights, gradients, the optimiser and its state, checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from replication.atomic import replacing
+from replication.training.optimizers import SGD, AdamW, Optimizer
+from replication.training.seeding import seeded
+
+Parameters = dict[str, Tensor]
+
+
+def stack(
+    build: Callable[[], nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu"
+) -> tuple[nn.Module, Parameters]:
+    """Build one model per distinct seed and stack their parameters.
+
+    Parameters
+    ----------
+    build : callable() -> Module
+        Builds one model with torch's default generator; called once per distinct seed, under that seed.
+    seeds : sequence of int, length R
+        Seed of every replica. Replicas with the same seed start from the same weights.
+    device : str or torch.device
+        Where the parameters live.
+
+    Returns
+    -------
+    skeleton : Module
+        A model to call with a replica's parameters; its own are of no meaning.
+    parameters : dict of str to Tensor, shape (R, …)
+
+    Raises
+    ------
+    ValueError
+        If there is no seed, or the model couples the examples of a batch or draws random numbers in its forward pass
+        (batch norm, dropout): a replica would not compute what it computes alone.
+    """
+    if not seeds:
+        raise ValueError("seeds: need at least one replica, got an empty sequence")
+    models: dict[int, nn.Module] = {}
+    for seed in dict.fromkeys(seeds):
+        with seeded(seed):
+            models[seed] = build()
+    skeleton = models[seeds[0]]
+    for module in skeleton.modules():
+        if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
+            raise ValueError(
+                f"build: the model holds a {type(module).__name__}, which couples examples or draws random numbers; "
+                "use GroupNorm or LayerNorm, and no dropout"
+            )
+    named = {seed: dict(model.named_parameters()) for seed, model in models.items()}
+    parameters = {
+        name: torch.stack([named[seed][name].detach() for seed in seeds]).to(device) for name in named[seeds[0]]
+    }
+    return skeleton.to(device), parameters
+
+
+def gradients(losses: Callable[[Parameters], Tensor], parameters: Parameters) -> tuple[Parameters, Tensor]:
+    """Return every replica's gradient, and the losses, from the losses (R,) of all replicas as one function."""
+    leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+    values = losses(leaves)
+    # replicas share no parameter: the gradient of the sum of their losses holds each one's own
+    found = torch.autograd.grad(values.sum(), list(leaves.values()))
+    return dict(zip(leaves, found, strict=True)), values.detach()
+
+
+class Replicas:
+    """R replicas of one network, their optimiser and its state, kept in one file.
+
+    The parameters lie side by side in at most two tensors of shape (R, n), those that decay and those that do not, so
+    that an optimiser's step is a few operations however many layers there are.
+
+    Parameters
+    ----------
+    parameters : dict of str to Tensor, shape (R, …)
+        Stacked parameters, copied.
+    optimizer : Optimizer
+        The update rule, shared by all replicas.
+
+    Attributes
+    ----------
+    parameters : dict of str to Tensor, shape (R, …)
+        Views of what is trained, in place.
+    steps : int
+        Optimiser steps done.
+    """
+
+    def __init__(self, parameters: Parameters, optimizer: Optimizer) -> None:
+        self.steps = 0
+        self._optimizer = self._update = optimizer
+        self._shapes = {name: p.shape[1:] for name, p in parameters.items()}
+        decayed = list(parameters)
+        if isinstance(optimizer, SGD | AdamW):
+            decayed = [name for name, shape in self._shapes.items() if optimizer.decays(name, len(shape))]
+            self._update = replace(optimizer, decays=lambda part, _: part == "decayed")
+        rest = [name for name in parameters if name not in decayed]
+        self._names = {part: names for part, names in (("decayed", decayed), ("rest", rest)) if names}
+        self._flat = self._flatten(parameters)
+        self._state = self._update.init(self._flat)
+        self.parameters = self._views(self._flat)
+
+    def __len__(self) -> int:
+        return len(next(iter(self._flat.values())))
+
+    def _flatten(self, named: Parameters) -> Parameters:
+        """Lay named tensors of shape (R, …) side by side."""
+        return {
+            part: torch.cat([named[name].reshape(len(named[name]), -1) for name in names], 1)
+            for part, names in self._names.items()
+        }
+
+    def _views(self, flat: Parameters) -> Parameters:
+        """Name what `_flatten` laid side by side, without a copy."""
+        found = {}
+        for part, names in self._names.items():
+            widths = [self._shapes[name].numel() for name in names]
+            for name, columns in zip(names, torch.split(flat[part], widths, 1), strict=True):
+                found[name] = columns.view(-1, *self._shapes[name])
+        return {name: found[name] for name in self._shapes}
+
+    def _descend(self, slopes: Parameters, lr: Tensor) -> None:
+        """Take an optimiser's step down these gradients, laid side by side; ``lr`` has shape (R,)."""
+        self.steps += 1
+        self._update.step(self._flat, slopes, self._state, lr, self.steps)
+
+    def checkpoint(self, path: Path) -> None:
+        """Save the whole state, by one rename: a safetensors file that carries counters and settings in its header."""
+        tensors, state = self._more()
+        tensors = self._tensors() | tensors
+        whole = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+        header = json.dumps({"settings": self._all_settings(), "step": self.steps, **state})
+        with replacing(path) as temporary:
+            save_file(whole, temporary, metadata={"state": header})
+
+    def resume(self, path: Path) -> None:
+        """Take over a state that `checkpoint` saved; on a CPU, training goes on bit for bit as if never interrupted.
+
+        Raises
+        ------
+        ValueError
+            The file is of a trainer with other settings; the message names the first that differs.
+        """
+        device = next(iter(self._flat.values())).device
+        with safe_open(path, framework="pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
+        for name, ours in self._all_settings().items():
+            if (theirs := state["settings"].get(name)) != ours:
+                raise ValueError(f"path: {path} was saved with {name} = {theirs}, this trainer has {ours}")
+        for name, tensor in self._tensors().items():
+            tensor.copy_(tensors[name])
+        self.steps = state["step"]
+        self._restore(tensors, state)
+
+    def _parts(self) -> dict[str, Parameters]:
+        """All tensors of shape (R, …) that training changes, by part and by the parameter's name."""
+        return {"parameters": self.parameters, **{moment: self._views(of) for moment, of in self._state.items()}}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {f"{part}/{name}": p for part, of in self._parts().items() for name, p in of.items()}
+
+    def _all_settings(self) -> dict[str, Any]:
+        shapes = {name: [len(self), *shape] for name, shape in self._shapes.items()}
+        decayed = self._names.get("decayed", [])
+        return {**self._settings(), "optimizer": repr(self._optimizer), "decayed": decayed, "shapes": shapes}
+
+    def _settings(self) -> dict[str, Any]:
+        """What must agree for a state to be taken over, as JSON keeps it."""
+        return {}
+
+    def _more(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Further tensors and JSON of the state."""
+        return {}, {}
+
+    def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Take over what `_more` gave."""
