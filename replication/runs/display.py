@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -24,6 +26,10 @@ from replication.runs.notebook import Outcome
 from replication.runs.store import Run
 
 _STYLES = {"computed": "green", "re-evaluated": "green", "reused": "cyan", "interrupted": "yellow"}
+
+
+# seconds between two lines about parts of one run, where there is no terminal
+_PAUSE = 20.0
 
 
 class Watcher(Protocol):
@@ -68,6 +74,7 @@ class Display:
         self._total = len(runs)
         self._ended: Counter[str] = Counter()
         self._bars: dict[str, TaskID] = {}
+        self._said: dict[str, float] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -122,7 +129,10 @@ class Display:
         done, total = event["done"], event["total"]
         bar = self._bars[run.name]
         self._progress.update(bar, completed=done, total=total, unit=f"parts; last: {event['part']}")
-        if event["state"] == "failed" or not self._console.is_terminal:
+        now = time.monotonic()
+        quiet = self._console.is_terminal or now - self._said.get(run.name, -math.inf) < _PAUSE
+        if event["state"] == "failed" or not quiet:
+            self._said[run.name] = now
             left = f", {_duration(event['left'])} left" if done < total else ""
             self._line(f"{run.name}: part {done} of {total} {event['state']}: {event['part']}{left}")
 

@@ -59,7 +59,8 @@ def test_twenty_kills_at_random_instants_change_nothing(undisturbed: tuple[Toy, 
         engine = ("processes", "dask")[number % 2]
         batch = toy.start("batch", grid(toy, GRID), "--workers", "2", "--engine", engine, REPLICATION_RUNS=str(store))
         if number % 4:  # else while it is still checking, or starts its workers
-            toy.wait_for(toy.processes)
+            # a fast machine has done all before the last kill
+            toy.wait_for(lambda batch=batch: toy.processes() or batch.poll() is not None)
         time.sleep(instants.uniform(0.0, 4.0))
         batch.kill()
         batch.communicate()
@@ -71,6 +72,92 @@ def test_twenty_kills_at_random_instants_change_nothing(undisturbed: tuple[Toy, 
     assert resumed.returncode == 0, resumed.stderr
     assert finished(toy, store) == expected
     assert len(expected) == 24
+
+
+PARTS = """\
+import os, random, time
+from replication import evidence
+
+class Config(evidence.Settings):
+    seeds: int = 3
+    peak: float = 0.5
+    budgets: list[int] = [10, 20]
+    label: str = "plain"
+    fail: bool = False
+
+def measured(config, part):
+    with open(os.environ["TOY_LOG"], "a") as log:
+        log.write(f"{part}\\n")
+    time.sleep(0.6)
+    return [{"quantity": "value", "seed": part, "value": config.seeds * config.peak}]
+
+def ended(config, rows):
+    return [{"quantity": "error", "value": 0.0 * len(rows)}]
+
+def parts(config):
+    made = [evidence.Part(f"part {k}", measured, config.only("seeds", "peak"), {"part": k}) for k in range(16)]
+    return [*made, evidence.Part("end", ended, config.only(), needs=tuple(part.name for part in made))]
+"""
+START = """\
+run = evidence.start("toy", notebook="toy", profile=profile)
+from replication.toy.experiments import many
+config = run.configure(many, globals())
+records = run.records()\
+"""
+END = "outcomes = run.evaluate(records)\nrun.finish(records, outcomes)"
+
+
+@pytest.fixture(scope="module")
+def divided(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, bytes]:
+    """A project whose notebook has an experiment of 17 parts, and its results when nothing happens to it."""
+    room = {"toy/experiments/__init__.py": "", "toy/experiments/many.py": PARTS}
+    toy = build(tmp_path_factory.mktemp("parts"), real_evidence=True, files=room)
+    toy.add("toy", toy_cells(run=START, finish=END), paper="toy", experiment="many")
+    done = toy.replicate("run", "toy", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    (results,) = toy.project.store.glob("toy/*/results.json")
+    assert sorted(toy.computed()) == sorted(map(str, range(16)))
+    return toy, results.read_bytes()
+
+
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+def test_kills_cost_the_parts_in_flight_and_change_nothing(divided: tuple[Toy, bytes], engine: str) -> None:
+    toy, expected = divided
+    store, kills = toy.root / f"parts-{engine}", 10
+    more = {"REPLICATION_RUNS": str(store), "TOY_LOG": str(toy.root / f"{engine}.log")}
+    instants = random.Random(1)
+    command = ("run", "toy", "--workers", "2", "--engine", engine)
+    for _ in range(kills):
+        run = toy.start(*command, **more)
+        toy.wait_for(lambda run=run: toy.processes() or run.poll() is not None)
+        time.sleep(instants.uniform(0.0, 6.0))
+        run.kill()
+        run.communicate()
+    toy.wait_for(lambda: not toy.processes())
+    resumed = toy.replicate(*command, **more)
+    assert resumed.returncode == 0, resumed.stderr
+    (results,) = store.glob("toy/*/results.json")
+    assert results.read_bytes() == expected
+    computed = Path(more["TOY_LOG"]).read_text().splitlines()
+    assert set(computed) == set(map(str, range(16)))
+    # two processes, so two parts in flight at each kill
+    assert len(computed) <= 16 + 2 * kills
+
+
+def test_a_worker_of_a_cluster_that_is_killed_has_its_parts_done_by_another(divided: tuple[Toy, bytes]) -> None:
+    toy, expected = divided
+    store = toy.root / "worker"
+    log = toy.root / "worker.log"
+    more = {"REPLICATION_RUNS": str(store), "TOY_LOG": str(log)}
+    run = toy.start("run", "toy", "--workers", "2", "--engine", "dask", **more)
+    toy.wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
+    (process, *_) = toy.processes()
+    next(p for p in psutil.Process(process).parents() if "multiprocessing" in " ".join(p.cmdline())).kill()
+    _, errors = run.communicate(timeout=200)
+    assert run.returncode == 0, errors
+    (results,) = store.glob("toy/*/results.json")
+    assert results.read_bytes() == expected
+    toy.wait_for(lambda: not toy.processes())
 
 
 @pytest.mark.parametrize("engine", [["--engine", "serial"], ["--engine", "dask", "--workers", "2"]], ids=lambda e: e[1])
