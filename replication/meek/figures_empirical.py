@@ -138,16 +138,15 @@ def lost_bests(records: pd.DataFrame) -> Figure:
     return figure
 
 
-def mmlu(records: pd.DataFrame, models: pd.DataFrame) -> Figure:
+def mmlu(records: pd.DataFrame) -> Figure:
     """Draw the models' MMLU over their loss with the fitted sigmoid, by the paper's law and by another.
 
     Parameters
     ----------
     records : DataFrame
         Tidy records of the experiment ``empirical``.
-    models : DataFrame
-        From ``empirical.models``.
     """
+    scores = _shown(records, "model_score")
     rows, above = _shown(records, "curve"), _shown(records, "ceiling_above_one").set_index("law")["value"]
     names = [name for name in LAWS if name != "Hoffmann"]
     titles = [f"{name}: ceiling above 1 in {100 * above[name]:.0f} % of resamples" for name in names]
@@ -155,10 +154,11 @@ def mmlu(records: pd.DataFrame, models: pd.DataFrame) -> Figure:
     figure, axes = plots.panels(titles, height=3.4, share="y", xlabel=label, ylabel="MMLU, share correct")
     for axis, name in zip(axes, names, strict=True):
         curve = rows[rows["law"] == name].pivot_table(index="loss", columns="bound", values="value").clip(upper=1.2)
-        loss = LAWS[name].loss(models["N"], models["D"])
+        models = scores[scores["law"] == name]
+        loss = models["loss"]
         found = {x: Interval(at["fit"], at["low"], at["high"], 0) for x, at in curve.iterrows()}
         plots.curves(axis, {"sigmoid; shade: 95 % over resampled models": found})
-        axis.plot(loss, models["score"], "o", color=DARK, ms=4, label=f"{len(models)} models")
+        axis.plot(loss, models["value"], "o", color=DARK, ms=4, label=f"{len(models)} models")
         axis.axvline(loss.min(), **plots.DOTTED, label="lowest loss among them")
         axis.axhline(1, **plots.DASHED, label="highest possible score")
         axis.set(xlim=(2.9, 1.6), ylim=(0, 1.2))
@@ -197,21 +197,21 @@ def head_starts(records: pd.DataFrame) -> Figure:
     return plots.legend(figure)
 
 
-def price_trends(table: pd.DataFrame) -> Figure:
+def price_trends(records: pd.DataFrame) -> Figure:
     """Draw the yearly price decline of every regression of Cottier et al. 2025 with its 90 % interval.
 
     Parameters
     ----------
-    table : DataFrame
-        ``price_trends`` of ``empirical.load``.
+    records : DataFrame
+        Tidy records of the experiment ``empirical``.
     """
-    column = "price_reduction_factor_per_year"
+    table = rows_of(records, "price_decline_of")
+    wide = table.pivot_table(index=["bench", "model", "n"], columns="bound", values="value", sort=False)
     series: dict[str, dict[int, Interval]] = {bench: {} for bench in table["bench"]}
     rows: dict[int, str] = {}
-    for at in table.sort_values(column, ascending=False).to_dict("records"):
-        low, high = (float(end) for end in at[f"{column}_90_ci"].strip("[]").split(","))
-        series[at["bench"]][len(rows)] = Interval(at[column], low, high, at["sample_size"])
-        rows[len(rows)] = f"{at['threshold_model']} (n = {at['sample_size']})"
+    for at in wide.sort_values("fit", ascending=False).reset_index().to_dict("records"):
+        series[at["bench"]][len(rows)] = Interval(at["fit"], at["low"], at["high"], int(at["n"]))
+        rows[len(rows)] = f"{at['model']} (n = {at['n']:g})"
     label = "factor by which the price of a fixed performance falls in a year"
     figure, (axis,) = plots.panels(height=4.6, xlabel=label, ylabel="performance of (regression's points)", log="x")
     plots.forest(axis, series, rows=rows, at=1)

@@ -272,7 +272,7 @@ def test_figures_say_what_is_planted(planted):
     from replication.meek import figures_empirical as figures
 
     made = [draw(planted) for draw in (figures.best, figures.gaps, figures.slopes, figures.lost_bests)]
-    made.append(figures.mmlu(planted, empirical.models({})))
+    made.append(figures.mmlu(planted))
     for figure in made:
         figure.canvas.draw()
         titles = [axis.get_title() for axis in figure.axes] + [figure.get_suptitle()]

@@ -398,6 +398,7 @@ def refit(config: Config) -> Iterator[Row]:
     fitted = fit_chinchilla(*points)
     for name in ("A", "B", "E", "alpha", "beta"):
         yield {"quantity": "fit", "parameter": name, "value": float(getattr(fitted, name))}
+    yield {"quantity": "fitted_runs", "value": len(points.N)}
     yield {"quantity": "fit_objective", "value": float(fitted.objective)}
     yield {"quantity": "fit_condition", "value": float(fitted.condition)}
     draws = bootstrap_chinchilla(*points, resamples=config.resamples)

@@ -182,12 +182,24 @@ def _wanted() -> list[str]:
     return [name for name in READ if name in data.TABLES]
 
 
-def inventory(config: Config) -> evidence.Table:
+def sizes(config: Config) -> Iterator[Row]:
+    """Rows of each published table that is here."""
+    for name, table in load(config).items():
+        yield {"quantity": "table_rows", "table": name, "value": len(table)}
+
+
+def read(records: pd.DataFrame) -> dict[str, int]:
+    """The published tables that were read, with their numbers of rows."""
+    rows = records[records["quantity"] == "table_rows"]
+    return dict(zip(rows["table"], rows["value"].astype(int), strict=True)) if len(rows) else {}
+
+
+def inventory(records: pd.DataFrame) -> evidence.Table:
     """What is read, from whom, under which licence, and whether it is here."""
-    tables, rows = load(config), []
+    tables, rows = read(records), []
     for name, source in data.TABLES.items():
         if name != "chinchilla":
-            here = f"{len(tables[name])} rows" if name in tables else "not read"
+            here = f"{tables[name]} rows" if name in tables else "not read"
             rows.append((name, source.about, f"{source.repository} at {source.commit[:7]}", source.licence, here))
     return evidence.Table(("table", "content", "source", "licence", "this run"), tuple(rows))
 
@@ -202,7 +214,8 @@ def parts(config: Config) -> list[Part]:
     only, here = config.only, load(config)
     bands = ("price_low", "price_high", "parameters_low", "parameters_high", "arena_low", "arena_high")
     board = only("tables", *bands, "budgets", "random_bands", "resamples", "later_price")
-    found = [
+    found = [Part("tables", sizes, only("tables"))] if here else []
+    found += [
         Part("planted boards", planted_boards, only(*PLANTED, "random_bands", "resamples")),
         Part("planted sigmoids", planted_sigmoids, only("planted_fits", "planted_noise")),
         Part("sigmoids", sigmoids, only("tables", "resamples")),
@@ -570,6 +583,10 @@ def sigmoids(config: Config) -> Iterator[Row]:
     """
     tables = load(config)
     rows, origin = models(tables), "observed" if "meek_benchmarks" in tables else "planted"
+    for name, law in LAWS.items():
+        for model, loss, value in zip(rows["model"], law.loss(rows["N"], rows["D"]), rows["score"], strict=True):
+            at = {"origin": origin, "law": name, "model": model, "loss": float(loss)}
+            yield {"quantity": "model_score", **at, "value": float(value)}
     grid = np.linspace(1.6, 2.9, 66)
     count, score = len(rows), rows["score"].to_numpy()
     losses = {name: law.loss(rows["N"], rows["D"]) for name, law in LAWS.items()}
@@ -623,7 +640,13 @@ def _fitted(loss: Float, score: Float) -> SigmoidFit | None:
 
 def price_trends(config: Config) -> Iterator[Row]:
     """How fast the price of a fixed performance falls, over the regressions of Cottier et al. 2025."""
-    factors = load(config)["price_trends"]["price_reduction_factor_per_year"]
+    table, column = load(config)["price_trends"], "price_reduction_factor_per_year"
+    for at in table.to_dict("records"):
+        cell = {"origin": "observed", "bench": at["bench"], "model": at["threshold_model"], "n": at["sample_size"]}
+        ends = at[f"{column}_90_ci"].strip("[]").split(",")
+        for level, value in zip(("fit", "low", "high"), (at[column], *ends), strict=True):
+            yield {"quantity": "price_decline_of", **cell, "bound": level, "value": float(value)}
+    factors = table[column]
     for statistic, value in (("minimum", factors.min()), ("median", factors.median()), ("maximum", factors.max())):
         cell = {"origin": "observed", "statistic": statistic, "n": len(factors)}
         yield {"quantity": "price_decline", **cell, "value": float(value)}

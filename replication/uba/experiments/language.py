@@ -13,12 +13,13 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from replication import data, evidence
-from replication.evidence import Part
+from replication.evidence import Part, rows_of
 from replication.training import (
     AdamW,
     ByteTransformer,
@@ -124,14 +125,14 @@ def inputs(config: Config) -> dict[str, str]:
     return {"text": load(config).checksum}
 
 
-def scale(config: Config) -> str:
+def scale(config: Config, records: pd.DataFrame) -> str:
     """Data, network and seeds of a run in one line, and what would change its answer."""
-    text = load(config)
+    text = rows_of(records, "bytes").set_index("split")["value"]
     seen = config.steps * config.batch_size * config.context
     network = f"a byte-level transformer ({config.layers} × width {config.width}) with AdamW"
     return (
-        f"{text.train.numel() / 1e6:.2g} MB of text, of which the network sees up to {seen / 1e6:.2g} MB; one split, "
-        f"{text.test.numel() / 1e3:.2g} kB in test; {network}; {config.seeds} seeds; {len(config.budgets)} budgets. "
+        f"{text['train'] / 1e6:.2g} MB of text, of which the network sees up to {seen / 1e6:.2g} MB; one split, "
+        f"{text['test'] / 1e3:.2g} kB in test; {network}; {config.seeds} seeds; {len(config.budgets)} budgets. "
         "Longer training, a larger network or another text could change the answer."
     )
 
@@ -190,14 +191,17 @@ def parts(config: Config) -> list[Part]:
     use_deterministic()
     settings = config.only(*Config.model_fields.keys() - {"budgets"})
     return [
-        Part("tables", counted, config.only("text", "context", "held_out_bytes", "device")),
+        Part("text", counted, config.only("text", "context", "held_out_bytes", "device")),
         *(Part(f"budget {budget:g}", comparison, settings, {"budget": budget}) for budget in config.budgets),
     ]
 
 
 def counted(config: Config) -> Iterator[dict[str, Any]]:
-    """Bits per byte of the tables that a network must beat."""
-    for name, bits in table_bits(load(config)).items():
+    """Bytes of each split, and bits per byte of the tables that a network must beat."""
+    text = load(config)
+    for split in ("train", "validation", "test"):
+        yield {"quantity": "bytes", "split": split, "value": getattr(text, split).numel()}
+    for name, bits in table_bits(text).items():
         yield {"quantity": "table_bits_per_byte", "schedule": name, "value": bits}
 
 

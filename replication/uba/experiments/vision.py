@@ -5,18 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from replication import data, evidence
-from replication.evidence import Part
+from replication.evidence import Part, rows_of
 from replication.training import (
     MLP,
     SGD,
@@ -164,10 +165,17 @@ def inputs(config: Config) -> dict[str, str]:
     return {config.dataset: data.checksum(config.dataset)}
 
 
-def scale(config: Config) -> str:
-    """Data, networks and seeds of a run in one line, and what would change its answer."""
+def counted(config: Config) -> Iterator[dict[str, Any]]:
+    """Images of each split."""
     images = load(config)
-    training, test = len(images.train[1]), len(images.test[1])
+    for split in ("train", "validation", "test"):
+        yield {"quantity": "images", "split": split, "dataset": images.name, "value": len(getattr(images, split)[1])}
+
+
+def scale(config: Config, records: pd.DataFrame) -> str:
+    """Data, networks and seeds of a run in one line, and what would change its answer."""
+    images = rows_of(records, "images").set_index("split")
+    training, test = (int(images["value"][split]) for split in ("train", "test"))
 
     def network(name: str) -> str:
         optimizers, seeds, steps, batch = (
@@ -176,7 +184,7 @@ def scale(config: Config) -> str:
         return f"{name} with {' and '.join(optimizers)}, {seeds} seeds, up to {steps * batch / training:.2g} epochs"
 
     return (
-        f"{images.name}, {training:,} training and {test:,} test images, one split, "
+        f"{images['dataset']['train']}, {training:,} training and {test:,} test images, one split, "
         f"{config.label_noise:.0%} label noise. "
         f"{'; '.join(map(network, config.models))}; {len(config.budgets)} budgets. "
         "A larger network, longer training, a finer tuning of the peaks or another split could change the answer."
@@ -225,7 +233,7 @@ def parts(config: Config) -> list[Part]:
     """
     use_deterministic()
     material = ("dataset", "limit", "validation", "label_noise", "device")
-    made = []
+    made = [Part("images", counted, config.only(*material))]
     for model in config.models:
         own = [name for name in Config.model_fields if name.startswith(f"{model}_") and "_peaks_" not in name]
         for optimizer, budget in itertools.product(getattr(config, f"{model}_optimizers"), config.budgets):
