@@ -74,7 +74,7 @@ if folder:
         tests=[outcome(test_id="T1", role="primary", claim="double", answer="yes"),
                outcome(test_id="K1", role="check", claim="", answer="yes")],
         records={}, provenance={"device": "cpu", "started": time.time(), "wall_seconds": time.perf_counter(),
-                                "parts": {"all": [1.0, "A"]}, "reused": int(reused)},
+                                "parts": {"all": [1.0, 1.0, "A"]}, "reused": int(reused)},
         evidence_key=evidence.evidence_key("toy"))
     (folder / "results.tmp").write_text(json.dumps(results))
     (folder / "results.tmp").replace(folder / "results.json")

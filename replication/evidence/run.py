@@ -353,10 +353,10 @@ class Run:
         return found
 
     def _told(self) -> dict[str, list[Any]]:
-        """Seconds and processor of each part: what a published time consists of."""
+        """Wall and CPU seconds and the processor of each part: what a published time consists of."""
         listed = self._plan.listed() if self._plan else []
         found = {part.name: self._plan.stored(key) for part, key in listed if self._plan}
-        return {name: [told["seconds"], told["processor"]] for name, told in found.items() if told}
+        return {name: [told["seconds"], told["cpu_seconds"], told["processor"]] for name, told in found.items() if told}
 
 
 def checked(experiment: parts.Experiment, values: Mapping[str, Any]) -> parts.Settings:

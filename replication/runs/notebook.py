@@ -496,7 +496,8 @@ def _results(run: Run, work: Path) -> dict[str, Any]:
         if failed := results.get("failed"):
             told = "; ".join(f"{name}: {what}" for name, what in failed.items())
             raise _Failure(
-                f"{len(failed)} parts failed, the others are kept: {told}. The page says what is decided without them."
+                f"{len(failed)} parts failed, the others are kept: {told}. The page says what is decided without them.",
+                traceback=_tracebacks(work, failed),
             )
         return results
     return results or {
@@ -511,6 +512,13 @@ def _results(run: Run, work: Path) -> dict[str, Any]:
         "verdicts": [],
         "tests": [],
     }
+
+
+def _tracebacks(work: Path, names: Collection[str]) -> str:
+    """What the parts of these names left."""
+    listed = read_json(work / "parts.json")
+    files = [Path(listed["folder"]) / f"{key}.failed.json" for name, key in listed["parts"] if name in names]
+    return "\n".join(found["traceback"] for found in map(read_json, files) if found)
 
 
 def _normalise_file(path: Path) -> None:

@@ -192,8 +192,11 @@ def _said(
 def _provenance(results: Mapping[str, Any] | None, machine: Mapping[str, Any]) -> dict[str, str]:
     if results is None:
         return {}
-    left_out = {"parameters", "volatile", "processor"}
+    left_out = {"parameters", "volatile", "processor", "reused"}
     whole = {name: value for name, value in (results.get("provenance", {}) | machine).items() if name not in left_out}
+    if parts := whole.get("parts"):
+        seconds = sum(told[0] for told in parts.values())
+        whole["parts"] = f"{len(parts)}, {machine.get('reused', 0)} of them from the store; {seconds:.0f} s on one core"
     return {name: shown(value) for name, value in flat("", whole)}
 
 

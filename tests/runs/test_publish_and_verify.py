@@ -384,6 +384,7 @@ def test_a_part_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path) 
     assert "Part error failed, and nothing that needs it is decided" in page
     assert "- double: reproduced" in page
     assert "asked to fail" in (folder / "log.txt").read_text()
+    assert 'raise ValueError("asked to fail")' in json.loads((folder / "failed.json").read_text())["traceback"]
     kept = {path.name: path.stat().st_mtime_ns for path in toy.project.store.glob("parts/*/*.json")}
     assert len([name for name in kept if name.endswith(".failed.json")]) == 1
     # another value of the parameter: the part that does not read it is there already

@@ -164,7 +164,7 @@ def test_what_the_machine_told_is_no_part_of_the_results(toy: Toy) -> None:
     told = {
         "started": "now",
         "wall_seconds": 2.0,
-        "parts": {"all": [1.0, "A"]},
+        "parts": {"all": [1.0, 1.0, "A"]},
         "reused": 0,
         "volatile": {"value": [1.0]},
     }
