@@ -213,6 +213,30 @@ def test_parts_of_the_same_settings_are_reused_and_give_the_same_bytes(folder: P
     assert json.dumps(after) == json.dumps(before)
 
 
+def test_published_records_are_shown_again_without_computing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows(_config: Config) -> list[dict[str, Any]]:
+        return [*grid(MEANS).to_dict("records"), {"quantity": "seconds", "seed": 0, "value": 1.5}]
+
+    run = begin()
+    before = computed(run, rows)
+    run.finish(before, run.evaluate(before))
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results["machine"] = {"volatile": results["provenance"]["volatile"]}
+    published = tmp_path / "results" / "smoke" / "10_test.json"
+    published.parent.mkdir(parents=True)
+    published.write_text(json.dumps(results), encoding="utf-8")
+    monkeypatch.setenv("REPLICATION_RECORDS", str(tmp_path / "results"))
+    again = begin()
+    after = computed(again, lambda _config: pytest.fail("what is published was computed again"))
+    pd.testing.assert_frame_equal(before, after)
+    assert [one.to_dict() for one in again.evaluate(after)] == results["tests"]
+    other: Any = SimpleNamespace(Config=Config, parts=lambda _config: [])
+    with pytest.raises(ValueError, match=r"10_test\.json is of other parameters than this page"):
+        begin().configure(other, {"seeds": 2})
+
+
 def test_an_experiment_of_which_every_part_fails_is_no_run(folder: Path) -> None:
     with pytest.raises(PartsFailedError, match=r"1 parts failed: all: RuntimeError: out of memory"):
         computed(begin(), lambda _config: (_ for _ in ()).throw(RuntimeError("out of memory")))
