@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,6 +18,9 @@ from rich.progress import track as rich_track
 from replication.atomic import replacing
 
 Item = TypeVar("Item")
+
+# seconds between two words about the progress
+_PAUSE = 0.5
 
 _outer: ContextVar[bool] = ContextVar("a bar is shown already", default=False)
 
@@ -39,8 +44,12 @@ def track(items: Sequence[Item], description: str) -> Iterator[Item]:
     token = _outer.set(True)
     try:
         if folder := os.environ.get("REPLICATION_RUN_DIR"):
+            told = -math.inf
             for done, item in enumerate(items):
-                _tell(Path(folder), {"done": done, "total": len(items), "what": description})
+                # a step may take less than a file
+                if (now := time.monotonic()) >= told + _PAUSE:
+                    told = now
+                    _tell(Path(folder), {"done": done, "total": len(items), "what": description})
                 yield item
         elif sys.stderr.isatty():
             yield from rich_track(items, description, console=Console(stderr=True), transient=True)
