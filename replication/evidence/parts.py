@@ -258,7 +258,12 @@ def sweep(plan: Plan, *, helping: bool = False, started: float | None = None) ->
         Failures before this time are tried again; default: before this call.
     """
     begun = time.time() if started is None else started
-    pending = [i for i, part in enumerate(plan.parts) if not (helping and part.alone)]
+    # what needs a measurement of time is left with it
+    left: set[str] = set()
+    for part in plan.parts if helping else ():
+        if part.alone or left & set(part.needs):
+            left.add(part.name)
+    pending = [i for i, part in enumerate(plan.parts) if part.name not in left]
     ended: dict[str, bool] = {}
     while pending:
         moved = False

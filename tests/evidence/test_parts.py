@@ -135,13 +135,13 @@ def test_what_another_process_holds_is_waited_for(tmp_path: Path) -> None:
 def test_a_helper_leaves_what_measures_time(tmp_path: Path) -> None:
     def timed(config: Config) -> list[Part]:
         first = Part("timed", train, config.only("seeds"), {"method": "t"}, alone=True)
-        return [first, *trained(config)[:-1]]
+        return [first, *trained(config)[:-1], Part("after", best, config.only(), needs=("timed", "a"))]
 
     plan = parts.Plan.of(SimpleNamespace(Config=Config, parts=timed), Config(), tmp_path)  # type: ignore[arg-type]
     parts.sweep(plan, helping=True)
     assert CALLS == ["a", "b"]
     parts.sweep(plan)
-    assert CALLS == ["a", "b", "t"]
+    assert CALLS == ["a", "b", "t", "best"]
 
 
 def test_a_part_cannot_read_what_it_does_not_depend_on() -> None:
