@@ -258,12 +258,12 @@ def sweep(plan: Plan, *, helping: bool = False, started: float | None = None) ->
         Failures before this time are tried again; default: before this call.
     """
     begun = time.time() if started is None else started
-    # what needs a measurement of time is left with it
-    left: set[str] = set()
-    for part in plan.parts if helping else ():
-        if part.alone or left & set(part.needs):
-            left.add(part.name)
-    pending = [i for i, part in enumerate(plan.parts) if part.name not in left]
+    # what measures time, and what needs it, comes last, and is left to the process that is helped
+    last: set[str] = set()
+    for part in plan.parts:
+        if part.alone or last & set(part.needs):
+            last.add(part.name)
+    pending = [i for i, part in enumerate(plan.parts) if not (helping and part.name in last)]
     ended: dict[str, bool] = {}
     while pending:
         moved = False
@@ -278,7 +278,7 @@ def sweep(plan: Plan, *, helping: bool = False, started: float | None = None) ->
                 _fail(plan, key, part, f"it needs {failed}, which failed")
                 ended[part.name] = False
             elif not all(ended.get(name) for name in part.needs) or (
-                part.alone and any(not plan.parts[j].alone for j in pending)
+                part.alone and any(plan.parts[j].name not in last for j in pending)
             ):
                 continue
             else:
