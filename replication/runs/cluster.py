@@ -232,7 +232,15 @@ def _through(
     workers = len(client.scheduler_info(n_workers=-1)["workers"])
     # after all runs: a task that finds nothing to do ends at once
     helpers = [
-        client.submit(assist, run, key=f"{run.name}-help-{number}-{call}", pure=False, priority=-len(runs) - number)
+        client.submit(
+            assist,
+            run,
+            key=f"{run.name}-help-{number}-{call}",
+            # a part is the same on no other kind of device
+            resources=run.resources or None,
+            pure=False,
+            priority=-len(runs) - number,
+        )
         for run in runs
         for number in range(workers - 1 if assist and run.experiment else 0)
     ]
