@@ -39,7 +39,7 @@ def help_with(run: Run, project: Project, options: Options) -> None:
 
     A store at an address is copied by runs, not by parts: there is nothing to help with.
     """
-    if not run.experiment or project.shared or RunStore(project).current(run):
+    if not run.experiment or project.shared or (not options.force and RunStore(project).current(run)):
         return
     request = {
         "experiment": run.experiment,
