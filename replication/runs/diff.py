@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
 import io
 import subprocess
 import tarfile
@@ -20,7 +19,7 @@ from replication.runs.errors import RefusedError
 from replication.runs.files import read_json
 from replication.runs.profiles import page_profile
 from replication.runs.store import Run, RunStore, room_files
-from replication.sources import canonical
+from replication.sources import canonical, file_digests
 
 if TYPE_CHECKING:
     from replication.evidence import PaperClaims
@@ -384,15 +383,11 @@ def _of_checkout(root: Path) -> Iterator[Entry]:
     for entry in _of_files(sorted((root / "results").glob("*/*.json"))):
         paper = (entry.results or {}).get("paper", "")
         if paper not in sources:
-            files = room_files(package, paper)
-            sources[paper] = {
-                file.relative_to(package).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
-            }
+            sources[paper] = file_digests(room_files(package, paper), package)
         page = pages.get(entry.notebook)
-        own = page is not None and page_profile(page) == entry.profile
-        yield Entry(
-            entry.notebook, entry.profile, entry.parameters, entry.results, page if own else None, sources[paper]
-        )
+        if page is None or page_profile(page) != entry.profile:
+            page = read_json(root / "results" / entry.profile / f"{entry.notebook}.ipynb")
+        yield Entry(entry.notebook, entry.profile, entry.parameters, entry.results, page, sources[paper])
     for stem, page in pages.items():
         if not page["metadata"].get("replication", {}).get("paper"):
             yield Entry(stem, "", {}, None, page, {})
