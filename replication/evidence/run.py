@@ -227,8 +227,11 @@ class Run:
         if self._folder is not None:
             listed = [[part.name, key] for part, key in plan.listed()]
             _write_json(self._folder / "parts.json", {"folder": str(plan.folder), "parts": listed})
-        self._reused = sum(plan.stored(key) is not None for key in plan.keys)
-        parts.sweep(plan, started=self._started.timestamp())
+        # the command's start, or this notebook's: others may have computed parts of this run before it came here
+        since = float(os.environ.get("REPLICATION_SINCE") or self._started.timestamp())
+        parts.sweep(plan, started=since)
+        stored = [plan.stored(key) for key in plan.keys]
+        self._reused = sum(told is not None and told["when"] < since for told in stored)
         records, self._failed = parts.collect(plan)
         if len(self._failed) == len(plan.parts):
             raise parts.PartsFailedError(self._failed)

@@ -86,7 +86,8 @@ class Options:
     elsewhere
         The run was planned on another machine: refuse it where sources, packages or data differ from those there.
     since
-        When the command was given: with `force`, what is older is computed anew.
+        When the command was given: parts that are older are reused, or with `force` computed anew, and failures that
+        are older are tried again.
     """
 
     force: bool = False
@@ -301,6 +302,7 @@ def environment(run: Run, project: Project, options: Options) -> dict[str, str]:
         **threads,
         "REPLICATION_DEVICE": run.ingredients["device"],
         **os.environ,
+        "REPLICATION_SINCE": str(options.since),
         **({"REPLICATION_FRESH": str(options.since)} if options.force else {}),
         "REPLICATION_HOME": str(project.root),
         "REPLICATION_RUNS": str(project.store),

@@ -65,7 +65,7 @@ def main() -> int:
     experiment: Any = importlib.import_module(request["experiment"])
     plan = parts.Plan.of(experiment, experiment.Config(**request["config"]), Path(request["store"]))
     os.dup2(2, 1)
-    parts.sweep(plan, helping=True)
+    parts.sweep(plan, helping=True, started=float(os.environ["REPLICATION_SINCE"]))
     return 0
 
 

@@ -115,6 +115,8 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, bytes]:
     toy.add("toy", toy_cells(run=START, finish=END), paper="toy", experiment="many")
     done = toy.replicate("run", "toy", "--workers", "2")
     assert done.returncode == 0, done.stderr
+    # also where a helper did all before the kernel came to it
+    assert " computed (" in done.stdout
     (results,) = toy.project.store.glob("toy/*/results.json")
     assert sorted(toy.computed()) == sorted(map(str, range(16)))
     return toy, results.read_bytes()
