@@ -29,6 +29,8 @@ from replication.sources import device_class, digest, file_digests, versions
 GENERATED_TAGS = frozenset({"injected-parameters", "papermill-error-cell-tag"})
 #: The package's parts that every paper's results depend on, beside the paper's own room.
 SHARED_ROOMS = ("training", "data", "compat.py")
+# variables that name the instruction sets of numerical libraries; unset, the notebooks pin them
+_INSTRUCTIONS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")
 # what two equal executions tell differently; kept in provenance.json only
 _STAMPS = ("started", "wall_seconds", "parts", "reused", "volatile")
 
@@ -157,6 +159,9 @@ class RunStore:
         # a worker with a GPU computes on it, whatever the machine has on which the run is planned
         device = "cuda" if spec.resources.get("GPU") else device_class()
         ingredients = {**common, "device": device}
+        # instructions that the caller's shell asks for decide bits, and may decide an answer
+        if asked := {name: os.environ[name] for name in _INSTRUCTIONS if name in os.environ}:
+            ingredients["numerics"] = asked
         run_id = digest([notebook, values, ingredients])[:16]
         experiment = profiles.experiment(self.project, notebook)
         return Run(notebook, spec.profile, values, paper, run_id, ingredients, dict(spec.resources), experiment)

@@ -95,6 +95,15 @@ def test_versions_of_imported_distributions_decide_the_id(toy: Toy, monkeypatch:
     assert plan(toy).run_id != run.run_id
 
 
+def test_instructions_that_the_shell_asks_for_decide_the_id(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = plan(toy)
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert plan(toy).run_id != run.run_id
+    assert plan(toy).ingredients["numerics"] == {"ATEN_CPU_CAPABILITY": "default"}
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY")
+    assert plan(toy).run_id == run.run_id
+
+
 def test_device_decides_the_id(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPLICATION_DEVICE", "cpu")
     run = plan(toy)
