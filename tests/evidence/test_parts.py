@@ -187,6 +187,7 @@ def test_data_device_and_numerics_decide_the_keys(monkeypatch: pytest.MonkeyPatc
         experiment: Any = SimpleNamespace(Config=Config, parts=trained, **more)
         return parts.Plan.of(experiment, Config()).keys
 
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
     first = keys()
     assert keys() == first
     assert not set(keys(inputs=lambda _config: {"digits": "1"})) & set(first)

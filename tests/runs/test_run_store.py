@@ -96,6 +96,7 @@ def test_versions_of_imported_distributions_decide_the_id(toy: Toy, monkeypatch:
 
 
 def test_instructions_that_the_shell_asks_for_decide_the_id(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
     run = plan(toy)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     assert plan(toy).run_id != run.run_id
