@@ -417,8 +417,8 @@ def select_batch(
 def gains(features: Features, picks: Sequence[int] | Indices, *, batch_size: int = 1024) -> npt.NDArray[np.float64]:
     r"""How much each row adds to the paper's :math:`F(U) = -\lVert C(U) \rVert_F`: what to look at to choose ``k``.
 
-    Along a greedy order gains fall, but for a little noise at the end. Where those of a random order are as large, selecting further is no longer better
-    than chance.
+    Along a greedy order gains fall, but for a little noise at the end. Where those of a random order are as large,
+    selecting further is no longer better than chance.
 
     Parameters
     ----------
