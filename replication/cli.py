@@ -734,7 +734,7 @@ def _mix(mix: dict[str, list[int]], most: int = 20) -> str:
     if others := parts[len(shown) :]:
         shown = [*shown, (f"{len(others)} others", [sum(counts[i] for _, counts in others) for i in (0, 1)])]
     whole = [max(1, sum(counts[i] for _, counts in parts)) for i in (0, 1)]
-    width = max(len(name) for name, _ in shown)
+    width = max(len("share of the"), *(len(name) for name, _ in shown))
     lines = [f"{'share of the':{width}}  corpus  selection"]
     lines += [f"{name:{width}}  {n / whole[0]:6.1%}  {k / whole[1]:9.1%}" for name, (n, k) in shown]
     return "\n".join(lines)
