@@ -372,43 +372,36 @@ def test_uneven_norms_of_given_features_are_told(tmp_path: Path) -> None:
     assert f"warning: {note}" in said.stderr
 
 
-LANGUAGES = {
-    "english": ("the of and to in is that it was for on are as with his they at be this from", 70),
-    "german": ("der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als", 20),
-    "russian": ("и в не на что он как это по но они из у за так же от бы к до", 10),
-}
+LANGUAGES = {"english": ("abcdefghij", 700), "german": ("klmnopäöüß", 240), "russian": ("абвгдежзик", 60)}
 
 
-def test_a_minority_language_is_selected_by_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without rows of unit length its documents, far from the first axes, lie near the mean and are passed over."""
+def test_rows_of_a_minority_language_are_as_long_as_others_and_it_is_selected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its words are far from the first axes, which leaves its rows short, and DiSF passes short rows over."""
     rng = np.random.default_rng(0)
-    folder = tmp_path / "corpus"
-    for language, (common, share) in LANGUAGES.items():
-        (folder / language).mkdir(parents=True)
-        small = common.split()
-        weights = 1 / np.arange(1, 401)
-        large = [language[:2] + "".join(rng.choice([*"".join(small)], size=7)) for _ in range(400)]
+    (tmp_path / "corpus").mkdir()
+    for language, (letters, count) in LANGUAGES.items():
+        words = ["".join(rng.choice([*letters], size=7)) for _ in range(730)]
         found = []
-        for _ in range(share * 15):
-            # a style of its own: how much of each document are the commonest words
-            frequent = rng.choice(small, size=rng.integers(4, 40))
-            rare = rng.choice(large, size=rng.integers(10, 60), p=weights / weights.sum())
-            found.append(" ".join(rng.permutation([*frequent, *rare])))
-        (folder / language / "0.jsonl").write_bytes(lines({"text": text} for text in found))
+        for _ in range(count):
+            topic = 10 + 60 * rng.integers(12)
+            own = rng.choice(words[topic : topic + 60], size=rng.integers(10, 40))
+            found.append(" ".join([*rng.choice(words[:10], size=rng.integers(2, 12)), *own]))
+        (tmp_path / "corpus" / f"{language}.jsonl").write_bytes(lines({"text": text} for text in found))
     monkeypatch.setattr(extractors, "_BUCKETS", 2**14)
-    monkeypatch.setattr(extractors, "_DIMENSIONS", 64)
-    options: dict[str, Any] = {"ratio": 0.06, "batch_size": 500}
-
-    def share(name: str) -> float:
-        mix = select_corpus(folder, tmp_path / f"{name}.jsonl", **options).mix
-        return mix["russian"][1] / sum(selected for _, selected in mix.values())
-
-    normalised = share("unit")
-    monkeypatch.setattr(features_module, "unit", lambda rows: rows.astype(np.float32))
-    raw = share("raw")
-    print(f"share of Russian in the corpus 10 %, in the selection {normalised:.1%}, without unit length {raw:.1%}")
-    assert raw < 0.03
-    assert normalised > 0.05
+    monkeypatch.setattr(extractors, "_DIMENSIONS", 16)
+    before: list[Any] = []
+    unit = features_module.unit
+    monkeypatch.setattr(features_module, "unit", lambda rows: before.append(rows) or unit(rows))
+    done = select_corpus(tmp_path / "corpus", tmp_path / "out.jsonl", k=200, batch_size=500)
+    (rows_before,) = before
+    lengths = np.linalg.norm(rows_before, axis=1)
+    assert lengths[-60:].mean() < 0.7 * lengths[:-60].mean()
+    (file,) = (tmp_path / "out.jsonl.work" / "features").rglob("*.npy")
+    np.testing.assert_allclose(np.linalg.norm(np.load(file), axis=1), 1, atol=1e-5)
+    assert [counts[0] for counts in done.mix.values()] == [700, 240, 60]
+    assert done.mix["russian.jsonl"][1] >= 4  # 12 by its share
 
 
 # ------------------------------------------------------------------------------------------------ features
