@@ -91,7 +91,7 @@ def peers(features: Path) -> tuple[float, float, float]:
     files = [(str(path), len(np.load(path, mmap_mode="r"))) for path in sorted(features.glob("*.npy"))]
     rng = np.random.default_rng(0)
     start = time.process_time()
-    for pieces in rows.batches(files, BATCH):
+    for pieces in rows.batches(files, rows.groups(sum(count for _, count in files), BATCH)):
         rng.choice(len(rows.read(pieces)), size=k, replace=False)
     random = time.process_time() - start
     return end - middle, middle - begin, random

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import re
 from pathlib import Path
 from typing import Any
 
 import click
+import matplotlib
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -18,6 +20,7 @@ from replication.cli import cli
 
 HERE = Path(__file__).parent
 logger = getLogger(__name__)
+EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 SOURCE_LINK = re.compile(r"\]\(\.\./(replication/[\w/]+)\.py(?:#\w+)?\)")
 
 project = "Replications"
@@ -108,6 +111,16 @@ def write_commands() -> None:
     write(HERE / "generated" / "commands.md", "\n\n".join(parts) + "\n")
 
 
+def draw_pictures() -> None:
+    """Run the examples of the pages on methods, which save the pictures that the pages show."""
+    matplotlib.use("agg")
+    with contextlib.chdir(HERE / "generated"):
+        for page in ("disf",):
+            names: dict[str, Any] = {}
+            for code in EXAMPLE.findall((HERE / f"{page}.md").read_text(encoding="utf-8")):
+                exec(compile(code, f"{page}.md", "exec"), names)
+
+
 def leave_out_modules_without_source(app: Any) -> list[Any]:
     """Take modules that have no source page (such as builtins) off viewcode's list, which would link to none."""
     known = getattr(app.env, "_viewcode_modules", {})
@@ -148,3 +161,4 @@ def setup(app: Any) -> None:
 
 copy_notebooks()
 write_commands()
+draw_pictures()

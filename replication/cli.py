@@ -630,6 +630,15 @@ class _Select(click.Command):
         return [corpus, *_settings(), *others]
 
 
+class _OrNone(click.ParamType):
+    """An integer, or the word none."""
+
+    name = "integer or none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        return None if value == "none" else int(click.INT.convert(value, param, ctx))
+
+
 @functools.cache
 def _settings() -> list[click.Option]:
     from replication.evidence import pin_numerics
@@ -650,6 +659,8 @@ def _settings() -> list[click.Option]:
         default = inspect.signature(Settings).parameters[name].default
         given: dict[str, Any] = {"required": True} if default is inspect.Parameter.empty else {"default": default}
         kind = click.Path(path_type=Path) if kinds[0] is Path else kinds[0]
+        if type(None) in kinds and default is not None:
+            kind = _OrNone()
         made.append(
             click.Option(
                 [f"--{name.replace('_', '-')}"],
@@ -701,7 +712,9 @@ def select(corpus: Path | None, out: Path, as_json: bool, scheduler: str | None,
         return
     for fault in done.faults:
         click.echo(f"left out: {fault}", err=True)
-    left = ", ".join(f"{counts[name]:,} {name}" for name in ("empty", "broken") if counts[name])
+    for note in done.notes:
+        click.echo(f"warning: {note}", err=True)
+    left = ", ".join(f"{counts[name]:,} {name}" for name in ("empty", "broken", "copies") if counts[name])
     files = f"{counts['files']:,} file{'' if counts['files'] == 1 else 's'}" + "".join(
         f" ({counts[name]:,} {name})" for name in ("unreadable", "ignored") if counts[name]
     )
@@ -710,6 +723,21 @@ def select(corpus: Path | None, out: Path, as_json: bool, scheduler: str | None,
         click.echo(f"{counts['missing']:,} fewer than asked for: some batches have too few distinct documents.")
     verb = "were selected before; nothing was done" if done.reused else "selected"
     click.echo(f"{counts['selected']:,} {verb}: {_shown(done.output)}, described in {_shown(done.manifest)}")
+    if len(done.mix) > 1:
+        click.echo(_mix(done.mix))
+
+
+def _mix(mix: dict[str, list[int]], most: int = 20) -> str:
+    """The largest files or folders of a corpus, with their shares of it and of the selection."""
+    parts = sorted(mix.items(), key=lambda part: -part[1][0])
+    shown = parts if len(parts) <= most else parts[: most - 1]
+    if others := parts[len(shown) :]:
+        shown = [*shown, (f"{len(others)} others", [sum(counts[i] for _, counts in others) for i in (0, 1)])]
+    whole = [max(1, sum(counts[i] for _, counts in parts)) for i in (0, 1)]
+    width = max(len("share of the"), *(len(name) for name, _ in shown))
+    lines = [f"{'share of the':{width}}  corpus  selection"]
+    lines += [f"{name:{width}}  {n / whole[0]:6.1%}  {k / whole[1]:9.1%}" for name, (n, k) in shown]
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -317,8 +317,8 @@ def covariance(features: Features, k: int, seed: int, *, batch_size: int = 1024)
     ndarray of int64, shape (k,)
         As :func:`replication.disf.selection.select` gives them; exact copies are not selected.
     """
-    share = Fraction(_count(k, len(features)), len(features))
-    return select(features, ratio=share, batch_size=batch_size, seed=seed, second="authors", criterion="covariance")
+    k = _count(k, len(features))
+    return select(features, k=k, batch_size=batch_size, seed=seed, second="authors", criterion="covariance")
 
 
 def _by_batch(n: int, k: int, seed: int, batch_size: int, greedy: Callable[[Indices, int], list[int]]) -> Indices:

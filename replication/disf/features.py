@@ -1,8 +1,8 @@
 """Features of texts, one row a document: what selection sees of them.
 
 The paper's extractor is Contriever with mean pooling and no scaling to unit length; :func:`sentence_transformer` gives
-it where there is a network. :func:`tfidf_svd` and :func:`byte_ngrams` need no model, :func:`minilm` has its model from
-the package index.
+it where there is a network. :func:`tfidf_svd` and :func:`byte_ngrams` need no model and give rows of unit length;
+:func:`minilm` has its model from the package index.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from replication.data import ChecksumMismatch, DataNotFound
 from replication.data.store import file_sha256
 from replication.training.device import resolve_device
 
-__all__ = ["MINILM_SHA256", "byte_ngrams", "minilm", "sentence_transformer", "tfidf_svd"]
+__all__ = ["MINILM_SHA256", "byte_ngrams", "minilm", "sentence_transformer", "tfidf_svd", "unit"]
 
 Features = npt.NDArray[np.float32]
 
@@ -57,7 +57,7 @@ def tfidf_svd(texts: Sequence[str], *, dimension: int = 256, seed: int = 0, term
     Returns
     -------
     ndarray of float32, shape (len(texts), dimension)
-        Rows of unit length or shorter; all zeros where a text has no known word.
+        Rows of unit length (:func:`unit`); all zeros where a text has no known word.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def byte_ngrams(
     Returns
     -------
     ndarray of float32, shape (len(texts), dimension)
-        Rows of unit length or shorter; all zeros for an empty text.
+        Rows of unit length (:func:`unit`); all zeros for an empty text.
 
     Raises
     ------
@@ -262,8 +262,24 @@ def _reduced(weights: Any, dimension: int, seed: int) -> Features:
             f"dimension: must be from 1 to {min(weights.shape) - 1}, below the {weights.shape[0]} documents and "
             f"{weights.shape[1]} terms, got {dimension!r}"
         )
-    projected: Features = TruncatedSVD(dimension, random_state=seed).fit_transform(weights).astype(np.float32)
-    return projected
+    return unit(TruncatedSVD(dimension, random_state=seed).fit_transform(weights))
+
+
+def unit(rows: npt.NDArray[Any]) -> Features:
+    """Rows scaled to unit length, as float32; those that are nearly zero are zero.
+
+    What a truncated SVD leaves of a document is short where the corpus has few like it, and selection by correlation
+    passes short rows over: they lie near the mean. At unit length a document counts by what it is about, however many
+    are like it.
+
+    Examples
+    --------
+    >>> unit(np.array([[3.0, 4.0], [0.0, 0.002], [1e-9, 0.0]])).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 1.0], [0.0, 0.0]]
+    """
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    # below this, only rounding
+    return np.where(lengths > 1e-6, rows / np.maximum(lengths, 1e-6), 0).astype(np.float32)
 
 
 def _texts(texts: Any) -> list[str]:

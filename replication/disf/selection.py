@@ -18,6 +18,8 @@ appended per step. No d × d matrix is needed until there are more pairs than th
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import operator
 import warnings
@@ -35,9 +37,12 @@ from replication.checks import one_of
 from replication.disf.reference import EPS
 from replication.training.seeding import stream_seed
 
-__all__ = ["CRITERIA", "Features", "batch_seed", "candidate_scores", "quota", "select", "select_batch"]
+__all__ = ["CRITERIA", "Features", "Seed", "batch_seed", "candidate_scores", "gains", "quota", "select", "select_batch"]
 
-Features = npt.NDArray[np.float32] | npt.NDArray[np.float64] | Tensor
+#: NumPy or torch, or what can be converted: lists, data frames, sparse matrices.
+Features = Any
+#: An integer, None for a fresh one, or a generator of NumPy's that one is drawn from.
+Seed = int | np.random.Generator | np.random.RandomState | None
 Indices = npt.NDArray[np.int64]
 Second = Literal["random", "farthest", "authors"]
 Criterion = Literal["correlation", "participation", "covariance"]
@@ -62,9 +67,9 @@ class _Chosen:
         self._V = batches.new_empty(len(batches), k, batches.shape[-1])
 
     @staticmethod
-    def prepare(batches: Tensor) -> Tensor:
-        """Centre each batch: the criteria do not depend on the origin, but the rounding of their sums does."""
-        return batches - batches.mean(1, keepdim=True)
+    def prepare(centred: Tensor) -> Tensor:
+        """What the criterion works on, of centred batches: it does not depend on the origin, but its rounding does."""
+        return centred
 
     @property
     def c(self) -> float:
@@ -128,10 +133,14 @@ class _Correlation(_Chosen):
 
     def scores(self) -> Tensor:
         if self.batches.device.type != "cpu":
-            return self._values(self.batches)
-        return torch.cat([self._values(rows) for rows in torch.split(self.batches, _ROWS, dim=1)], dim=1)
+            return self.scores_of(self.batches)
+        return torch.cat([self.scores_of(rows) for rows in torch.split(self.batches, _ROWS, dim=1)], dim=1)
 
-    def _values(self, X: Tensor) -> Tensor:
+    def diagonal(self) -> float:
+        """Sum of the squared diagonal entries of the correlation matrix of one set, as it is."""
+        return float((self._a / (self._a + (self.n - 1) * self.eps)).square().sum())
+
+    def scores_of(self, X: Tensor) -> Tensor:
         """Values of some candidates, (B, R, d)."""
         d, n_eps, c = X.shape[-1], self.n * self.eps, self.c
         delta = X - self.mean[:, None]
@@ -196,9 +205,8 @@ class _Participation(_Covariance):
     """||A'||_F^2 / (tr A')^2, the inverse participation ratio of the covariance of features z-scored over the batch."""
 
     @staticmethod
-    def prepare(batches: Tensor) -> Tensor:
-        centred = batches - batches.mean(1, keepdim=True)
-        variance = centred.square().sum(1, keepdim=True) / max(1, batches.shape[1] - 1)
+    def prepare(centred: Tensor) -> Tensor:
+        variance = centred.square().sum(1, keepdim=True) / max(1, centred.shape[1] - 1)
         return centred / (EPS + variance).sqrt()
 
     def scores(self) -> Tensor:
@@ -248,9 +256,10 @@ def select(
     *,
     k: int | None = None,
     ratio: float | Fraction | None = None,
+    k_per_batch: int | None = None,
     batch_size: int = 1024,
-    seed: int = 0,
-    first: int | None = None,
+    seed: Seed = 0,
+    first: int | Sequence[int] | Indices | None = None,
     second: Second = "random",
     criterion: Criterion = "correlation",
     on_duplicates: OnDuplicates = "drop",
@@ -263,19 +272,25 @@ def select(
 
     Parameters
     ----------
-    features : array or tensor of float32 or float64, shape (N, d)
-        One row per document, in file order: NumPy (a memory map is read one batch at a time) or torch, on any device.
-        Selection is computed in this dtype; exact ties go to the lowest row number.
+    features : array-like, sparse matrix or tensor, shape (N, d)
+        One row per document. Batches are cut in the order of the rows: shuffle a corpus that is sorted. NumPy (a memory
+        map is read one batch at a time) or torch, on any device. float32 and float64 are computed with as they are.
+        float16, bfloat16, integers, lists, data frames and sparse matrices are converted, their sums are in float64.
+        Exact ties go to the lowest row number.
     k : int, optional
-        Rows to select from each whole batch. A smaller last batch gives its fair share (:func:`quota`).
+        Rows to select in all. Each batch gives its fair share (:func:`quota`).
     ratio : float or Fraction, optional
-        Share of all rows to select, in (0, 1]; exactly one of ``k`` and ``ratio`` is needed. The paper uses 1.5 %.
+        Share of all rows to select, in (0, 1]; the paper uses 1.5 %.
+    k_per_batch : int, optional
+        Rows to select from each whole batch, a smaller last one giving its fair share. Exactly one of ``k``, ``ratio``
+        and ``k_per_batch`` is needed.
     batch_size : int
         Rows per batch, b in the paper. Fewer rows than that are one batch.
-    seed : int
-        Fixes the random picks, each batch by :func:`batch_seed`.
-    first : int, optional
-        First pick, as row number within each batch. By default it is random, as in the paper.
+    seed : int, Generator, RandomState or None
+        Fixes the random picks, each batch by :func:`batch_seed`. None is a fresh seed.
+    first : int or sequence of int, optional
+        Rows to begin with, which count as selected. A batch begins with those that lie in it, in this order. A batch
+        without one begins with a random row, as in the paper.
     second : {"random", "farthest", "authors"}
         How the second row is picked. With two rows every correlation is ±1 and the objective is a constant, which the
         paper leaves open; the authors' code lets ε = 1e-8 decide, so that a copy of the first row always wins.
@@ -291,38 +306,38 @@ def select(
     Returns
     -------
     ndarray of int64
-        Row numbers, in order of selection within a batch, batches in file order. A batch with fewer distinct rows
-        than its quota gives all of them, and a warning says how many are missing.
+        Row numbers, in order of selection within a batch, batches in file order; :func:`gains` tells what each added.
+        A batch with fewer distinct rows than its quota gives all of them, and a warning says how many are missing.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not valid, a feature is NaN or infinite, or features are so large that sums overflow.
+        If an argument is not valid, a feature is NaN or infinite, ``ratio`` is so small that it selects nothing, or
+        features are so large that sums overflow.
 
     Notes
     -----
     Deviations from the authors' code: the second pick, duplicates, seeds per batch, and no row is left out where N is
     not a multiple of the batch size. ``second="authors", on_duplicates="keep"`` is their choice in every batch.
 
+    The objective adds ε = 1e-8 to each variance. Where no dimension of a batch has a larger variance, ε would decide
+    and not the features: they are multiplied by a power of two first, and a warning names it.
+
     Examples
     --------
     >>> features = np.random.default_rng(0).standard_normal((2500, 32))
-    >>> picks = select(features, ratio=0.01)
+    >>> picks = select(features, k=25)
     >>> len(picks), np.bincount(picks // 1024).tolist()
     (25, [10, 10, 5])
     """
-    _check_features(features)
+    features = _matrix(features)
     _check_options(second, criterion, on_duplicates)
-    size = min(_integer("batch_size", batch_size, 1), len(features))
-    if (k is None) == (ratio is None):
-        raise ValueError(f"k and ratio: exactly one of them is needed, got k={k!r} and ratio={ratio!r}")
-    if k is not None:
-        if _integer("k", k, 1) > size:
-            raise ValueError(f"k: cannot select {k} of the {size} rows of a batch; lower k or raise batch_size")
-        share = Fraction(int(k), size)
-    else:
-        share = _ratio(ratio)
-    whole, rest = divmod(len(features), size)
+    count, width = features.shape
+    size = min(_integer("batch_size", batch_size, 1), count)
+    share = _share(k, ratio, k_per_batch, count, size)
+    begin = _first(first, count)
+    seed = _seed(seed)
+    whole, rest = divmod(count, size)
     group = _GROUP.get(features.device.type if isinstance(features, Tensor) else "cpu", _GROUP["cuda"])
     groups = [range(i, min(i + group, whole)) for i in range(0, whole, group)] + (
         [range(whole, whole + 1)] if rest else []
@@ -330,11 +345,12 @@ def select(
     found: list[Indices] = []
     wanted = 0
     for ids in groups:
-        start, stop = ids[0] * size, min((ids[-1] + 1) * size, len(features))
+        start, stop = ids[0] * size, min((ids[-1] + 1) * size, count)
         quotas = [quota(i * size, min((i + 1) * size, stop), share) for i in ids]
-        batches = _tensor(features[start:stop], start).reshape(len(ids), -1, features.shape[1])
+        batches = _block(features, start, stop).reshape(len(ids), -1, width)
         seeds = [batch_seed(seed, i) for i in ids]
-        picks = _select(batches, quotas, seeds, first, second, criterion, on_duplicates, start)
+        firsts = [[row - i * size for row in begin if row // size == i] for i in ids]
+        picks = _select(batches, quotas, seeds, firsts, second, criterion, on_duplicates, start)
         found += [start + i * size + rows for i, rows in enumerate(picks)]
         wanted += sum(quotas)
     selected = np.concatenate(found)
@@ -346,24 +362,24 @@ def select_batch(
     features: Features,
     k: int,
     *,
-    seed: int = 0,
-    first: int | None = None,
+    seed: Seed = 0,
+    first: int | Sequence[int] | Indices | None = None,
     second: Second = "random",
     criterion: Criterion = "correlation",
     on_duplicates: OnDuplicates = "drop",
 ) -> Indices:
-    """Select ``k`` rows of one batch: the unit of work of :func:`select`, whose other parameters it shares.
+    """Select ``k`` rows of one batch: a unit of work that depends on its arguments only.
 
-    Batch i of a corpus, with ``seed=batch_seed(seed, i)`` and its :func:`quota` as ``k``, gives what :func:`select`
+    A batch of a corpus, with :func:`batch_seed` as its seed and :func:`quota` as ``k``, gives what :func:`select`
     gives for it, wherever and in whatever order the batches are computed.
 
     Parameters
     ----------
-    features : array or tensor of float32 or float64, shape (N, d)
+    features : array-like, sparse matrix or tensor, shape (N, d)
         The batch.
     k : int
         Rows to select, from 0 to N.
-    seed : int
+    seed : int, Generator, RandomState or None
         Seed of this batch.
     first, second, criterion, on_duplicates
         As for :func:`select`.
@@ -383,17 +399,69 @@ def select_batch(
     --------
     >>> corpus = np.random.default_rng(0).standard_normal((300, 8))
     >>> parts = [i * 100 + select_batch(corpus[i * 100 :][:100], 4, seed=batch_seed(7, i)) for i in range(3)]
-    >>> bool((np.concatenate(parts) == select(corpus, k=4, batch_size=100, seed=7)).all())
+    >>> bool((np.concatenate(parts) == select(corpus, k=12, batch_size=100, seed=7)).all())
     True
     """
-    _check_features(features)
+    features = _matrix(features)
     _check_options(second, criterion, on_duplicates)
-    if _integer("k", k, 0) > len(features):
-        raise ValueError(f"k: cannot select {k} of {len(features)} rows")
-    batch = _tensor(features, 0)[None]
-    (picks,) = _select(batch, [int(k)], [seed], first, second, criterion, on_duplicates, 0)
+    count = features.shape[0]
+    if _integer("k", k, 0) > count:
+        raise ValueError(f"k: cannot select {k} of {count} rows")
+    batch = _block(features, 0, count)[None]
+    firsts = [_first(first, count)]
+    (picks,) = _select(batch, [int(k)], [_seed(seed)], firsts, second, criterion, on_duplicates, 0)
     _warn_if_short(k, len(picks))
     return picks
+
+
+def gains(features: Features, picks: Sequence[int] | Indices, *, batch_size: int = 1024) -> npt.NDArray[np.float64]:
+    r"""How much each row adds to the paper's :math:`F(U) = -\lVert C(U) \rVert_F`: what to look at to choose ``k``.
+
+    Along a greedy order gains fall, but for a little noise at the end. Where those of a random order are as large,
+    selecting further is no longer better than chance.
+
+    Parameters
+    ----------
+    features : array-like, sparse matrix or tensor, shape (N, d)
+        What was selected from.
+    picks : sequence of int
+        Rows in any order, such as that of :func:`select`.
+    batch_size : int
+        As it was for :func:`select`: each batch is a set U of its own.
+
+    Returns
+    -------
+    ndarray of float64, of the length of ``picks``
+        Whatever the criterion was. NaN for the first two rows of a batch: F of one row is not defined, and that of two
+        is a constant.
+
+    Examples
+    --------
+    >>> features = np.random.default_rng(0).standard_normal((500, 32))
+    >>> found, random = gains(features, select(features, k=100)), gains(features, range(100))
+    >>> bool(found[2:12].sum() > random[2:12].sum()), bool(found[90:].sum() < random[90:].sum())
+    (True, True)
+    """
+    features = _matrix(features)
+    count = features.shape[0]
+    rows = _row_numbers("picks", picks, count)
+    size = min(_integer("batch_size", batch_size, 1), count)
+    chosen = features[torch.from_numpy(rows).to(features.device) if isinstance(features, Tensor) else rows]
+    found = np.full(len(rows), np.nan)
+    edges = [0, *(np.flatnonzero(np.diff(rows // size)) + 1).tolist(), len(rows)]
+    for start, stop in itertools.pairwise(edges):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of their scale: the selection has warned
+            batch = _scaled(_block(chosen, start, stop)[None].double())
+        every = torch.arange(stop - start, device=batch.device)[:, None]
+        state = _Correlation(batch, every[0], stop - start, EPS)
+        values = []
+        for n in range(1, stop - start):
+            off_diagonal = float(state.scores_of(batch[:, n : n + 1]))
+            state.add(every[n])
+            values.append(-math.sqrt(max(0.0, off_diagonal) + state.diagonal()))
+        found[start + 2 : stop] = np.diff(values)
+    return found
 
 
 def candidate_scores(
@@ -403,7 +471,7 @@ def candidate_scores(
 
     Parameters
     ----------
-    features : array or tensor of float32 or float64, shape (N, d)
+    features : array-like, sparse matrix or tensor, shape (N, d)
         The batch.
     chosen : sequence of int
         Rows chosen so far, at least one.
@@ -422,14 +490,13 @@ def candidate_scores(
     >>> candidate_scores(np.array([[0.0, 0.0], [1.0, 1.0], [1.0, -1.5]]), [0, 1]).round(3)
     array([2.   , 2.   , 0.026])
     """
-    _check_features(features)
+    features = _matrix(features)
     _check_options("random", criterion, "keep")
-    rows = np.asarray(chosen)
-    if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= len(features):
-        raise ValueError(f"chosen: must be at least one row number below {len(features)}, got {chosen!r}")
+    rows = _row_numbers("chosen", chosen, features.shape[0])
     kind = CRITERIA[criterion]
-    batches = kind.prepare(_tensor(features, 0)[None])
-    members = torch.from_numpy(rows.astype(np.int64)).to(batches.device)
+    batches = _block(features, 0, features.shape[0])[None]
+    batches = kind.prepare(batches - batches.mean(1, keepdim=True))
+    members = torch.from_numpy(rows).to(batches.device)
     state = kind(batches, members[:1], len(rows) + 1, eps)
     for step in range(1, len(rows)):
         state.add(members[step : step + 1])
@@ -441,7 +508,7 @@ def _select(
     batches: Tensor,
     quotas: list[int],
     seeds: list[int],
-    first: int | None,
+    firsts: list[list[int]],
     second: Second,
     criterion: Criterion,
     on_duplicates: OnDuplicates,
@@ -449,8 +516,6 @@ def _select(
 ) -> list[Indices]:
     """Select from batches of equal size, (B, N, d), which begin at row ``start`` of the whole."""
     size = batches.shape[1]
-    if first is not None and _integer("first", first, 0) >= size:
-        raise ValueError(f"first: row {first} is not in a batch of {size} rows")
     copies = np.stack([_first_copies(rows) for rows in batches.cpu().numpy()])
     if on_duplicates == "error" and (copies != np.arange(size)).any():
         batch, row = np.argwhere(copies != np.arange(size))[0]
@@ -460,21 +525,30 @@ def _select(
             "on_duplicates='drop' selects only one of them"
         )
     barred = np.zeros(copies.shape, dtype=bool)
-    if on_duplicates == "drop":
-        barred = copies != np.arange(size)
-        if first is not None:  # that copy of its row is the one to take
-            barred[np.arange(len(copies)), copies[:, first]] = True
-            barred[:, first] = False
-    counts = [min(k, int(n)) for k, n in zip(quotas, (~barred).sum(1), strict=True)]
-    orders = [np.random.default_rng(s).permutation(np.flatnonzero(~b)) for s, b in zip(seeds, barred, strict=True)]
-    if first is not None:
-        orders = [np.concatenate([[first], order[order != first]]) for order in orders]
-    starts = np.array([order[0] for order in orders])
-    # a batch of copies of one row has no second: its pick is cut off below
-    seconds = np.array([order[min(1, len(order) - 1)] for order in orders]) if second == "random" else None
-    picks, lowest = _greedy(
-        batches, max(counts), starts, seconds, CRITERIA[criterion], second == "farthest", copies, barred
-    )
+    orders = []
+    for batch, (k, seed, first) in enumerate(zip(quotas, seeds, firsts, strict=True)):
+        if len(first) > k:
+            raise ValueError(
+                f"first: {len(first)} rows lie in the batch of rows {start + batch * size} to "
+                f"{start + (batch + 1) * size - 1}, from which only {k} are selected"
+            )
+        if on_duplicates == "drop":
+            barred[batch] = copies[batch] != np.arange(size)
+            if len(set(copies[batch, first].tolist())) < len(first):
+                raise ValueError("first: some rows are exact copies of each other; on_duplicates='keep' takes them all")
+            barred[batch, copies[batch, first]] = True  # that copy of its row is the one to take
+            barred[batch, first] = False
+        order = np.random.default_rng(seed).permutation(np.flatnonzero(~barred[batch]))
+        orders.append(np.concatenate([np.array(first, dtype=np.int64), order[~np.isin(order, first)]]))
+    counts = [min(k, len(order)) for k, order in zip(quotas, orders, strict=True)]
+    # the rows that are not picked by their value, -1 for the others
+    given = np.full((len(batches), max(counts)), -1)
+    for row, order, first in zip(given, orders, firsts, strict=True):
+        # a batch of copies of one row has no second: its pick is cut off below
+        known = order[: max(len(first), 1 + (second == "random"))]
+        row[: len(known)] = known[: len(row)]
+        row[len(known) : 1 + (second == "random")] = known[-1]
+    picks, lowest = _greedy(batches, given, CRITERIA[criterion], second == "farthest", copies, barred)
     for batch, (values, count) in enumerate(zip(lowest, counts, strict=True)):
         if not np.isfinite(values[:count]).all():
             raise ValueError(
@@ -486,41 +560,72 @@ def _select(
 
 def _greedy(
     batches: Tensor,
-    k: int,
-    first: Indices,
-    second: Indices | None,
+    given: Indices,
     kind: type[_Chosen],
     farthest: bool,
     copies: Indices,
     barred: npt.NDArray[np.bool_],
 ) -> tuple[Indices, npt.NDArray[Any]]:
     """Row numbers, (B, k), and the value at which each was taken (0 where it was not by value)."""
-    if k == 0:
-        return np.empty((len(batches), 0), dtype=np.int64), np.empty((len(batches), 0))
+    if not given.size:
+        return given, np.empty(given.shape)
     device = batches.device
     every = torch.arange(len(batches), device=device)
-    batches = kind.prepare(batches)
+    batches = kind.prepare(_scaled(batches))
     # exact copies have the score of the first of them, so that rounding cannot choose between them
     same = None if (copies == np.arange(copies.shape[1])).all() else torch.from_numpy(copies).to(device)
     taken = torch.from_numpy(barred).to(device)
-    picks = torch.empty(len(batches), k, dtype=torch.int64, device=device)
-    lowest = batches.new_zeros(len(batches), k)
-    picks[:, 0] = torch.from_numpy(first)
-    state = kind(batches, picks[:, 0], k, EPS)
-    for step in range(1, k):
+    picks = torch.from_numpy(given).to(device, copy=True)
+    lowest = batches.new_zeros(given.shape)
+    state = kind(batches, picks[:, 0], given.shape[1], EPS)
+    for step, is_given in enumerate((given >= 0).T[1:], start=1):
         taken[every, picks[:, step - 1]] = True
-        if step == 1 and second is not None:
-            picks[:, 1] = torch.from_numpy(second)
-        else:
+        if not is_given.all():
             apart = step == 1 and farthest
             scores = -(batches - state.mean[:, None]).square().sum(-1) if apart else state.scores()
             if same is not None:
                 scores = scores.gather(1, same)
             scores = scores.masked_fill(taken, math.inf)
-            picks[:, step] = scores.argmin(1)  # the first of equals; a NaN, if there is one
-            lowest[:, step] = scores[every, picks[:, step]]
+            best = scores.argmin(1)  # the first of equals; a NaN, if there is one
+            values = scores[every, best]
+            if is_given.any():  # in some of the batches
+                fixed = torch.from_numpy(is_given).to(device)
+                best, values = torch.where(fixed, picks[:, step], best), values.masked_fill(fixed, 0)
+            picks[:, step], lowest[:, step] = best, values
         state.add(picks[:, step])
     return picks.cpu().numpy(), lowest.cpu().numpy()
+
+
+def _scaled(batches: Tensor) -> Tensor:
+    """Centre batches, (B, N, d), and scale up those that the objective's ε would decide, with a warning."""
+    mean = batches.mean(1, keepdim=True)
+    centred = batches - mean
+    deviation = vector_norm(centred, dim=1) / math.sqrt(max(1, batches.shape[1] - 1))  # (B, d)
+    largest = deviation.amax(1)
+    # what the rounding of equal numbers leaves is no variance
+    noise = 8 * torch.finfo(batches.dtype).eps * (mean.abs().amax((1, 2)) + largest)
+    small = largest < math.sqrt(EPS)
+    if small.any():
+        reach = centred.abs().amax((1, 2))
+        small &= reach > noise
+        # by a power of two, which changes no digit and is a number of this type
+        most = math.log2(torch.finfo(batches.dtype).max) - 8
+        power = torch.where(small, -reach.log2().floor().clamp(-most, 0), 0).to(torch.int32)
+        if small.any():
+            warnings.warn(
+                f"features: no dimension has a variance above the objective's epsilon, {EPS:g}, so that it would "
+                f"decide; they are multiplied by 2**{int(power.max())} first",
+                stacklevel=5,
+            )
+        centred = torch.ldexp(centred, power[:, None, None])
+    ignored = (deviation < math.sqrt(EPS)) & (deviation > noise[:, None]) & ~small[:, None]
+    if ignored.any():
+        warnings.warn(
+            f"features: dimensions with a variance below the objective's epsilon, {EPS:g}, count as constant beside "
+            "the others; scale them up if they should count",
+            stacklevel=5,
+        )
+    return centred
 
 
 def _first_copies(rows: npt.NDArray[Any]) -> Indices:
@@ -531,27 +636,43 @@ def _first_copies(rows: npt.NDArray[Any]) -> Indices:
     return index[inverse].astype(np.int64)
 
 
-def _tensor(features: Features, start: int) -> Tensor:
-    """Return the rows as a tensor, checked for finiteness; ``start`` is the number of the first."""
+def _matrix(features: Any) -> Any:
+    """Features as a NumPy array, a tensor or a sparse matrix of rows, all of numbers, of shape (N, d)."""
     if isinstance(features, Tensor):
-        rows = features.detach()
+        found = features.detach()
+        found = found if found.layout == torch.strided else found.to_dense()
+        numbers = not found.dtype.is_complex
     else:
+        try:
+            found = features.tocsr() if hasattr(features, "tocsr") else np.asanyarray(features)
+        except ValueError as error:
+            raise ValueError(f"features: must have rows of equal length: {error}") from error
+        if found.dtype.kind == "O":  # a data frame of several types
+            with contextlib.suppress(TypeError, ValueError):
+                found = found.astype(np.float64)
+        numbers = found.dtype.kind in "fiub"
+    if not numbers:
+        raise TypeError(f"features: must be numbers, got {found.dtype}")
+    if len(found.shape) != 2 or 0 in found.shape:
+        raise ValueError(f"features: must have shape (documents, dimensions), got {tuple(found.shape)}")
+    return found
+
+
+def _block(features: Any, start: int, stop: int) -> Tensor:
+    """Some rows as a tensor of float32 or float64, checked for finiteness."""
+    rows = features[start:stop]
+    if not isinstance(rows, Tensor):
+        rows = rows.toarray() if hasattr(rows, "toarray") else rows
+        rows = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float64)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes
-            rows = torch.from_numpy(np.ascontiguousarray(features))
+            rows = torch.from_numpy(np.ascontiguousarray(rows))
+    if rows.dtype not in (torch.float32, torch.float64):
+        rows = rows.double()
     if not all(torch.isfinite(end) for end in torch.aminmax(rows)):  # a NaN is both; one pass
         bad = int((~torch.isfinite(rows).all(1)).nonzero()[0, 0])
         raise ValueError(f"features: row {start + bad} has NaN or infinite values; remove or repair such rows")
     return rows
-
-
-def _check_features(features: Any) -> None:
-    if not isinstance(features, np.ndarray | Tensor):
-        raise TypeError(f"features: must be a NumPy array or a torch tensor, got {type(features).__name__}")
-    if features.ndim != 2 or 0 in features.shape:
-        raise ValueError(f"features: must have shape (documents, dimensions), got {tuple(features.shape)}")
-    if features.dtype not in (np.float32, np.float64, torch.float32, torch.float64):
-        raise TypeError(f"features: must be float32 or float64, got {features.dtype}; convert them first")
 
 
 def _check_options(second: Any, criterion: Any, on_duplicates: Any) -> None:
@@ -560,6 +681,54 @@ def _check_options(second: Any, criterion: Any, on_duplicates: Any) -> None:
     one_of("on_duplicates", on_duplicates, get_args(OnDuplicates))
     if criterion == "participation" and second == "authors":
         raise ValueError("second: the participation ratio of any two rows is 1; use 'random' or 'farthest'")
+
+
+def _share(k: Any, ratio: Any, k_per_batch: Any, count: int, size: int) -> Fraction:
+    """What share of the rows to select."""
+    if sum(given is not None for given in (k, ratio, k_per_batch)) != 1:
+        raise ValueError(
+            f"k, ratio and k_per_batch: exactly one of them is needed, got k={k!r}, ratio={ratio!r} and "
+            f"k_per_batch={k_per_batch!r}"
+        )
+    if k is not None:
+        if _integer("k", k, 1) > count:
+            raise ValueError(f"k: cannot select {k} of {count} rows")
+        return Fraction(int(k), count)
+    if k_per_batch is not None:
+        if _integer("k_per_batch", k_per_batch, 1) > size:
+            raise ValueError(f"k_per_batch: cannot select {k_per_batch} of the {size} rows of a batch")
+        return Fraction(int(k_per_batch), size)
+    share = _ratio(ratio)
+    if not quota(0, count, share):
+        raise ValueError(f"ratio: {ratio} of {count} rows selects none; ask for at least {1 / count:.2g}")
+    return share
+
+
+def _first(first: Any, count: int) -> list[int]:
+    if first is None:
+        return []
+    rows: list[int] = _row_numbers("first", [first] if np.ndim(first) == 0 else first, count).tolist()
+    if len(set(rows)) < len(rows):
+        raise ValueError(f"first: must be different rows, got {first!r}")
+    return rows
+
+
+def _row_numbers(name: str, rows: Any, count: int) -> Indices:
+    found = np.asarray(rows)
+    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= count:
+        raise ValueError(f"{name}: must be row numbers from 0 to {count - 1}, at least one, got {rows!r}")
+    return found.astype(np.int64)
+
+
+def _seed(seed: Any) -> int:
+    """An integer, of what people give as a seed."""
+    if seed is None:
+        seed = np.random.default_rng()
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(2**63))
+    if isinstance(seed, np.random.RandomState):
+        return int(seed.randint(2**63, dtype=np.int64))
+    return _integer("seed", seed, 0)
 
 
 def _integer(name: str, value: Any, least: int) -> int:

@@ -121,11 +121,13 @@ def test_picks_are_those_of_select_however_features_are_cut_into_files(
     edges = [0, *sorted(min(cut, count) for cut in cuts), count]
     for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         np.save(folder / "in" / f"{number}.npy", features[start:stop])
-    done = select_corpus(
-        None, folder / "out.jsonl", features=folder / "in", ratio=ratio, batch_size=batch_size, seed=seed
-    )
-    wide = features.astype("float64" if features.itemsize == 8 else "float32")
-    expected = selection.select(wide, ratio=ratio, batch_size=batch_size, seed=seed) if ratio * count >= 0.5 else []
+    options: dict[str, Any] = {"ratio": ratio, "batch_size": batch_size, "seed": seed}
+    if ratio * count < 0.5:
+        with pytest.raises(CorpusError, match=f"ratio: {ratio} of {count} documents selects none"):
+            select_corpus(None, folder / "out.jsonl", features=folder / "in", **options)
+        return
+    done = select_corpus(None, folder / "out.jsonl", features=folder / "in", shuffle=None, **options)
+    expected = selection.select(features.astype(features.dtype.newbyteorder("=")), **options)
     found = read(folder / "out.jsonl")
     assert [line["document"] for line in found] == list(expected)
     assert done.counts["selected"] == len(expected)
@@ -138,8 +140,9 @@ def test_picks_are_those_of_select_however_features_are_cut_into_files(
 @pytest.mark.parametrize(
     "options",
     [
-        {"k": 3},
-        {"k": 3, "second": "authors", "on_duplicates": "keep"},
+        {"k": 7},
+        {"k_per_batch": 3},
+        {"k": 7, "second": "authors", "on_duplicates": "keep"},
         {"ratio": 0.1, "criterion": "participation", "second": "farthest", "seed": 5},
     ],
 )
@@ -147,7 +150,7 @@ def test_parameters_reach_the_selection(tmp_path: Path, options: dict[str, Any])
     features = np.random.default_rng(0).standard_normal((150, 6)).astype(np.float32)
     features[40] = features[3]
     np.save(tmp_path / "f.npy", features)
-    select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "f.npy", batch_size=64, **options)
+    select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "f.npy", batch_size=64, shuffle=None, **options)
     expected = selection.select(features, batch_size=64, **options)
     assert [line["document"] for line in read(tmp_path / "out.jsonl")] == expected.tolist()
 
@@ -163,6 +166,7 @@ def test_corpus_gives_whole_records_with_their_places(corpus: Path, tmp_path: Pa
         "broken": 0,
         "unreadable": 0,
         "documents": 1000,
+        "copies": 0,
         "batches": 8,
         "selected": 100,
         "missing": 0,
@@ -255,7 +259,7 @@ def test_parquet_features_with_identifiers_equal_npy_ones(tmp_path: Path) -> Non
 def test_ready_made_features_of_a_corpus(corpus: Path, tmp_path: Path) -> None:
     features = np.random.default_rng(1).standard_normal((1000, 4)).astype(np.float32)
     np.save(tmp_path / "f.npy", features)
-    select_corpus(corpus, tmp_path / "out.jsonl", features=tmp_path / "f.npy", ratio=0.02)
+    select_corpus(corpus, tmp_path / "out.jsonl", features=tmp_path / "f.npy", ratio=0.02, shuffle=None)
     found = read(tmp_path / "out.jsonl")
     assert [record["_selection"]["document"] for record in found] == selection.select(features, ratio=0.02).tolist()
     assert [record["text"] for record in found] == [texts(1000)[r["_selection"]["document"]] for r in found]
@@ -266,8 +270,141 @@ def test_ready_made_features_of_a_corpus(corpus: Path, tmp_path: Path) -> None:
 
 def test_batches_of_copies_give_what_they_have_and_say_so(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.ones((100, 3), np.float32))
-    done = select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "f.npy", k=4, batch_size=50)
-    assert (done.counts["selected"], done.counts["missing"]) == (2, 6)
+    done = select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "f.npy", k=8, batch_size=50)
+    assert [done.counts[name] for name in ("selected", "missing", "copies")] == [1, 7, 99]
+
+
+# ------------------------------------------------------------------------------------------------ order, copies, mix
+
+
+def sorted_corpus(folder: Path, domains: int = 8, each: int = 60) -> Path:
+    """A file for each domain, each with words of its own."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for domain in range(domains):
+        words = [f"word{domain}x{number}" for number in range(40)]
+        found = [" ".join(rng.choice(words, size=12)) for _ in range(each)]
+        (folder / f"{domain}.jsonl").write_bytes(lines({"text": text} for text in found))
+    return folder
+
+
+def test_shuffle_makes_batches_of_all_domains_and_file_order_is_had_on_request(tmp_path: Path) -> None:
+    corpus = sorted_corpus(tmp_path / "corpus")
+    made = {}
+    for name, shuffle in (("default", {}), ("0", {"shuffle": 0}), ("1", {"shuffle": 1}), ("file", {"shuffle": None})):
+        done = select_corpus(corpus, tmp_path / f"{name}.jsonl", k=48, batch_size=60, write="ids", **shuffle)
+        made[name] = read(tmp_path / f"{name}.jsonl")
+        assert len(made[name]) == done.counts["selected"] == 48
+        manifest = json.loads((tmp_path / f"{name}.jsonl.manifest.json").read_text())
+        assert manifest["parameters"]["shuffle"] == shuffle.get("shuffle", 0)
+        ranks = [(line["batch"], line["pick"]) for line in made[name]]
+        assert ranks == [(batch, pick) for batch in range(8) for pick in range(6)]  # written in order of selection
+    assert made["default"] == made["0"] != made["1"]
+    domains = {name: {(line["batch"], line["file"]) for line in found} for name, found in made.items()}
+    assert len(domains["file"]) == 8  # each domain has a batch to itself
+    assert len(domains["0"]) > 24
+
+
+def test_copies_of_a_text_are_selected_once_wherever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    once = texts(40)
+    whole = [*once, *once[::-1], "of its own"]
+    for number in range(3):
+        (folder / f"{number}.jsonl").write_bytes(
+            lines({"text": text} for text in whole[number * 27 : number * 27 + 27])
+        )
+    options: dict[str, Any] = {"ratio": 1, "batch_size": 9, "features": "minilm"}
+    # as MiniLM's, whose last digits depend on the batch: no two rows have the same bytes
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(features_module, "minilm", lambda found: rng.standard_normal((len(found), 4), np.float32))
+    for at_once in (1 << 22, 7):
+        monkeypatch.setattr("replication.disf.corpus.copies._AT_ONCE", at_once)
+        done = select_corpus(folder, tmp_path / f"{at_once}.jsonl", **options)
+        assert [done.counts[name] for name in ("documents", "copies", "selected", "missing")] == [81, 40, 41, 40]
+        found = {line["_selection"]["document"] for line in read(tmp_path / f"{at_once}.jsonl")}
+        assert found == {*range(40), 80}  # the first of each
+    kept = select_corpus(folder, tmp_path / "kept.jsonl", on_duplicates="keep", **options)
+    assert [kept.counts[name] for name in ("copies", "selected")] == [0, 81]
+    with pytest.raises(
+        CorpusError, match="40 documents are exact copies of earlier ones, the first of them document 40"
+    ):
+        select_corpus(folder, tmp_path / "refused.jsonl", on_duplicates="error", **options)
+
+
+def test_hashes_that_somebody_deleted_are_made_again(corpus: Path, tmp_path: Path) -> None:
+    select_corpus(corpus, tmp_path / "a.jsonl", ratio=0.1, work=tmp_path / "work")
+    for path in (tmp_path / "work" / "hashes").iterdir():
+        path.unlink()
+    select_corpus(corpus, tmp_path / "b.jsonl", ratio=0.1, work=tmp_path / "work")
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def test_mix_tells_files_or_folders_of_corpus_and_selection(corpus: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    done = select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1, batch_size=128)
+    assert {name: counts[0] for name, counts in done.mix.items()} == {
+        "a.jsonl": 300,
+        "b": 400,
+        "c.parquet": 290,
+        **{f"d{i}.txt": 1 for i in range(990, 1000)},
+    }
+    files = [record["_selection"]["file"].split("/")[0] for record in read(tmp_path / "out.jsonl")]
+    assert {name: counts[1] for name, counts in done.mix.items()} == {name: files.count(name) for name in done.mix}
+    assert select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1, batch_size=128).mix == done.mix
+    monkeypatch.setattr(pipeline, "_MOST_FILES", 12)
+    assert select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1, batch_size=128, force=True).mix == {}
+
+
+def test_uneven_norms_of_given_features_are_told(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).standard_normal((400, 64)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    np.save(tmp_path / "even.npy", features * 3)
+    features[100:] *= 0.3  # one part of four is long
+    np.save(tmp_path / "uneven.npy", features)
+    notes = {
+        name: select_corpus(None, tmp_path / f"{name}.jsonl", features=tmp_path / f"{name}.npy", k=9).notes
+        for name in ("even", "uneven")
+    }
+    assert notes["even"] == []
+    (note,) = notes["uneven"]
+    assert "lengths of the features' rows are uneven (mean 0.475, standard deviation 0.303)" in note
+    said = replicate("--features", tmp_path / "uneven.npy", "--k", 9, "--out", tmp_path / "again.jsonl")
+    assert f"warning: {note}" in said.stderr
+
+
+LANGUAGES = {"english": ("abcdefghij", 700), "german": ("klmnopäöüß", 240), "russian": ("абвгдежзик", 60)}
+
+
+def test_rows_of_a_minority_language_are_as_long_as_others_and_it_is_selected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its words are far from the first axes, which leaves its rows short, and DiSF passes short rows over."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "corpus").mkdir()
+    for language, (letters, count) in LANGUAGES.items():
+        words = ["".join(rng.choice([*letters], size=7)) for _ in range(730)]
+        found = []
+        for _ in range(count):
+            topic = 10 + 60 * rng.integers(12)
+            own = rng.choice(words[topic : topic + 60], size=rng.integers(10, 40))
+            found.append(" ".join([*rng.choice(words[:10], size=rng.integers(2, 12)), *own]))
+        (tmp_path / "corpus" / f"{language}.jsonl").write_bytes(lines({"text": text} for text in found))
+    monkeypatch.setattr(extractors, "_BUCKETS", 2**14)
+    monkeypatch.setattr(extractors, "_DIMENSIONS", 16)
+    before: list[Any] = []
+    unit = features_module.unit
+    monkeypatch.setattr(features_module, "unit", lambda rows: before.append(rows) or unit(rows))
+    done = select_corpus(tmp_path / "corpus", tmp_path / "out.jsonl", k=200, batch_size=500)
+    (rows_before,) = before
+    lengths = np.linalg.norm(rows_before, axis=1)
+    assert lengths[-60:].mean() < 0.7 * lengths[:-60].mean()
+    (file,) = (tmp_path / "out.jsonl.work" / "features").rglob("*.npy")
+    np.testing.assert_allclose(np.linalg.norm(np.load(file), axis=1), 1, atol=1e-5)
+    assert [counts[0] for counts in done.mix.values()] == [700, 240, 60]
+    assert done.mix["russian.jsonl"][1] >= 4  # 12 by its share
+
+
+# ------------------------------------------------------------------------------------------------ features
 
 
 def test_streamed_tfidf_is_that_of_scikit_learn(tmp_path: Path) -> None:
@@ -280,6 +417,7 @@ def test_streamed_tfidf_is_that_of_scikit_learn(tmp_path: Path) -> None:
     expected = TruncatedSVD(8, random_state=3).fit_transform(weighted)
     found = np.concatenate([made(documents[:50]), made(documents[50:])])
     assert found.dtype == np.float32
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
 
 
@@ -316,7 +454,7 @@ def test_embeddings_of_models_are_those_of_the_library(
 
     monkeypatch.setattr(features_module, "minilm", embed)
     monkeypatch.setattr(features_module, "sentence_transformer", embed)
-    select_corpus(corpus, tmp_path / "out.jsonl", features=name, ratio=0.05, write="ids")
+    select_corpus(corpus, tmp_path / "out.jsonl", features=name, ratio=0.05, write="ids", shuffle=None)
     expected = selection.select(embed(texts(1000), "some/model" if name != "minilm" else ""), ratio=0.05)
     assert [line["document"] for line in read(tmp_path / "out.jsonl")] == expected.tolist()
     assert json.loads((tmp_path / "out.jsonl.manifest.json").read_text())["features"]["name"] == name
@@ -712,21 +850,25 @@ def test_parquet_without_whole_vectors_is_named(tmp_path: Path, columns: Any, ke
 def test_features_that_overflow_name_their_batch(tmp_path: Path) -> None:
     features = np.random.default_rng(0).standard_normal((100, 4)).astype(np.float32)
     features[60:] *= 1e37
-    with pytest.raises(CorpusError, match=r"batch 1, whose row 0 is row 50 of the corpus: features: .* overflow"):
-        ready(tmp_path, features, ratio=0.2, batch_size=50)
+    with pytest.raises(CorpusError, match=r"batch 1: features: .* overflow"):
+        ready(tmp_path, features, ratio=0.2, batch_size=50, shuffle=None)
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({}, "k and ratio: exactly one"),
-        ({"k": 1, "ratio": 0.5}, "k and ratio: exactly one"),
+        ({}, "k, ratio and k_per_batch: exactly one"),
+        ({"k": 1, "ratio": 0.5}, "k, ratio and k_per_batch: exactly one"),
+        ({"ratio": 1e-4}, "ratio: 0.0001 of 1000 documents selects none"),
         ({"ratio": 0.0}, r"ratio: must be a share in \(0, 1\], got 0.0"),
         ({"ratio": float("nan")}, "ratio: must be a share"),
         ({"ratio": 1.5}, "ratio: must be a share"),
-        ({"k": 0}, "k: must be from 1 to batch_size, 1024, got 0"),
-        ({"k": 2000}, "k: must be from 1 to batch_size"),
+        ({"k": 0}, "k: must be at least 1, got 0"),
         ({"k": 1001}, "k: cannot select 1001 of 1000 documents"),
+        ({"k_per_batch": 0}, "k_per_batch: must be from 1 to batch_size, 1024, got 0"),
+        ({"k_per_batch": 2000}, "k_per_batch: must be from 1 to batch_size"),
+        ({"k_per_batch": 1001}, "k_per_batch: cannot select 1001 of 1000 documents"),
+        ({"ratio": 0.1, "shuffle": -1}, "shuffle: must be at least 0, got -1"),
         ({"ratio": 0.1, "batch_size": 1}, "batch_size: must be at least 2, got 1"),
         ({"ratio": 0.1, "seed": -1}, "seed: must be at least 0"),
         ({"ratio": 0.1, "workers": 0}, "workers: must be at least 1, got 0"),
@@ -766,12 +908,29 @@ def test_corpus_without_documents_is_refused(tmp_path: Path, content: bytes) -> 
 # ------------------------------------------------------------------------------------------------ parts
 
 
-@given(sizes=st.lists(st.integers(0, 9), max_size=8), size=st.integers(1, 12))
-def test_batches_cover_all_rows_in_order(sizes: list[int], size: int) -> None:
-    found = list(rows.batches(((str(i), n) for i, n in enumerate(sizes)), size))
-    covered = [(p.path, row) for pieces in found for p in pieces for row in range(p.start, p.stop)]
-    assert covered == [(str(i), row) for i, n in enumerate(sizes) for row in range(n)]
-    assert [sum(p.stop - p.start for p in pieces) for pieces in found[:-1]] == [size] * (len(found) - 1)
+@given(
+    sizes=st.lists(st.integers(0, 9), max_size=8),
+    size=st.integers(1, 12),
+    shuffle=st.none() | st.integers(0, 3),
+    data=st.data(),
+)
+def test_batches_cover_all_rows_once(sizes: list[int], size: int, shuffle: int | None, data: st.DataObject) -> None:
+    total = sum(sizes) + 1
+    without = np.array(data.draw(st.lists(st.booleans(), min_size=total, max_size=total)))
+    groups = list(rows.groups(total, size, shuffle=shuffle, without=without))
+    files = [(str(i), n) for i, n in enumerate([*sizes, 1])]
+    found = list(rows.batches(files, groups))
+    covered = [[(p.path, int(row)) for p in pieces for row in p.rows] for pieces in found]
+    everything = [(str(i), row) for i, n in files for row in range(n)]
+    kept = [place for place, out in zip(everything, without, strict=True) if not out]
+    assert sorted(itertools.chain(*covered), key=everything.index) == kept
+    assert [[everything.index(place) for place in batch] for batch in covered] == [rows.tolist() for rows in groups]
+    assert [int(p.first + row) for pieces in found for p in pieces for row in p.rows] == [
+        int(number) for group in groups for number in group
+    ]
+    assert all((np.diff(group) > 0).all() for group in groups)
+    if shuffle is None:
+        assert list(itertools.chain(*covered)) == kept
 
 
 @pytest.mark.slow
@@ -842,9 +1001,14 @@ def test_command_says_what_it_did(corpus: Path, tmp_path: Path, monkeypatch: pyt
     done = replicate(*arguments, "--on-error", "skip")
     assert done.exit_code == 0, done.output
     assert "left out: corpus/a.jsonl, line 302, is not JSON" in done.stderr
+    files = [record["_selection"]["file"].split("/")[0] for record in read(tmp_path / "out.jsonl")]
+    parts = {"b": 400, "a.jsonl": 300, "c.parquet": 290} | {f"d{i}.txt": 1 for i in range(990, 1000)}
+    shares = [(name, n, files.count(name)) for name, n in parts.items()]
     assert done.stdout.splitlines() == [
         "1,000 documents in 14 files (1 ignored); left out: 1 empty, 1 broken.",
         "100 selected: out.jsonl, described in out.jsonl.manifest.json",
+        "share of the  corpus  selection",
+        *(f"{name:12}  {n / 1000:6.1%}  {k / 100:9.1%}" for name, n, k in shares),
     ]
     again = replicate(*arguments, "--on-error", "skip", "--json")
     summary = json.loads(again.stdout)
@@ -858,7 +1022,7 @@ def test_command_says_what_it_did(corpus: Path, tmp_path: Path, monkeypatch: pyt
     [
         (["corpus", "--ratio", "0.1"], 2, "Missing option '--out'"),
         (["corpus", "--ratio", "0.1", "--out", "o.jsonl", "--second", "best"], 2, "'best' is not one of"),
-        (["corpus", "--out", "o.jsonl"], 1, "Error: k and ratio: exactly one is needed"),
+        (["corpus", "--out", "o.jsonl"], 1, "Error: k, ratio and k_per_batch: exactly one is needed"),
         (["nowhere", "--ratio", "0.1", "--out", "o.jsonl"], 1, "Error: nowhere: there is no such file or folder"),
         (["corpus", "--ratio", "0.1", "--out", "/proc/o.jsonl"], 1, "Error: /proc/"),
     ],
@@ -878,7 +1042,8 @@ def test_examples_in_the_help_are_understood(monkeypatch: pytest.MonkeyPatch) ->
 
     def stub(root: Path | None, out: Path, **options: Any) -> Selected:
         asked.append({"corpus": root, "out": out, **options})
-        counts = dict.fromkeys(("documents", "files", "unreadable", "ignored", "empty", "broken", "missing"), 0)
+        names = ("documents", "files", "unreadable", "ignored", "empty", "broken", "copies", "missing")
+        counts = dict.fromkeys(names, 0)
         return Selected(out, out, {**counts, "selected": 0}, [], reused=False)
 
     monkeypatch.setattr("replication.disf.corpus.select_corpus", stub)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from replication.disf import reference, selection
-from replication.disf.selection import batch_seed, candidate_scores, quota, select, select_batch
+from replication.disf.selection import batch_seed, candidate_scores, gains, quota, select, select_batch
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "disf_selection.json").read_text())["cases"]
 AS_THE_AUTHORS: dict[str, Any] = {"second": "authors", "on_duplicates": "keep"}
@@ -217,7 +220,7 @@ def test_too_few_distinct_rows_give_all_of_them_and_a_warning():
     with pytest.warns(UserWarning, match="7 of 10 rows could not be selected"):
         assert sorted(select_batch(X, 10)) == [0, 4, 8]
     with pytest.warns(UserWarning, match="2 of 10 rows"):
-        picks = select(np.concatenate([X, gaussian(1, 12, 6)]), k=5, batch_size=12)
+        picks = select(np.concatenate([X, gaussian(1, 12, 6)]), k_per_batch=5, batch_size=12)
     assert len(picks) == 8
     assert len(select_batch(X, 10, on_duplicates="keep")) == 10
 
@@ -234,9 +237,160 @@ def test_duplicates_can_be_refused():
     X = gaussian(0, 30, 4)
     X[25] = X[23]
     with pytest.raises(ValueError, match="row 25 is an exact copy of row 23"):
-        select(X, k=2, batch_size=10, on_duplicates="error")
+        select(X, k_per_batch=2, batch_size=10, on_duplicates="error")
     X[25, 0] = np.nextafter(X[25, 0], 1)
-    assert len(select(X, k=2, batch_size=10, on_duplicates="error")) == 6
+    assert len(select(X, k_per_batch=2, batch_size=10, on_duplicates="error")) == 6
+
+
+# --- features of other types ------------------------------------------------------------------------------------------
+
+
+WHOLE = np.random.default_rng(2).integers(0, 9, (60, 6))
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        np.ndarray.tolist,
+        pd.DataFrame,
+        lambda X: pd.DataFrame(X).astype({0: "Int64", 1: object}),
+        lambda X: X.astype(np.float16),
+        lambda X: X.astype(">f4"),
+        lambda X: X.astype(np.int8),
+        sparse.csc_matrix,
+        sparse.coo_array,
+        torch.from_numpy,
+        lambda X: torch.from_numpy(X).to(torch.bfloat16),
+        lambda X: torch.from_numpy(X).to_sparse(),
+        lambda X: torch.from_numpy(X).double().requires_grad_(),
+    ],
+)
+def test_features_of_other_types_are_those_in_float64(convert):
+    expected = select(WHOLE.astype(np.float64), k=12, batch_size=25)
+    assert select(convert(WHOLE), k=12, batch_size=25).tolist() == expected.tolist()
+    assert select_batch(convert(WHOLE), 5).tolist() == select_batch(WHOLE.astype(np.float64), 5).tolist()
+    found = gains(convert(WHOLE), expected, batch_size=25)
+    np.testing.assert_array_equal(found, gains(WHOLE.astype(np.float64), expected, batch_size=25))
+    np.testing.assert_array_equal(candidate_scores(convert(WHOLE), [3]), candidate_scores(WHOLE.astype(float), [3]))
+
+
+def test_sums_of_half_precision_are_in_float64():
+    """In float16 the squares of these overflow, and in float32 their differences would be rounded."""
+    X = (gaussian(0, 40, 5) * 1e5 + 3e4).astype(np.float16)
+    assert select_batch(X, 9, seed=1).tolist() == select_batch(X.astype(np.float64), 9, seed=1).tolist()
+    rows = torch.from_numpy(X.astype(np.float64))
+    assert candidate_scores(X, [1, 2, 3])[7] == pytest.approx(float(reference.score(rows[[1, 2, 3, 7]])), rel=1e-9)
+
+
+# --- features of a small scale ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("criterion", list(selection.CRITERIA))
+@pytest.mark.parametrize(
+    ("dtype", "scale", "power"), [("f8", 2.0**-66, 65), ("f4", 2.0**-66, 65), ("f8", 2.0**-900, 899)]
+)
+def test_features_that_epsilon_would_decide_are_scaled_up_and_the_scale_is_named(criterion, dtype, scale, power):
+    X = np.random.default_rng(0).standard_normal((90, 6)).astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = select(X, k=10, batch_size=50, criterion=criterion).tolist()
+    with pytest.warns(UserWarning, match=rf"no dimension has a variance above .*1e-08.* multiplied by 2\*\*{power}"):
+        found = select(X * np.dtype(dtype).type(scale), k=10, batch_size=50, criterion=criterion).tolist()
+    assert found == expected
+
+
+def test_dimensions_that_epsilon_makes_constant_are_told():
+    X = gaussian(0, 50, 6)
+    X[:, 2] *= 1e-5
+    with pytest.warns(UserWarning, match="dimensions with a variance below .* count as constant beside the others"):
+        picks = select_batch(X, 10)
+    assert picks.tolist() == select_batch(np.delete(X, 2, axis=1), 10).tolist()
+    with warnings.catch_warnings():  # what rounding leaves of equal numbers is no variance
+        warnings.simplefilter("error")
+        select_batch(np.insert(X * [1, 1, 1e5, 1, 1, 1], [2, 6], [0.1, -1e7 / 3], axis=1), 10)
+        select_batch(np.full((30, 3), 0.1), 1)
+        select_batch(low_rank(0, 30, 12)[:, :2] @ np.random.default_rng(0).standard_normal((2, 40)), 5)
+
+
+# --- seeds, rows to begin with, gains ---------------------------------------------------------------------------------
+
+
+def test_seeds_are_integers_generators_or_fresh():
+    X = gaussian(0, 200, 4)
+
+    def found(seed):
+        return tuple(select(X, k=6, batch_size=50, seed=seed).tolist())
+
+    assert found(np.int64(3)) == found(np.uint8(3)) == found(3)
+    for make in (np.random.default_rng, np.random.RandomState):
+        assert found(make(0)) == found(make(0)) != found(make(1))
+        generator = make(0)
+        assert found(generator) != found(generator)  # it goes on
+    assert found(None) != found(None)
+    assert select_batch(X, 6, seed=None).tolist() != select_batch(X, 6, seed=None).tolist()
+
+
+@given(problems(), st.data())
+@settings(deadline=None, max_examples=30)
+@pytest.mark.filterwarnings("ignore:features")
+def test_rows_to_begin_with_are_gone_on_from_greedily(problem, data):
+    X, k, _ = problem
+    first = data.draw(st.permutations(range(len(X))))[: data.draw(st.integers(2, k))]
+    picks = select_batch(X, k, first=first, on_duplicates="keep").tolist()
+    assert picks[: len(first)] == list(first)
+    assert len(set(picks)) == k
+    assert_greedy(X, picks, len(first), 1e-9)
+
+
+def test_each_batch_begins_with_its_own_of_the_rows_to_begin_with(monkeypatch):
+    X = gaussian(0, 250, 6)
+    options: dict[str, Any] = {"k_per_batch": 6, "batch_size": 100, "first": [120, 7, 103, 50]}
+    picks = select(X, **options)
+    assert picks[:2].tolist() == [7, 50]
+    assert picks[6:8].tolist() == [120, 103]
+    free = select(X, k_per_batch=6, batch_size=100)
+    assert picks[12:].tolist() == free[12:].tolist()
+    parts = [select_batch(X[:100], 6, first=[7, 50]), 100 + select_batch(X[100:200], 6, first=[20, 3])]
+    assert picks[:12].tolist() == np.concatenate(parts).tolist()
+    monkeypatch.setitem(selection._GROUP, "cpu", 2)  # as on a GPU
+    assert select(X, **options).tolist() == picks.tolist()
+
+
+def test_rows_to_begin_with_may_not_be_copies_of_each_other():
+    X = gaussian(0, 30, 4)
+    X[20] = X[10]
+    with pytest.raises(ValueError, match="first: some rows are exact copies of each other"):
+        select_batch(X, 5, first=[10, 20])
+    assert select_batch(X, 5, first=[10, 20], on_duplicates="keep")[:2].tolist() == [10, 20]
+    picks = select_batch(X, 29, first=[3, 20]).tolist()
+    assert picks[:2] == [3, 20]
+    assert 10 not in picks
+
+
+@given(problems())
+@settings(deadline=None, max_examples=30)
+@pytest.mark.filterwarnings("ignore:features")
+def test_gains_are_the_growth_of_the_objective(problem):
+    X, k, _ = problem
+    picks = np.random.default_rng(k).permutation(len(X))[:k]
+    values = [reference.objective(torch.from_numpy(X[picks[:n]])) for n in range(2, k + 1)]
+    found = gains(X, picks)
+    assert np.isnan(found[:2]).all()
+    np.testing.assert_allclose(found[2:], np.diff(values), atol=1e-7 * X.shape[1])
+
+
+def test_gains_are_counted_in_each_batch_and_fall_along_the_greedy_order():
+    X = clustered(0, 130, 20).astype(np.float32)
+    picks = select(X, k_per_batch=30, batch_size=100)
+    found = gains(X, picks, batch_size=100)
+    assert np.flatnonzero(np.isnan(found)).tolist() == [0, 1, 30, 31]
+    np.testing.assert_allclose(found[30:], gains(X[100:], picks[30:] - 100), atol=1e-9)
+    assert (np.diff(found[2:12]) < 0).all()
+    Y = gaussian(0, 30, 5)
+    Y = (Y - Y.mean(0)) / np.abs(Y - Y.mean(0)).max()
+    np.testing.assert_allclose(gains(Y * 2.0**-80, range(30)), gains(Y, range(30)), atol=1e-9)
+    with pytest.raises(ValueError, match="picks: must be row numbers from 0 to 129"):
+        gains(X, [3, 130])
 
 
 # --- our extension, and the covariance --------------------------------------------------------------------------------
@@ -282,17 +436,18 @@ def test_quotas_add_up_to_the_nearest_share(total, size, ratio):
 
 
 @pytest.mark.parametrize("rows", [1, 99, 100, 250, 301])
-@pytest.mark.parametrize("share", [{"k": 7}, {"ratio": 0.07}])
+@pytest.mark.parametrize("share", [{"k": 7}, {"k_per_batch": 7}, {"ratio": 0.07}])
 def test_batches_are_independent_units_of_work(rows, share):
     X = gaussian(0, rows, 6)
     size = min(100, rows)
-    if rows < share.get("k", 0):
+    if rows == 1:
         share = {"k": 1}
     whole = select(X, batch_size=100, seed=5, **share)
     parts = []
     for i in reversed(range(-(-rows // size))):  # in any order
         start, stop = i * size, min((i + 1) * size, rows)
-        k = quota(start, stop, share.get("ratio", Fraction(share.get("k", 0), size)))
+        ((name, value),) = share.items()
+        k = quota(start, stop, Fraction(value, {"k": rows, "k_per_batch": size}[name]) if name != "ratio" else value)
         parts.insert(0, start + select_batch(X[start:stop], k, seed=batch_seed(5, i)))
     assert whole.tolist() == np.concatenate(parts).tolist()
     assert len(whole) == len(set(whole)) == sum(map(len, parts))
@@ -303,17 +458,24 @@ def test_a_ratio_is_taken_by_its_decimal_digits():
     assert quota(0, 300, Fraction(0.015)) == 4
 
 
-def test_k_is_the_number_of_each_whole_batch_and_the_rest_gives_its_fair_share():
-    picks = select(gaussian(0, 250, 6), k=8, batch_size=100)
+def test_k_is_the_total_of_which_batches_give_fair_shares():
+    X = gaussian(0, 250, 6)
+    assert np.bincount(select(X, k=8, batch_size=100) // 100).tolist() == [3, 3, 2]
+    assert len(select(X[:200], k=50, batch_size=64)) == 50
+    assert len(select(X, k=250, batch_size=99)) == 250
+
+
+def test_k_per_batch_is_the_number_of_each_whole_batch_and_the_rest_gives_its_fair_share():
+    picks = select(gaussian(0, 250, 6), k_per_batch=8, batch_size=100)
     assert np.bincount(picks // 100).tolist() == [8, 8, 4]
-    assert len(select(gaussian(0, 60, 6), k=24, batch_size=1024)) == 24
+    assert len(select(gaussian(0, 60, 6), k_per_batch=24, batch_size=1024)) == 24
 
 
 def test_batches_have_their_own_random_picks():
     X = np.tile(gaussian(0, 20, 6), (30, 1))
-    firsts = select(X, k=1, batch_size=20) % 20
+    firsts = select(X, k_per_batch=1, batch_size=20) % 20
     assert len(set(firsts)) > 8
-    assert (select(X, k=1, batch_size=20, seed=1) % 20).tolist() != firsts.tolist()
+    assert (select(X, k_per_batch=1, batch_size=20, seed=1) % 20).tolist() != firsts.tolist()
 
 
 @pytest.mark.parametrize("criterion", list(selection.CRITERIA))
@@ -335,7 +497,7 @@ def test_many_batches_at_once_are_the_same_as_one_by_one(criterion, monkeypatch)
 @pytest.mark.parametrize("criterion", list(selection.CRITERIA))
 def test_a_gpu_selects_the_same(criterion):
     X = clustered(0, 3000, 48).astype(np.float32)
-    options: dict[str, Any] = {"k": 12, "batch_size": 512, "criterion": criterion}
+    options: dict[str, Any] = {"k": 70, "batch_size": 512, "criterion": criterion, "first": [3, 600, 601, 602]}
     assert select(torch.from_numpy(X).cuda(), **options).tolist() == select(X, **options).tolist()
 
 
@@ -365,27 +527,43 @@ GOOD = gaussian(0, 20, 4)
 @pytest.mark.parametrize(
     ("features", "options", "error", "words"),
     [
-        (GOOD.tolist(), {"k": 2}, TypeError, "features: must be a NumPy array or a torch tensor, got list"),
+        ([[1.0, 2.0], [1.0]], {"k": 2}, ValueError, "features: must have rows of equal length"),
+        ([["a", "b"]], {"k": 1}, TypeError, "features: must be numbers, got <U1"),
+        (pd.DataFrame({"n": [1], "text": ["a"]}), {"k": 1}, TypeError, "features: must be numbers, got object"),
+        (GOOD * 1j, {"k": 1}, TypeError, "features: must be numbers, got complex128"),
+        (torch.from_numpy(GOOD * 1j), {"k": 1}, TypeError, "features: must be numbers, got torch.complex128"),
         (GOOD[0], {"k": 2}, ValueError, r"features: must have shape \(documents, dimensions\), got \(4,\)"),
         (GOOD[:0], {"k": 2}, ValueError, r"got \(0, 4\)"),
-        (GOOD.astype(np.float16), {"k": 2}, TypeError, "features: must be float32 or float64, got float16"),
-        (torch.from_numpy(GOOD).bfloat16(), {"k": 2}, TypeError, "got torch.bfloat16"),
-        (GOOD.astype(int), {"k": 2}, TypeError, "got int64"),
         (GOOD.astype(np.float32) * np.float32(1e25), {"k": 4}, ValueError, "features: sums .* overflow torch.float32"),
-        (GOOD, {}, ValueError, "k and ratio: exactly one"),
-        (GOOD, {"k": 2, "ratio": 0.1}, ValueError, "k and ratio: exactly one"),
+        (GOOD, {}, ValueError, "k, ratio and k_per_batch: exactly one"),
+        (GOOD, {"k": 2, "ratio": 0.1}, ValueError, "k, ratio and k_per_batch: exactly one"),
+        (GOOD, {"k": 2, "k_per_batch": 2}, ValueError, "k, ratio and k_per_batch: exactly one"),
         (GOOD, {"k": 0}, ValueError, "k: must be at least 1, got 0"),
         (GOOD, {"k": 2.5}, TypeError, "k: must be an integer, got 2.5"),
         (GOOD, {"k": True}, TypeError, "k: must be an integer, got True"),
-        (GOOD, {"k": 21}, ValueError, "k: cannot select 21 of the 20 rows"),
-        (GOOD, {"k": 11, "batch_size": 10}, ValueError, "k: cannot select 11 of the 10 rows"),
+        (GOOD, {"k": 21}, ValueError, "k: cannot select 21 of 20 rows"),
+        (GOOD, {"k_per_batch": 11, "batch_size": 10}, ValueError, "k_per_batch: cannot select 11 of the 10 rows"),
         (GOOD, {"k": 2, "batch_size": 0}, ValueError, "batch_size: must be at least 1"),
         (GOOD, {"ratio": 0}, ValueError, r"ratio: must be a share in \(0, 1\], got 0"),
         (GOOD, {"ratio": 1.5}, ValueError, r"ratio: must be a share in \(0, 1\], got 1.5"),
         (GOOD, {"ratio": math.nan}, ValueError, "ratio: .* got nan"),
+        (GOOD, {"ratio": 0.015}, ValueError, "ratio: 0.015 of 20 rows selects none; ask for at least 0.05"),
         (GOOD, {"ratio": "1%"}, ValueError, "ratio: .* got '1%'"),
-        (GOOD, {"k": 2, "first": 20}, ValueError, "first: row 20 is not in a batch of 20 rows"),
-        (GOOD, {"k": 2, "first": -1}, ValueError, "first: must be at least 0"),
+        (
+            GOOD,
+            {"k": 2, "first": 20},
+            ValueError,
+            "first: must be row numbers from 0 to 19, at least one, got \\[20\\]",
+        ),
+        (GOOD, {"k": 2, "first": -1}, ValueError, "first: must be row numbers"),
+        (GOOD, {"k": 2, "first": []}, ValueError, "first: must be row numbers"),
+        (GOOD, {"k": 2, "first": 1.0}, ValueError, "first: must be row numbers"),
+        (GOOD, {"k": 2, "first": [3, 3]}, ValueError, r"first: must be different rows, got \[3, 3\]"),
+        (GOOD, {"k": 2, "first": [3, 4, 5]}, ValueError, "first: 3 rows lie in the batch of rows 0 to 19, .* only 2"),
+        (GOOD, {"k": 2, "seed": 1.0}, TypeError, "seed: must be an integer, got 1.0"),
+        (GOOD, {"k": 2, "seed": True}, TypeError, "seed: must be an integer, got True"),
+        (GOOD, {"k": 2, "seed": "0"}, TypeError, "seed: must be an integer, got '0'"),
+        (GOOD, {"k": 2, "seed": -1}, ValueError, "seed: must be at least 0, got -1"),
         (GOOD, {"k": 2, "second": "third"}, ValueError, "second: must be one of random, farthest, authors"),
         (GOOD, {"k": 2, "criterion": "logdet"}, ValueError, "criterion: must be one of correlation"),
         (GOOD, {"k": 2, "on_duplicates": "x"}, ValueError, "on_duplicates: must be one of drop"),
@@ -414,5 +592,5 @@ def test_select_batch_names_bad_arguments_too():
 
 @pytest.mark.parametrize("chosen", [[], [20], [-1], [[1, 2]], [0.5]])
 def test_candidate_scores_need_row_numbers(chosen):
-    with pytest.raises(ValueError, match="chosen: must be at least one row number below 20"):
+    with pytest.raises(ValueError, match="chosen: must be row numbers from 0 to 19, at least one"):
         candidate_scores(GOOD, chosen)

@@ -148,7 +148,7 @@ def started(tmp_path: Path, features: Path) -> tuple[Any, list[psutil.Process]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stderr = (tmp_path / "errors.txt").open("w", buffering=1)
         os.dup2(sys.stderr.fileno(), 2)
-        options = ["--ratio", "0.1", "--batch-size", "512", "--workers", "2"]
+        options = ["--ratio", "0.1", "--batch-size", "512", "--workers", "2", "--shuffle", "none"]
         cli(["select", "--features", str(features), "--out", str(tmp_path / "out.jsonl"), *options])
 
     process = forked(work)
@@ -184,7 +184,7 @@ def test_end_before_the_end_leaves_no_process_and_can_be_gone_on_from(
     assert ("Nothing finished is lost" in errors) == (whom != "the command")
 
     kept = part.read_bytes()[: part.read_bytes().rindex(b"\n") + 1]
-    arguments: dict[str, Any] = {"features": features, "ratio": 0.1, "batch_size": 512}
+    arguments: dict[str, Any] = {"features": features, "ratio": 0.1, "batch_size": 512, "shuffle": None}
     select_corpus(None, tmp_path / "out.jsonl", **arguments)
     assert part.with_suffix("").read_bytes().startswith(kept)
     found = [json.loads(line)["document"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]

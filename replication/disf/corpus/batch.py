@@ -17,7 +17,6 @@ def select_rows(
     pieces: list[Piece],
     k: int,
     *,
-    start: int,
     batch: int,
     seed: int,
     second: Second = "random",
@@ -33,8 +32,6 @@ def select_rows(
     k : int
         How many to select. Rows with NaN or infinite features are never selected, and fewer rows than ``k`` are
         selected where fewer are distinct.
-    start : int
-        Row number of the batch's first row in the corpus.
     batch : int
         Number of the batch.
     seed : int
@@ -52,6 +49,8 @@ def select_rows(
     CorpusError
         If the batch cannot be selected from; the message names it.
     """
+    if not pieces:
+        return []
     features = rows.read(pieces)
     usable = np.flatnonzero(np.isfinite(features).all(1))
     if len(usable) < len(features):
@@ -71,6 +70,7 @@ def select_rows(
                 on_duplicates=on_duplicates,
             )
         except ValueError as error:
-            raise CorpusError(f"batch {batch}, whose row 0 is row {start} of the corpus: {error}") from error
-    found: list[int] = (start + usable[picks]).tolist()
+            raise CorpusError(f"batch {batch}: {error}") from error
+    numbers = np.concatenate([piece.first + piece.rows for piece in pieces])
+    found: list[int] = numbers[usable[picks]].tolist()
     return found

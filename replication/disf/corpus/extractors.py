@@ -46,11 +46,11 @@ class Extractor:
     def __call__(self, texts: list[str]) -> npt.NDArray[np.float32]:
         """Features of some texts, float32 (n, d)."""
         if self.model is not None:
+            from replication.disf.features import unit  # scikit-learn takes a second or two
+
             tfidf, svd = _fitted(self.model)
-            projected: npt.NDArray[np.float32] = svd.transform(
-                tfidf.transform(_words(self.identity["buckets"]).transform(texts))
-            )
-            return projected.astype(np.float32, copy=False)
+            projected = svd.transform(tfidf.transform(_words(self.identity["buckets"]).transform(texts)))
+            return unit(projected)
         return _embed(self.identity["name"], texts)
 
 
@@ -99,8 +99,9 @@ def prepare(
     ----------
     name
         ``"tfidf"``: sublinear TF-IDF of hashed words, so that no vocabulary is kept, and its first
-        principal axes; both are fitted on a random sample, at most 20,000 documents. Others are functions of
-        :mod:`replication.disf.features`.
+        principal axes; both are fitted on a random sample, at most 20,000 documents. Rows have unit length: else a
+        language of few documents, whose words are far from the first axes, has short rows and is never selected.
+        Others are functions of :mod:`replication.disf.features`.
     documents
         Gives all texts from the beginning.
     total
@@ -123,6 +124,7 @@ def prepare(
         )
     versions = _versions("numpy", "scipy", "scikit-learn")
     settings = {"name": name, "buckets": _BUCKETS, "dimensions": _DIMENSIONS, "sample": _SAMPLE, "versions": versions}
+    settings["norm"] = "l2"
     digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
     path = folder / f"tfidf-{key}-{digest[:10]}.npy"
     if not path.exists():

@@ -11,10 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from replication.disf.corpus import readers
+import numpy as np
+import numpy.typing as npt
+
+from replication.disf.corpus import copies, readers
 from replication.disf.corpus.errors import CorpusError
 from replication.disf.corpus.journal import Journal
-from replication.disf.corpus.readers import Kind, Source
+from replication.disf.corpus.readers import Kind, Scan, Source
 from replication.disf.corpus.workers import Workers
 
 #: Called with what is being done, how much of it is done, and how much there is.
@@ -33,6 +36,7 @@ class Input:
         self.faults: list[str] = []
         self.sha256 = ""
         self.index: Journal
+        self._hashes: Path
 
     def _list(self) -> str:
         """Digest of the files' names, sizes and times: tells in no time whether anything was changed."""
@@ -65,18 +69,22 @@ class Input:
     def look_through(
         self,
         work: Path,
-        scan: Callable[[list[Source]], list[dict[str, Any]]],
+        scan: Callable[[list[Source]], Scan],
         settings: object,
         pool: Workers,
         tell: Progress,
     ) -> None:
         """Scan all files, as far as that is not done already, and sum up what is in them."""
         self.index = Journal(work / f"index-{key(self.listing, settings)}.jsonl")
+        self._hashes = work / "hashes"
+        if self.index.complete and not all(map(Path.exists, {self._hashes / line["hashes"][0] for line in self.index})):
+            self.index.path.unlink()  # somebody made room
 
         def rest(done: int) -> Iterator[dict[str, Any]]:
             tell("files indexed", done, self.files)
             sources = (s for s in readers.sources(self.root, self._pattern, self._kinds) if isinstance(s, Source))
-            calls = (partial(scan, group) for group in _groups(itertools.islice(sources, done, None)))
+            groups = _groups(itertools.islice(sources, done, None))
+            calls = (partial(_scanned, scan, self._hashes, group) for group in groups)
             for found in pool.in_order(calls):
                 yield from found
                 done += len(found)
@@ -98,6 +106,10 @@ class Input:
             digest.update(canonical([line["name"], line["kind"], line["sha256"]]))
         self.sha256 = digest.hexdigest()
 
+    def copies(self) -> npt.NDArray[np.bool_]:
+        """Which documents, or rows of features, are exact copies of an earlier one, wherever that is."""
+        return copies.find(lambda: copies.kept(self._hashes, self.index), self.counts["documents"])
+
     def _fault(self, text: str) -> None:
         if len(self.faults) < 20:
             self.faults.append(text)
@@ -111,6 +123,10 @@ class Input:
             raise CorpusError(f"{what}:\n  {shown}\nMend them, or leave them out: --on-error skip (on_error='skip').")
         if not self.counts["documents"]:
             raise CorpusError(f"{self.root} holds no document: {self.counts['empty']} are empty, {broken} are broken")
+
+
+def _scanned(scan: Callable[[list[Source]], Scan], folder: Path, group: list[Source]) -> list[dict[str, Any]]:
+    return copies.keep(folder, scan(group))
 
 
 def _groups(sources: Iterable[Source]) -> Iterator[list[Source]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
+
+import numpy as np
 
 from replication.atomic import replacing
 from replication.data.store import file_sha256
@@ -22,34 +25,61 @@ _FILES: Final = ' "files": ['
 Place = tuple[dict[str, Any], Callable[[], bytes]]
 
 
-def lines(
-    picks: Iterable[Mapping[str, Any]], places: Iterable[Place], *, id_key: str, records: bool
-) -> Iterator[list[bytes]]:
-    """The output's lines, a batch at a time, in order of selection.
+def write(
+    file: IO[bytes],
+    picks: Iterable[Mapping[str, Any]],
+    places: Iterable[Place],
+    *,
+    scratch: IO[bytes],
+    id_key: str,
+    records: bool,
+    tell: Callable[[int, int], None],
+) -> Counter[str]:
+    """Write the output's lines in order of selection, and count the files that they are from.
+
+    Records are read in the corpus's order, whatever the order of selection: they are first written to `scratch`.
 
     Parameters
     ----------
+    file
+        The output.
     picks
         For each batch, its number as ``batch`` and its picks as ``documents``.
     places
         For each document of the corpus.
+    scratch
+        An empty file to read and write.
     id_key
         Key of a record's identifier.
     records
         Whether whole records are wanted.
+    tell
+        Hears how many of the selected documents were read, and how many there are.
     """
-    numbered = enumerate(places)
-    for line in picks:
-        rank = {document: pick for pick, document in enumerate(line["documents"])}
-        found = [b""] * len(rank)
-        last = max(rank, default=-1)
-        for number, (where, record) in numbered if rank else ():
-            if number in rank:
-                where |= {"document": number, "batch": line["batch"], "pick": rank[number]}
-                found[rank[number]] = _whole(record(), where) if records else _identified(record(), where, id_key)
-            if number == last:
-                break
-        yield found
+    of_batch = [(line["batch"], np.array(line["documents"], dtype=np.int64)) for line in picks]
+    chosen = np.concatenate([documents for _, documents in of_batch])
+    batch = np.repeat([number for number, _ in of_batch], [len(documents) for _, documents in of_batch])
+    pick = np.concatenate([np.arange(len(documents)) for _, documents in of_batch])
+    ends = np.zeros(len(chosen) + 1, dtype=np.int64)
+    files: Counter[str] = Counter()
+    order = np.argsort(chosen)
+    found = iter(places)
+    number = -1
+    for done, rank in enumerate(order):
+        ahead = int(chosen[rank]) - number - 1
+        number = int(chosen[rank])
+        where, record = next(itertools.islice(found, ahead, None))
+        files[where["file"]] += 1
+        where |= {"document": number, "batch": int(batch[rank]), "pick": int(pick[rank])}
+        line = _whole(record(), where) if records else _identified(record(), where, id_key)
+        ends[done + 1] = ends[done] + scratch.write(line + b"\n")
+        if done % 1000 == 0:
+            tell(done, len(chosen))
+    for place in np.argsort(order):
+        scratch.seek(ends[place])
+        file.write(scratch.read(ends[place + 1] - ends[place]))
+    tell(len(chosen), len(chosen))
+    return files
 
 
 def _identified(record: bytes, where: dict[str, Any], id_key: str) -> bytes:
@@ -90,7 +120,8 @@ def write_manifest(path: Path, head: Mapping[str, Any], inputs: Iterable[Input])
         separator = "\n"
         for found in inputs:
             for line in found.index:
-                file.write(f"{separator}  {json.dumps(line)}")
+                shown = {name: value for name, value in line.items() if name not in ("hashes", "norms")}
+                file.write(f"{separator}  {json.dumps(shown)}")
                 separator = ",\n"
         file.write("\n ]\n}\n")
 
@@ -103,7 +134,7 @@ def read_head(manifest: Path) -> dict[str, Any] | None:
             head = json.loads("".join(before).rstrip().removesuffix(",") + "}")
     except (OSError, ValueError):
         return None
-    return head if isinstance(head, dict) and head.get("schema") == 1 else None
+    return head if isinstance(head, dict) and head.get("schema") == 2 else None
 
 
 def about(path: Path) -> dict[str, Any]:

@@ -19,7 +19,9 @@ import glob
 import hashlib
 import importlib.metadata
 import itertools
+import math
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
@@ -47,6 +50,8 @@ from replication.disf.corpus.workers import Workers
 __all__ = ["Selected", "select_corpus"]
 
 _SHARD: Final = 1024  # documents
+_MOST_FILES: Final = 1000  # that are told apart in a selection's mix
+_UNEVEN: Final = 0.25  # standard deviation of the rows' lengths, of their mean
 _CORPUS: Final[tuple[Kind, ...]] = ("jsonl", "parquet", "text")
 _FEATURES: Final[tuple[Kind, ...]] = ("npy", "parquet")
 _REPLACE: Final = (
@@ -63,12 +68,18 @@ class Selected:
     output, manifest : Path
         The files.
     counts : dict
-        ``files``, ``unreadable`` files, ``ignored`` files, ``bytes``, ``documents``, ``empty``, ``broken``,
-        ``selected``, ``missing`` (batches with fewer distinct rows than their quota), ``batches``.
+        ``files``, ``unreadable`` files, ``ignored`` files, ``bytes``, ``documents``, ``empty``, ``broken``, ``copies``
+        of earlier documents, ``selected``, ``missing`` (batches with fewer distinct rows than their quota),
+        ``batches``.
     faults : list of str
         The first few broken lines and all unreadable files, as ``file:line why``; at most twenty.
     reused : bool
         Whether the output was there already, so that nothing was done.
+    mix : dict
+        Documents and selected ones of each file, or of each folder at the top of a corpus that has some; empty where
+        there are more than a thousand.
+    notes : list of str
+        What a person should know of the features.
     seconds : dict
         Time spent in each stage.
     """
@@ -78,6 +89,8 @@ class Selected:
     counts: dict[str, int]
     faults: list[str]
     reused: bool
+    mix: dict[str, list[int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -86,7 +99,8 @@ def select_corpus(settings: Settings) -> Selected:
     """Select documents of a corpus of any size by DiSF, and write them with where they came from.
 
     The output depends on the contents of the inputs and on the parameters, not on `workers`, nor on how often the work
-    was killed and begun again. Memory is bounded by a batch, the longest document and the names in one folder.
+    was killed and begun again. Memory is bounded by a batch, the longest document, the names in one folder, a dozen
+    bytes a document and forty a selected one.
 
     Parameters
     ----------
@@ -103,11 +117,16 @@ def select_corpus(settings: Settings) -> Selected:
         the package, and a network once. Ready-made ones are float16, float32 or float64, one row for each document of
         `corpus` that is not empty.
     k
-        Documents to select from each batch, instead of a ratio.
+        Documents to select in all, instead of a ratio.
     ratio
         Share of the documents to select, such as 0.015.
+    k_per_batch
+        Documents to select from each batch, instead of a ratio.
     batch_size
         Documents that compete with each other.
+    shuffle
+        Seed of the random partition into batches; none cuts batches in file order. In a corpus that is sorted by domain
+        file order lets each domain compete with itself only.
     seed
         Of the random picks.
     second
@@ -116,7 +135,8 @@ def select_corpus(settings: Settings) -> Selected:
     criterion
         The paper's is correlation; participation is ours, and ten times as fast.
     on_duplicates
-        What to do with exact copies of a batch's features.
+        What to do with exact copies. Of copies of a text anywhere in the corpus, and of features anywhere in ready-made
+        ones, the first is kept; so it is of features within a batch.
     text_key
         Key, or Parquet column, of a document's text.
     id_key
@@ -163,7 +183,7 @@ def select_corpus(settings: Settings) -> Selected:
     >>> import numpy as np
     >>> folder = Path(tempfile.mkdtemp())
     >>> np.save(folder / "features.npy", np.random.default_rng(0).standard_normal((3000, 16), dtype=np.float32))
-    >>> done = select_corpus(None, folder / "picks.jsonl", features=folder / "features.npy", ratio=0.01)
+    >>> done = select_corpus(None, folder / "picks.jsonl", features=folder / "features.npy", ratio=0.01, shuffle=None)
     >>> done.counts["selected"], (folder / "picks.jsonl").read_text().splitlines()[0]
     (30, '{"file": "features.npy", "row": 344, "document": 344, "batch": 0, "pick": 0}')
     """
@@ -232,7 +252,7 @@ class _Run:
         _sweep(self.work.rglob(".*"))
         finished = None if self.settings.force or not self.out.exists() else self._finished()
         if finished and finished["listing"] == [found.listing for found in self.inputs] and not self._stops(finished):
-            return self._selected(finished["counts"], finished["faults"], reused=True)
+            return self._selected(finished, reused=True)
         extractors.probe(self.features)
         self._timed("index", self._index)
         contents = [found.sha256 for found in self.inputs]
@@ -243,11 +263,10 @@ class _Run:
             output.write_manifest(
                 self.manifest, finished | {"listing": [found.listing for found in self.inputs]}, self.inputs
             )
-            return self._selected(finished["counts"], finished["faults"], reused=True)
+            return self._selected(finished, reused=True)
         files, identity = self._timed("features", self._features)
         picks = self._timed("selection", lambda: self._picks(files, identity))
-        counts, faults = self._timed("output", lambda: self._output(picks, contents))
-        return self._selected(counts, faults, reused=False)
+        return self._selected(self._timed("output", lambda: self._output(picks, contents)), reused=False)
 
     def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
         begin = time.monotonic()
@@ -255,8 +274,9 @@ class _Run:
         self.seconds[stage] = round(time.monotonic() - begin, 3)
         return found
 
-    def _selected(self, counts: dict[str, int], faults: list[str], *, reused: bool) -> Selected:
-        return Selected(self.out, self.manifest, counts, faults, reused, self.seconds)
+    def _selected(self, head: Mapping[str, Any], *, reused: bool) -> Selected:
+        told = {name: head[name] for name in ("counts", "faults", "mix", "notes")}
+        return Selected(self.out, self.manifest, reused=reused, seconds=self.seconds, **told)
 
     def _stops(self, finished: Mapping[str, Any]) -> bool:
         counts = finished["counts"]
@@ -292,10 +312,10 @@ class _Run:
     def _index(self) -> None:
         if self.corpus:
             scan = partial(readers.scan, text_key=self.settings.text_key)
-            self.corpus.look_through(self.work, scan, ["documents", self.settings.text_key], self.pool, self.tell)
+            self.corpus.look_through(self.work, scan, ["texts", self.settings.text_key], self.pool, self.tell)
         if self.ready:
             look = partial(rows.scan, column=self.settings.feature_key)
-            self.ready.look_through(self.work, look, ["features", self.settings.feature_key], self.pool, self.tell)
+            self.ready.look_through(self.work, look, ["rows", self.settings.feature_key], self.pool, self.tell)
         for found in self.inputs:
             found.judge(self.settings.on_error)
         self.total = self.inputs[0].counts["documents"]
@@ -309,8 +329,25 @@ class _Run:
                     f"{self.ready.root} holds {n} rows, but the corpus has {self.total} documents that are neither "
                     "empty nor left out; features must be one row for each of these, in their order"
                 )
-        if self.settings.k is not None and self.settings.k > self.total:
-            raise CorpusError(f"k: cannot select {self.settings.k} of {self.total} documents")
+        settings, total = self.settings, self.total
+        if settings.k is not None and settings.k > total:
+            raise CorpusError(f"k: cannot select {settings.k} of {total} documents")
+        per_batch = min(settings.batch_size, total)
+        if settings.k_per_batch is not None and settings.k_per_batch > per_batch:
+            raise CorpusError(f"k_per_batch: cannot select {settings.k_per_batch} of {total} documents")
+        if settings.k is not None:
+            self.share: Fraction | float = Fraction(settings.k, total)
+        else:
+            self.share = Fraction(settings.k_per_batch, per_batch) if settings.k_per_batch else settings.ratio or 0
+        self.wanted = selection.quota(0, total, self.share)
+        if not self.wanted:
+            raise CorpusError(f"ratio: {settings.ratio} of {total} documents selects none")
+        self.copied = None if settings.on_duplicates == "keep" else self.inputs[0].copies()
+        if settings.on_duplicates == "error" and self.copied is not None and self.copied.any():
+            raise CorpusError(
+                f"{self.copied.sum()} documents are exact copies of earlier ones, the first of them document "
+                f"{self.copied.argmax()} (from 0); on_duplicates='drop' selects only one of each"
+            )
 
     def _features(self) -> tuple[Callable[[], Iterable[tuple[str, int]]], object]:
         """The files of features with their numbers of rows, and what identifies them."""
@@ -389,26 +426,28 @@ class _Run:
 
     def _picks(self, files: Callable[[], Iterable[tuple[str, int]]], identity: object) -> Journal:
         settings, size = self.settings, self.settings.batch_size
-        share = Fraction(settings.k, min(size, self.total)) if settings.k else settings.ratio or 0
+        share, total = str(self.share), self.total
         options: dict[str, Any] = {name: getattr(settings, name) for name in ("second", "criterion", "on_duplicates")}
+        contents, order = [found.sha256 for found in self.inputs], settings.shuffle
         journal = Journal(
-            self.work / f"picks-{key(identity, str(share), size, settings.seed, options, _versions())}.jsonl"
+            self.work
+            / f"picks-{key(contents, identity, share, size, order, settings.seed, options, _versions())}.jsonl"
         )
-        whole = -(-self.total // size)
+        whole = -(-total // size)
 
         def rest(done: int) -> Iterator[dict[str, Any]]:
             self.tell("batches selected", done, whole)
+            groups = itertools.islice(rows.groups(total, size, shuffle=order, without=self.copied), done, None)
             calls = (
                 partial(
                     select_rows,
                     pieces,
-                    selection.quota(batch * size, min((batch + 1) * size, self.total), share),
-                    start=batch * size,
+                    selection.quota(batch * size, min((batch + 1) * size, total), self.share),
                     batch=batch,
                     seed=settings.seed,
                     **options,
                 )
-                for batch, pieces in enumerate(itertools.islice(rows.batches(files(), size), done, None), start=done)
+                for batch, pieces in enumerate(rows.batches(files(), groups), start=done)
             )
             for picks in self.pool.in_order(calls):
                 yield {"batch": done, "documents": picks}
@@ -416,10 +455,32 @@ class _Run:
                 self.tell("batches selected", done, whole)
 
         journal.fill(rest)
-        self.wanted = selection.quota(0, self.total, share)
         return journal
 
-    def _output(self, picks: Journal, contents: list[str]) -> tuple[dict[str, int], list[str]]:
+    def _mix(self, selected: Mapping[str, int]) -> dict[str, list[int]]:
+        """Documents and selected ones of each file, or folder at the top of the corpus."""
+        mix: dict[str, list[int]] = {}
+        for line in self.inputs[0].index:
+            if line["documents"]:
+                counts = mix.setdefault(line["name"].split("/")[0], [0, 0])
+                counts[0] += line["documents"]
+                counts[1] += selected.get(line["name"], 0)
+                if len(mix) > _MOST_FILES:
+                    return {}
+        return mix
+
+    def _notes(self) -> list[str]:
+        norms = np.array([line["norms"] for line in self.ready.index]) if self.ready else np.empty((0, 2))
+        mean, square = norms.sum(0) / max(1, self.total)
+        deviation = math.sqrt(max(0.0, square - mean**2))
+        if deviation <= _UNEVEN * mean:
+            return []
+        return [
+            f"the lengths of the features' rows are uneven (mean {mean:.3g}, standard deviation {deviation:.3g}): "
+            "documents with short rows are hardly ever selected; scale rows to unit length unless that is meant"
+        ]
+
+    def _output(self, picks: Journal, contents: list[str]) -> dict[str, Any]:
         from replication.evidence import provenance  # pandas and SciPy, which workers need not import
 
         counts = {
@@ -428,8 +489,8 @@ class _Run:
             "ignored": sum(found.n_ignored for found in self.inputs),
             **{name: sum(f.counts[name] for f in self.inputs) for name in ("empty", "broken", "unreadable")},
             "documents": self.total,
-            "batches": 0,
-            "selected": 0,
+            "copies": 0 if self.copied is None else int(self.copied.sum()),
+            "batches": -(-self.total // self.settings.batch_size),
         }
         faults = [fault for found in self.inputs for fault in found.faults]
         settings = self.settings
@@ -440,34 +501,41 @@ class _Run:
             places = output.rows_of(self.ready, settings.id_key)
         with replacing(self.out) as temporary:
             compression = {".gz": "gzip", ".zst": "zstd"}.get(self.out.suffix)
-            with pa.output_stream(str(temporary), compression=compression) as file:
-                for lines in output.lines(picks, places, id_key=settings.id_key, records=records):
-                    file.write(b"".join(line + b"\n" for line in lines))
-                    counts["batches"] += 1
-                    counts["selected"] += len(lines)
-                    self.tell("batches written", counts["batches"], -(-self.total // self.settings.batch_size))
+            with (
+                pa.output_stream(str(temporary), compression=compression) as file,
+                tempfile.TemporaryFile(dir=self.work) as scratch,
+            ):
+                files = output.write(
+                    file,
+                    picks,
+                    places,
+                    scratch=scratch,
+                    id_key=settings.id_key,
+                    records=records,
+                    tell=partial(self.tell, "documents written"),
+                )
+            counts["selected"] = files.total()
             if not all(found.unchanged() for found in self.inputs):
                 raise CorpusError("An input was changed during the work. Start again when it no longer changes.")
             counts["missing"] = self.wanted - counts["selected"]
+            head = {
+                "schema": 2,
+                "made": datetime.now(UTC).isoformat(timespec="seconds"),
+                "output": {**output.about(temporary), "name": self.out.name},
+                "parameters": self.parameters,
+                "features": self.extractor,
+                "counts": counts,
+                "mix": self._mix(files),
+                "notes": self._notes(),
+                "faults": faults,
+                "seconds": self.seconds,
+                "inputs": contents,
+                "listing": [found.listing for found in self.inputs],
+                "provenance": provenance.collect(),
+            }
             # before the output is in its place: an output without a manifest is never ours
-            output.write_manifest(
-                self.manifest,
-                {
-                    "schema": 1,
-                    "made": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "output": {**output.about(temporary), "name": self.out.name},
-                    "parameters": self.parameters,
-                    "features": self.extractor,
-                    "counts": counts,
-                    "faults": faults,
-                    "seconds": self.seconds,
-                    "inputs": contents,
-                    "listing": [found.listing for found in self.inputs],
-                    "provenance": provenance.collect(),
-                },
-                self.inputs,
-            )
-        return counts, faults
+            output.write_manifest(self.manifest, head, self.inputs)
+        return head
 
 
 def _call(extractor: extractors.Extractor, folder: Path, texts: list[str]) -> Callable[[], tuple[str, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import codecs
 import fnmatch
+import hashlib
 import io
 import json
 import math
@@ -16,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,6 +26,8 @@ from replication.data.store import file_sha256
 from replication.disf.corpus.errors import CorpusError, DamagedFile
 
 Kind = Literal["jsonl", "parquet", "text", "npy"]
+#: For each of some files its line of the index, and hashes of what is in it.
+Scan = list[tuple[dict[str, Any], npt.NDArray[np.uint64]]]
 
 _COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
 _SUFFIXES: Final[dict[str, Kind]] = {
@@ -262,37 +267,42 @@ def _text(path: str) -> Iterator[Entry]:
     yield Entry(0, text, "", partial(as_json, {"text": text}))
 
 
-def scan(files: Sequence[Source], text_key: str) -> list[dict[str, Any]]:
-    """Count what is in each file, and sum it: a line of the index for each.
+def scan(files: Sequence[Source], text_key: str) -> Scan:
+    """Count what is in each file, and sum it.
 
     Returns
     -------
-    list of dict
-        The source's own fields without its path, ``sha256``, ``documents`` (those that are not empty), ``empty``,
-        ``broken``, ``examples`` (number and fault of the first few), and ``error``: why the file is left out whole, or
-        empty.
+    list of (dict, ndarray)
+        For each file a line of the index, and a hash of each document's text. The line has the source's own fields
+        without its path, ``sha256``, ``documents`` (those that are not empty), ``empty``, ``broken``, ``examples``
+        (number and fault of the first few), and ``error``: why the file is left out whole, or empty.
     """
     return [_scan_one(source, text_key) for source in files]
 
 
-def _scan_one(source: Source, text_key: str) -> dict[str, Any]:
+def _scan_one(source: Source, text_key: str) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
     counts = {"documents": 0, "empty": 0, "broken": 0}
     examples: list[tuple[int, str]] = []
+    hashes = bytearray()
     sha256 = error = ""
     try:
         sha256 = file_sha256(Path(source.path))
         for entry in entries(source, text_key):
             what = "broken" if entry.fault else "documents" if entry.text.strip() else "empty"
             counts[what] += 1
+            if what == "documents":
+                hashes += hashlib.blake2b(entry.text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
             if entry.fault and len(examples) < EXAMPLES:
                 examples.append((entry.number, entry.fault))
     except (DamagedFile, OSError) as damage:
         # nothing in a damaged file can be vouched for, not even what came before the damage
         error, examples = str(damage) if isinstance(damage, DamagedFile) else reason(damage), []
         counts = dict.fromkeys(counts, 0)
+        hashes.clear()
     fields = asdict(source)
     del fields["path"]
-    return {**fields, "sha256": sha256, **counts, "examples": examples, "error": error}
+    line = {**fields, "sha256": sha256, **counts, "examples": examples, "error": error}
+    return line, np.frombuffer(hashes, np.uint64)
 
 
 def source_of(root: Path, line: dict[str, Any]) -> Source:

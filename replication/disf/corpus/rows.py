@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,55 +17,82 @@ import pyarrow.parquet as pq
 from replication.atomic import replacing
 from replication.data.store import file_sha256
 from replication.disf.corpus.errors import DamagedFile
-from replication.disf.corpus.readers import EXAMPLES, Source, reason
-
-FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+from replication.disf.corpus.readers import EXAMPLES, Scan, Source, reason
+from replication.training.seeding import stream_seed
 
 _DTYPES: Final = ("float16", "float32", "float64")
 _BLOCK = 8 << 20  # bytes
 
 
 class Piece(NamedTuple):
-    """Rows ``start`` to ``stop`` of a .npy file."""
+    """Some rows of a .npy file, in ascending order; `first` is the number of the file's row 0 in the corpus."""
 
     path: str
-    start: int
-    stop: int
+    first: int
+    rows: npt.NDArray[np.int64]
 
 
-def read(pieces: Sequence[Piece]) -> FloatArray:
-    """The rows of some pieces, one after another, in memory: float16 as float32, in the machine's byte order."""
+def read(pieces: Sequence[Piece]) -> npt.NDArray[Any]:
+    """The rows of some pieces, one after another, in memory, in the machine's byte order."""
     # each map is gone at the end of this call: pages of a longer-lived one would count as memory in use
-    parts = [np.load(piece.path, mmap_mode="r", allow_pickle=False)[piece.start : piece.stop] for piece in pieces]
-    dtype = np.float32 if parts[0].dtype.itemsize == 2 else parts[0].dtype.newbyteorder("=")
-    return np.concatenate(parts, dtype=dtype)
+    return np.concatenate([_native(np.load(p.path, mmap_mode="r", allow_pickle=False)[p.rows]) for p in pieces])
 
 
-def batches(files: Iterable[tuple[str, int]], size: int) -> Iterator[list[Piece]]:
-    """Cut files, given with their numbers of rows, into batches of ``size`` rows; batches run on from file to file.
+def _native(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return rows.astype(rows.dtype.newbyteorder("="), copy=False)
+
+
+def groups(
+    total: int, size: int, *, shuffle: int | None = None, without: npt.NDArray[np.bool_] | None = None
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Row numbers of the batches of a corpus, each batch's in ascending order.
+
+    Parameters
+    ----------
+    total, size : int
+        Rows of the corpus, and of a batch.
+    shuffle : int, optional
+        Seed of the partition into batches, which takes four or eight bytes a row; without it batches are cut in the
+        order of the rows.
+    without : ndarray of bool, optional
+        Which rows are left out of their batches.
 
     Examples
     --------
-    >>> [[(p.path, p.start, p.stop) for p in pieces] for pieces in batches([("a", 3), ("b", 2)], 2)]
-    [[('a', 0, 2)], [('a', 2, 3), ('b', 0, 1)], [('b', 1, 2)]]
+    >>> [rows.tolist() for rows in groups(5, 2)], [rows.tolist() for rows in groups(5, 2, shuffle=1)]
+    ([[0, 1], [2, 3], [4]], [[0, 1], [3, 4], [2]])
     """
-    pieces: list[Piece] = []
-    room = size
-    for path, rows in files:
-        start = 0
-        while start < rows:
-            stop = min(rows, start + room)
-            pieces.append(Piece(path, start, stop))
-            room -= stop - start
-            start = stop
-            if not room:
-                yield pieces
-                pieces, room = [], size
-    if pieces:
-        yield pieces
+    order = None
+    if shuffle is not None:
+        order = np.arange(total, dtype=np.uint32 if total < 2**32 else np.int64)
+        np.random.default_rng(stream_seed(shuffle, "disf corpus")).shuffle(order)
+    for start in range(0, total, size):
+        stop = min(start + size, total)
+        rows = np.arange(start, stop) if order is None else np.sort(order[start:stop]).astype(np.int64)
+        yield rows if without is None else rows[~without[rows]]
 
 
-def write(path: Path, rows: FloatArray) -> None:
+def batches(files: Iterable[tuple[str, int]], groups: Iterable[npt.NDArray[np.int64]]) -> Iterator[list[Piece]]:
+    """Where the rows of each group are, of files that are given with their numbers of rows.
+
+    Examples
+    --------
+    >>> [[(p.path, p.rows.tolist()) for p in pieces] for pieces in batches([("a", 3), ("b", 2)], groups(5, 2))]
+    [[('a', [0, 1])], [('a', [2]), ('b', [0])], [('b', [1])]]
+    """
+    paths, counts = zip(*files, strict=True)
+    starts = np.cumsum([0, *counts])
+    for rows in groups:
+        which = np.searchsorted(starts, rows, side="right") - 1
+        parts = np.split(rows, np.flatnonzero(np.diff(which)) + 1) if len(rows) else []
+        files_of = which[np.flatnonzero(np.diff(which, prepend=-1))]
+        yield [
+            Piece(paths[file], int(starts[file]), part - starts[file])
+            for file, part in zip(files_of, parts, strict=True)
+        ]
+
+
+def write(path: Path, rows: npt.NDArray[Any]) -> None:
     """Write rows to a .npy file by rename."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, rows, allow_pickle=False)
@@ -91,7 +119,7 @@ def _npy_blocks(path: str) -> Iterator[npt.NDArray[Any]]:
         raise ValueError(f"holds {dtype.name}, not one of {', '.join(_DTYPES)}")
     step = max(1, _BLOCK // (dtype.itemsize * shape[1]))
     for start in range(0, shape[0], step):
-        yield read([Piece(path, start, min(start + step, shape[0]))])
+        yield _native(np.array(np.load(path, mmap_mode="r", allow_pickle=False)[start : start + step]))
 
 
 def _parquet_blocks(path: str, column: str | None) -> Iterator[npt.NDArray[Any]]:
@@ -123,36 +151,48 @@ def _is_vector(kind: Any) -> bool:
     return any(is_list(kind) for is_list in lists) and pa.types.is_floating(kind.value_type)
 
 
-def scan(files: Sequence[Source], column: str | None) -> list[dict[str, Any]]:
-    """Count the rows of each features file, and sum it: a line of the index for each.
+def scan(files: Sequence[Source], column: str | None) -> Scan:
+    """Count the rows of each features file, and sum it.
 
     Returns
     -------
-    list of dict
-        As :func:`replication.disf.corpus.readers.scan`, with ``width``, ``dtype``; ``documents`` are all rows, and the
+    list of (dict, ndarray)
+        As :func:`replication.disf.corpus.readers.scan`, the hashes being those of rows. A line has ``width``, ``dtype``
+        and ``norms`` too: the sums of the rows' lengths and of their squares. ``documents`` are all rows, and the
         ``broken`` ones among them hold NaN or infinite values.
     """
     return [_scan_one(source, column) for source in files]
 
 
-def _scan_one(source: Source, column: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"documents": 0, "empty": 0, "broken": 0, "width": 0, "dtype": ""}
+def _scan_one(source: Source, column: str | None) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
+    nothing: dict[str, Any] = {"documents": 0, "empty": 0, "broken": 0, "width": 0, "dtype": "", "norms": [0.0, 0.0]}
+    found = dict(nothing)
     examples: list[tuple[int, str]] = []
+    hashes = bytearray()
+    norms = np.zeros(2)
     sha256 = error = ""
     try:
         sha256 = file_sha256(Path(source.path))
         for block in _blocks(source, column):
-            bad = np.flatnonzero(~np.isfinite(block).all(1))
+            finite = np.isfinite(block).all(1)
+            bad = np.flatnonzero(~finite)
+            hashes += b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in np.ascontiguousarray(block))
+            squares = np.einsum("ij,ij->i", block, block, dtype=np.float64)[finite]
+            norms += np.sqrt(squares).sum(), squares.sum()
             examples += [(found["documents"] + int(row), "has NaN or infinite features") for row in bad[:EXAMPLES]]
             found["broken"] += len(bad)
             found["documents"] += len(block)
-            found["width"], found["dtype"] = block.shape[1], block.dtype.name
+            # half precision goes with single: it is exact in it
+            found["width"], found["dtype"] = block.shape[1], np.result_type(block, np.float32).name
+        found["norms"] = norms.tolist()
     except (DamagedFile, OSError) as damage:
         error, examples = str(damage) if isinstance(damage, DamagedFile) else reason(damage), []
-        found |= {"documents": 0, "broken": 0, "width": 0, "dtype": ""}
+        found = nothing
+        hashes.clear()
     fields = asdict(source)
     del fields["path"]
-    return {**fields, "sha256": sha256, **found, "examples": examples[:EXAMPLES], "error": error}
+    line = {**fields, "sha256": sha256, **found, "examples": examples[:EXAMPLES], "error": error}
+    return line, np.frombuffer(hashes, np.uint64)
 
 
 def imported(source: Source, column: str | None, folder: Path, name: str) -> list[tuple[str, int]]:
@@ -167,7 +207,7 @@ def imported(source: Source, column: str | None, folder: Path, name: str) -> lis
     for number, block in enumerate(_blocks(source, column)):
         file = f"{name}-{number}.npy"
         if not (folder / file).exists():
-            write(folder / file, block.astype(np.float32) if block.dtype.itemsize == 2 else block)
+            write(folder / file, block)
         files.append((file, len(block)))
     return files
 

@@ -33,7 +33,9 @@ class Settings:
     features: str | Path = "tfidf"
     k: int | None = None
     ratio: float | None = None
+    k_per_batch: int | None = None
     batch_size: int = 1024
+    shuffle: int | None = 0
     seed: int = 0
     second: Second = "random"
     criterion: Criterion = "correlation"
@@ -58,14 +60,17 @@ class Settings:
         CorpusError
             It names the setting, what it is and what it may be.
         """
-        if (self.k is None) == (self.ratio is None):
-            raise CorpusError(f"k and ratio: exactly one is needed, got k={self.k!r} and ratio={self.ratio!r}")
+        if sum(given is not None for given in (self.k, self.ratio, self.k_per_batch)) != 1:
+            raise CorpusError(
+                f"k, ratio and k_per_batch: exactly one is needed, got k={self.k!r}, ratio={self.ratio!r} and "
+                f"k_per_batch={self.k_per_batch!r}"
+            )
         if self.ratio is not None and not 0 < self.ratio <= 1:
             raise CorpusError(f"ratio: must be a share in (0, 1], got {self.ratio!r}")
-        if self.k is not None and not 1 <= self.k <= self.batch_size:
-            raise CorpusError(f"k: must be from 1 to batch_size, {self.batch_size}, got {self.k!r}")
-        for name, least in (("batch_size", 2), ("max_chars", 1), ("seed", 0)):
-            if getattr(self, name) < least:
+        if self.k_per_batch is not None and not 1 <= self.k_per_batch <= self.batch_size:
+            raise CorpusError(f"k_per_batch: must be from 1 to batch_size, {self.batch_size}, got {self.k_per_batch!r}")
+        for name, least in (("batch_size", 2), ("max_chars", 1), ("seed", 0), ("shuffle", 0), ("k", 1)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise CorpusError(f"{name}: must be at least {least}, got {getattr(self, name)!r}")
         for name, hint in get_type_hints(Settings).items():
             if get_origin(hint) is Literal:

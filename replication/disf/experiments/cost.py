@@ -197,7 +197,7 @@ def corpora(config: Config) -> Iterator[Row]:
             corpus[begin : begin + config.rows] = _features(config.rows, config.corpus_dimension, batch_id)
         corpus.flush()
         started = time.perf_counter()
-        alone = select(corpus[: small * config.rows], k=config.picks, batch_size=config.rows)
+        alone = select(corpus[: small * config.rows], k_per_batch=config.picks, batch_size=config.rows)
         seconds = (time.perf_counter() - started) / small
         yield {"quantity": "days", "value": seconds * CORPUS_FILES / config.rows / 86_400}
         del corpus

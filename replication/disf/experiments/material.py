@@ -175,6 +175,9 @@ def _hold_out(
 def embed(texts: Sequence[str], feature_set: FeatureSet, *, dimension: int) -> Floats:
     """Features of texts, float64 (N, d), rounded to five decimals of their standard deviation.
 
+    Those by counts have rows of unit length (:func:`replication.disf.features.unit`), so that DiSF sees small domains;
+    sentence embeddings are as the model gives them, as in the paper.
+
     Linear algebra differs in its last bits from processor to processor, and a greedy selection can turn such a bit into
     another pick; rounded features are the same everywhere.
     """
