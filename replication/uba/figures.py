@@ -191,8 +191,9 @@ def advice(records: pd.DataFrame, *, unit: str) -> str:
     near = [name for name in told if name != least and told[name].low <= told[least].high]
     also = f", and the intervals of {' and '.join(near)} overlap with its" if near else ""
     return (
-        f"**What should φ be?** Averaged over the cells of this page, φ = 2 (cosine) scores {cosine} {unit} above the best φ "
-        f"that other seeds choose, the recommended φ {own}, and linear decay {linear}. The least is that of {least}{also}."
+        f"**What should φ be?** Averaged over the cells of this page, φ = 2 (cosine) scores {cosine} {unit} above "
+        f"φ that other seeds choose, the recommended φ {own}, and linear decay {linear}. The least is that of "
+        f"{least}{also}."
     )
 
 
@@ -242,7 +243,7 @@ def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
 
 
 def edges(records: pd.DataFrame) -> Table:
-    """Per optimiser and budget: models trained for the tuning, and schedules whose chosen peak is an end of its grid."""
+    """Per optimiser and budget: models of the tuning, and schedules whose chosen peak is an end of its grid."""
     rows, trials = rows_of(records, "peak_on_edge"), rows_of(records, "trials")
     made, raw = [], []
     for cell, part in rows.groupby(["optimizer", "budget"], sort=False):

@@ -238,7 +238,8 @@ def chosen(rows: pd.DataFrame, *, quantity: str) -> list[Row]:
     Returns
     -------
     list of dict
-        ``quantity`` of the schedules `BEST_PHI`, `BEST_SHAPE` and `BEST_POWER` per seed; ``phi_regret`` per schedule and seed.
+        ``quantity`` of the schedules `BEST_PHI`, `BEST_SHAPE` and `BEST_POWER` per seed; ``phi_regret`` per schedule
+        and seed.
     """
     scores = rows_of(rows, "tuning_score").groupby(["schedule", "peak"])["value"].mean().groupby("schedule").min()
     table = rows_of(rows, quantity).pivot_table(index="seed", columns="schedule", values="value")

@@ -105,8 +105,8 @@ class Config(evidence.Settings):
 def parts(config: Config) -> list[Part]:
     """The experiment's parts.
 
-    Their rows: ``cosine_gap``, ``best_phi_over_2kappa``, ``chebyshev_gap``, ``last_iterate_excess``, ``best_phi``, ``one_phi_regret``,
-    ``gradient_over_bound`` and ``min_gradient`` are what tests ask for; others serve the figures.
+    Their rows: ``cosine_gap``, ``best_phi_over_2kappa``, ``chebyshev_gap``, ``last_iterate_excess``, ``best_phi``,
+    ``one_phi_regret``, ``gradient_over_bound`` and ``min_gradient`` are what tests ask for; others serve the figures.
     """
     use_deterministic()
     only = config.only
