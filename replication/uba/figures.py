@@ -192,8 +192,8 @@ def advice(records: pd.DataFrame, *, unit: str) -> str:
     also = f", and the intervals of {' and '.join(near)} overlap with its" if near else ""
     return (
         f"**What should φ be?** Averaged over the cells of this page, φ = 2 (cosine) scores {cosine} {unit} above "
-        f"φ that other seeds choose, the recommended φ {own}, and linear decay {linear}. The least is that of "
-        f"{least}{also}."
+        f"the best φ that other seeds choose, the recommended φ {own}, and linear decay {linear}. The least is "
+        f"that of {least}{also}."
     )
 
 
@@ -227,7 +227,7 @@ def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
     """
     rows = rows_of(records, "tuning_score")
     longest = rows.groupby("optimizer")["budget"].transform("max")
-    rows = rows[(rows["budget"] == longest) & [Arm.of(name).finer == 1 for name in rows["schedule"]]]
+    rows = rows[(rows["budget"] == longest) & rows["schedule"].map(lambda name: Arm.of(name).finer == 1)]
     figure, cells = _cells(rows, 3.0, unit, "")
     names = [str(name) for name in rows["schedule"].unique()]
     looks = {name: {**look, "lw": 2.2 if phi_of(name) else 1.2} for name, look in plots.distinct(names).items()}

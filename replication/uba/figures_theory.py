@@ -85,13 +85,11 @@ def kappa(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of the experiment ``theory``.
     """
-    titles = ("Min-max problem: φ = 2κ is best, for every κ", "Noisy descent, peak limited by stability: best φ falls")
+    titles = ("Min-max problem: where is φ best?", "Noisy descent, peak up to the limit of stability")
     figure, (left, right) = plots.panels(titles, height=3.4)
     _excess(left, records, rows_of(records, "excess_log_contraction")["steps"].max())
     left.set_ylabel("ln(worst contraction) − ln(bound)")
-    rows = rows_of(records, "loss_over_best", problem="quadratic")
-    budgets = sorted(rows["budget"].unique())
-    rows = rows[(rows["noise"] == rows["noise"].min()) & (rows["budget"] == budgets[len(budgets) // 2])]
+    rows = _little_noise(records)
     found = plots.means(rows, "kappa", "phi")
     looks = {kappa: {**look, "marker": None} for kappa, look in plots.ordered(found).items()}
     plots.curves(right, found, looks, label=KAPPA)
@@ -105,7 +103,24 @@ def kappa(records: pd.DataFrame) -> Figure:
     plots.log_ticks(right, "xy")
     right.set(xlabel="φ  (filled: best; open: φ = 2κ)", ylabel="final loss / that of the best φ")
     right.set_ylim(1, min(rows["value"].max(), 100))
-    return plots.legend(figure)
+    return plots.legends(figure)
+
+
+def reversal(records: pd.DataFrame) -> str:
+    """Say where the best phi of `kappa`'s right panel lies, at the ends of its condition numbers."""
+    found = plots.means(_little_noise(records), "kappa", "phi")
+    low, high = min(found), max(found)
+    return (
+        f"from κ = {low:g} to {high:,.0f} the best φ goes from {found[low].idxmin():g} to {found[high].idxmin():g}, "
+        f"while 2κ goes from {2 * low:g} to {2 * high:,.0f}"
+    )
+
+
+def _little_noise(records: pd.DataFrame) -> pd.DataFrame:
+    """What each phi loses on the quadratic, with the least noise and the middle budget."""
+    rows = rows_of(records, "loss_over_best", problem="quadratic")
+    budgets = sorted(rows["budget"].unique())
+    return rows[(rows["noise"] == rows["noise"].min()) & (rows["budget"] == budgets[len(budgets) // 2])]
 
 
 def regret(records: pd.DataFrame, problem: str) -> Figure:

@@ -59,13 +59,13 @@ class Config(evidence.Settings):
     replicated: list[str] = Field(
         ["uba 0.5", "cosine", "linear"], description="schedules of the contrasts, which get all seeds"
     )
-    seeds: PositiveInt = Field(3, description="evaluation seeds; a seed fixes weights and data order for all schedules")
-    other_seeds: PositiveInt = Field(3, description="evaluation seeds of the other schedules")
+    seeds: PositiveInt = Field(5, description="evaluation seeds; a seed fixes weights and data order for all schedules")
+    other_seeds: PositiveInt = Field(5, description="evaluation seeds of the other schedules")
     tuning_seeds: PositiveInt = Field(2, description="seeds of the tuning, apart from the evaluation seeds")
     peaks: list[PositiveFloat] = Field([0.005, 0.01], min_length=2, description="peak learning rates")
     widenings: int = Field(3, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     clip_norm: PositiveFloat = Field(1.0, description="largest gradient norm")
-    block: PositiveInt = Field(3, description="evaluation seeds that are trained in one part")
+    block: PositiveInt = Field(5, description="evaluation seeds that are trained in one part")
     device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")

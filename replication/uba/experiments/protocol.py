@@ -7,8 +7,9 @@
    and the data order for all schedules, so that differences are paired.
 3. The models of the tuning are scored on the test split too. That chooses nothing: it says what the test score would be
    at a peak that another draw of the tuning seeds would have chosen, for the interval of a comparison.
-4. Regret of a schedule: its score minus that of the best φ among those compared. The best is chosen on the other
-   evaluation seeds, so that no seed both chooses and scores. Cosine is φ = 2, and trained once.
+4. Regret of a schedule: its score minus that of the best φ among those compared. Of even and odd evaluation seeds, each
+   half chooses the best for the other, so that no seed both chooses and scores. Leaving out one seed at a time would
+   choose anew for each where two φ are close, and the seeds would not be independent. Cosine is φ = 2, trained once.
 5. Controls choose on validation: the best φ (what having a knob gives), the best of all schedules (what choosing a
    shape can give), and the best decay by a power of the time left.
 6. Mean-rate control: UBA at the peak that gives it the mean rate of cosine, (1 + sqrt(φ/2))/2 times cosine's.
@@ -255,8 +256,9 @@ def chosen(rows: pd.DataFrame, *, quantity: str) -> list[Row]:
             for seed, value in table[best].dropna().to_dict().items()
         ]
     paired = table[family].dropna()
-    for seed in paired.index.tolist() if len(paired) > 1 else ():
-        best = str(paired.drop(index=seed).mean().round(9).idxmin())
+    halves = {half: paired[paired.index % 2 != half] for half in (0, 1)}
+    for seed in paired.index.tolist() if all(map(len, halves.values())) else ():
+        best = str(halves[seed % 2].mean().round(9).idxmin())
         made += [
             {
                 "quantity": "phi_regret",
