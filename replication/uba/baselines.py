@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import (
     LRScheduler,
     MultiStepLR,
     OneCycleLR,
+    PolynomialLR,
 )
 from torch.optim.optimizer import Optimizer
 
@@ -129,6 +130,11 @@ def _wsd(optimizer: Optimizer, total: int, *, warmup: float = 0.05, cooldown: fl
     return LambdaLR(optimizer, functools.partial(_wsd_factor, warmup=rise, start=max(rise, start), total=total))
 
 
+def _power(optimizer: Optimizer, total: int, *, exponent: float) -> LRScheduler:
+    """(1 - s)^exponent: peak and end exponent are all that is tuned, an upper control for what a shape can give."""
+    return PolynomialLR(optimizer, total, exponent)
+
+
 def _constant(optimizer: Optimizer, total: int) -> LRScheduler:
     """The peak, always."""
     return ConstantLR(optimizer, factor=1.0, total_iters=total)
@@ -149,6 +155,7 @@ SCHEDULES: Mapping[str, Callable[..., LRScheduler]] = types.MappingProxyType(
         "linear": _linear,
         "rex": _rex,
         "wsd": _wsd,
+        "power": _power,
         "constant": _constant,
     }
 )

@@ -78,28 +78,75 @@ def _excess(axis: Axes, records: pd.DataFrame, steps: float) -> None:
 
 
 def kappa(records: pd.DataFrame) -> Figure:
-    """Draw both sides of the link between phi and kappa: the min-max problem, and the best phi of noisy descent.
+    """Draw both sides of the link between phi and kappa: the min-max problem, and noisy descent with a usable peak.
 
     Parameters
     ----------
     records : DataFrame
         Tidy records of the experiment ``theory``.
     """
-    titles = ("Min-max problem: where is φ best?", "Noisy descent, peak tuned: does it grow?")
+    titles = ("Min-max problem: where is φ best?", "Noisy descent, peak up to the limit of stability")
     figure, (left, right) = plots.panels(titles, height=3.4)
     _excess(left, records, rows_of(records, "excess_log_contraction")["steps"].max())
     left.set_ylabel("ln(worst contraction) − ln(bound)")
-    best = rows_of(records, "best_phi")
-    noises = plots.distinct(sorted(best["noise"].unique()))
-    for problem, style in (("quadratic", "-"), ("logistic", "--")):
-        rows = best[best["problem"] == problem]
-        looks = {noise: {**look, "ls": style, "marker": "o"} for noise, look in noises.items()}
-        plots.curves(right, _geometric(rows, "noise", "kappa"), looks, label=(problem + ", s² = {:g}").format)
-    grid = np.array(sorted(best["kappa"].unique()), dtype=float)
-    right.plot(grid, 2 * grid, **plots.DOTTED, label="φ = 2κ")
-    right.set(xlabel="condition number κ", ylabel="best φ\n(geometric mean over budgets)")
-    right.set_ylim(best["value"].min() / 2, 2 * best["value"].max())
+    rows = _little_noise(records)
+    found = plots.means(rows, "kappa", "phi")
+    looks = {kappa: {**look, "marker": None} for kappa, look in plots.ordered(found).items()}
+    plots.curves(right, found, looks, label=KAPPA)
+    for kappa, look in looks.items():
+        curve = found[kappa]
+        right.plot(curve.idxmin(), 1, "o", color=look["color"], ms=6, zorder=3, clip_on=False)
+        # 2κ may lie beyond the grid
+        if 2 * kappa <= curve.index.max():
+            at = np.interp(np.log(2 * kappa), np.log(curve.index), np.log(curve))
+            right.plot(2 * kappa, np.exp(at), "o", mec=look["color"], mfc="white", ms=6, zorder=3)
     plots.log_ticks(right, "xy")
+    right.set(xlabel="φ  (filled: best; open: φ = 2κ)", ylabel="final loss / that of the best φ")
+    right.set_ylim(1, min(rows["value"].max(), 100))
+    return plots.legends(figure)
+
+
+def reversal(records: pd.DataFrame) -> str:
+    """Say where the best phi of `kappa`'s right panel lies, at the ends of its condition numbers."""
+    found = plots.means(_little_noise(records), "kappa", "phi")
+    low, high = min(found), max(found)
+    return (
+        f"from κ = {low:g} to {high:,.0f} the best φ goes from {found[low].idxmin():g} to {found[high].idxmin():g}, "
+        f"while 2κ goes from {2 * low:g} to {2 * high:,.0f}"
+    )
+
+
+def _little_noise(records: pd.DataFrame) -> pd.DataFrame:
+    """What each phi loses on the quadratic, with the least noise and the middle budget."""
+    rows = rows_of(records, "loss_over_best", problem="quadratic")
+    budgets = sorted(rows["budget"].unique())
+    return rows[(rows["noise"] == rows["noise"].min()) & (rows["budget"] == budgets[len(budgets) // 2])]
+
+
+def regret(records: pd.DataFrame, problem: str) -> Figure:
+    """Draw what each phi loses to the best one of its budget, peak tuned, for the least and the largest noise.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of the experiment ``theory``.
+    problem : {"quadratic", "logistic"}
+        Which problem.
+    """
+    rows = rows_of(records, "loss_over_best", problem=problem)
+    kappas = sorted(rows["kappa"].unique())
+    shown = [
+        (noise, kappa) for noise in (rows["noise"].min(), rows["noise"].max()) for kappa in kappas[:: len(kappas) - 1]
+    ]
+    titles = [f"noise s² = {noise:g}, {KAPPA(kappa)}" for noise, kappa in shown]
+    figure, axes = plots.panels(titles, height=2.3, columns=2, xlabel="φ", ylabel="loss / best φ's")
+    looks = plots.ordered(sorted(rows["budget"].unique()))
+    for axis, (noise, kappa) in zip(axes, shown, strict=True):
+        part = rows[(rows["noise"] == noise) & (rows["kappa"] == kappa)]
+        plots.curves(axis, plots.means(part, "budget", "phi"), looks, label="T = {:g}".format)
+        axis.axvline(2, **plots.DOTTED)
+        plots.log_ticks(axis, "xy")
+        axis.set_ylim(0.97, min(part["value"].max(), 10) * 1.05)
     return plots.legend(figure)
 
 

@@ -181,7 +181,18 @@ def test_tables_are_cached_and_read_only():
 def test_the_registry_is_what_is_tested_here_and_cannot_be_changed():
     with pytest.raises(TypeError):
         SCHEDULES["mine"] = SCHEDULES["rex"]  # type: ignore[index]
-    assert set(SCHEDULES) == {"uba", "step", "cosine", "cyclic", "onecycle", "linear", "rex", "wsd", "constant"}
+    assert set(SCHEDULES) == {
+        "uba",
+        "step",
+        "cosine",
+        "cyclic",
+        "onecycle",
+        "linear",
+        "rex",
+        "wsd",
+        "power",
+        "constant",
+    }
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

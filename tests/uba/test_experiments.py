@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from pydantic import ValidationError
 
 from replication import evidence
@@ -17,10 +19,11 @@ from replication.uba import uba
 from replication.uba.experiments import language, vision
 from replication.uba.experiments.protocol import Trial
 
+ROOT = Path(__file__).parents[2]
 TINY = {
-    "budgets": [0.5, 1.0], "phis": [0.5, 2.0, 5.0], "mlp_hidden": [8], "mlp_steps": 4, "mlp_seeds": 2,
-    "mlp_tuning_seeds": 1, "mlp_peaks_sgd": [0.05, 0.1], "mlp_peaks_adamw": [0.01, 0.02], "resnet8_steps": 4,
-    "resnet8_seeds": 2, "resnet8_tuning_seeds": 1, "resnet8_peaks_sgd": [0.1],
+    "budgets": [2.0, 8.0], "hidden": [8], "batch_size": 250, "seeds": 2, "other_seeds": 2, "tuning_seeds": 2,
+    "sgd_peaks": [0.05, 0.1], "widenings": 0, "adamw_budgets": [2.0], "adamw_peaks": [0.01, 0.02], "adamw_seeds": 2,
+    "block": 1,
 }  # fmt: skip
 
 
@@ -30,12 +33,14 @@ def records():
 
 
 def test_records_hold_every_cell(records):
-    errors = records[(records["quantity"] == "test_error") & (records["view"] == "fixed")]
-    cells = errors.groupby(["model", "optimizer", "budget"])["schedule"].nunique()
-    assert set(cells.index) == {
-        (m, o, b) for m, o in (("mlp", "sgd"), ("mlp", "adamw"), ("resnet8", "sgd")) for b in (0.5, 1.0)
-    }
-    assert (cells == 4 + 6 + 2).all()  # UBA at the fixed φ, at the best φ, and twice for its mean rate
+    errors = records[records["quantity"] == "test_error"]
+    cells = errors.groupby(["optimizer", "budget"])["schedule"].unique()
+    config = vision.Config(**TINY)
+    assert set(cells.index) == {("sgd", 2.0), ("sgd", 8.0), ("adamw", 2.0)}
+    picked = {"best φ", "best shape"}
+    assert set(cells["sgd", 2.0]) == {*config.schedules, *picked, "best power", "mean rate of cosine"}
+    assert set(cells["adamw", 2.0]) == {*config.adamw_schedules, *picked}
+    assert (errors.groupby(["optimizer", "budget", "schedule"])["seed"].nunique() == 2).all()
     assert errors["value"].between(0, 100).all()
     assert (records["quantity"] == "overhead_percent").sum() == 20
 
@@ -50,20 +55,44 @@ def test_records_hold_what_each_vision_test_needs(records, test):
     assert all(tuned is None or sample.tuning is not None for sample in found)
 
 
+@pytest.mark.parametrize("notebook", ["11_uba_vision", "12_uba_language"])
+def test_the_standard_profile_has_the_schedules_that_its_tests_ask_for(notebook):
+    module = vision if "vision" in notebook else language
+    profile = yaml.safe_load((ROOT / "notebooks/profiles/standard" / f"{notebook}.yaml").read_text(encoding="utf-8"))
+    config = module.Config(**{name: value for name, value in profile.items() if name != "profile"})
+    have = {*config.schedules, "best φ", "best shape"}
+    for test in evidence.load_claims("uba").at(notebook, "standard"):
+        asked = {test.ours, *test.baselines} if hasattr(test, "ours") else set()
+        assert asked <= have, test.id
+        if test.quantity in ("test_error", "test_bits_per_byte") and test.where.get("optimizer") != "adamw":
+            contrasts = asked <= {*config.replicated, "best φ"}
+            assert test.min_seeds <= (config.seeds if contrasts else config.other_seeds), test.id
+        if "budget" in test.where:
+            assert test.where["budget"] == max(config.budgets)
+
+
 def test_same_configuration_gives_the_same_records(records):
     again = evidence.gather(vision, vision.Config(**TINY))
     stable = records["quantity"] != "overhead_percent"
     assert records[stable].equals(again[stable])
 
 
-def test_population_size_does_not_change_the_comparison(records):
-    """Trials are trained in chunks; where a chunk ends must not matter beyond rounding."""
+def test_the_company_of_a_trial_does_not_change_its_score():
     config = vision.Config(**TINY)
-    split = vision.load(config)
-    trials = [Trial("linear", None, 0.05 * (i + 1), i % 2) for i in range(5)]
-    whole = vision.train(config, split, "mlp", "sgd", trials, 4, "test")
-    chunked = vision.train(config.model_copy(update={"mlp_replicas": 2}), split, "mlp", "sgd", trials, 4, "test")
-    np.testing.assert_allclose(whole, chunked, atol=0.3)
+    trials = [Trial("linear", 0.05 * (i + 1), i % 2) for i in range(3)]
+    whole = vision.train(config, "sgd", 2.0, trials)
+    alone = np.concatenate([vision.train(config, "sgd", 2.0, [trial]) for trial in trials])
+    np.testing.assert_allclose(whole, alone, atol=0.4)
+
+
+def test_images_are_averaged_to_bytes():
+    images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
+    half = vision.averaged(images, 2)
+    assert half.dtype == np.uint8
+    assert half[1, 2, 1, 0] == round(images[1, 2, 2:, :2].mean())
+    assert vision.averaged(images, 0) is images
+    with pytest.raises(ValueError, match="side: must divide"):
+        vision.averaged(images, 3)
 
 
 def test_digits_split_is_disjoint_and_noise_stays_in_training():
@@ -73,19 +102,23 @@ def test_digits_split_is_disjoint_and_noise_stays_in_training():
         assert torch.equal(getattr(clean, part)[1], getattr(noisy, part)[1])
     changed = (clean.train[1] != noisy.train[1]).float().mean()
     assert 0.14 < changed < 0.22  # a tenth of the 20 % noisy labels falls on the right class
-    rows = torch.cat([part[0].flatten(1) for part in (clean.train, clean.validation, clean.test)])
+    assert clean.train[0].dtype == torch.uint8
+    training = (clean.train[0].float() / 255 - clean.mean) / clean.std
+    assert abs(float(training.mean())) < 1e-4
+    rows = torch.cat([part.flatten(1) for part in (training, clean.validation[0], clean.test[0])])
     assert len(torch.unique(rows, dim=0)) == len(rows)
-    assert abs(float(clean.train[0].mean())) < 1e-4
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"phi_sgd": 3.0}, "phi_sgd"),
-        ({"budgets": [0.5, 1.5]}, "budgets"),
+        ({"schedules": ["uba 2"]}, "schedules"),
+        ({"replicated": ["rex"]}, "replicated"),
+        ({"schedules": ["uba 0.5", "cosine", "linear"]}, "replicated"),
+        ({"budgets": [0.0]}, "budgets"),
         ({"label_noise": 1.0}, "label_noise"),
-        ({"models": ["vgg"]}, "models"),
-        ({"mlp_seeds": 0}, "mlp_seeds"),
+        ({"model": "vgg"}, "model"),
+        ({"seeds": 0}, "seeds"),
         ({"sedes": 3}, "sedes"),
     ],
 )
@@ -107,16 +140,17 @@ def test_cifar10_without_data_says_so(monkeypatch, tmp_path):
 
 @pytest.mark.skipif("REPLICATION_DATA" not in os.environ, reason="REPLICATION_DATA is not set")
 def test_the_same_code_runs_on_a_slice_of_cifar10():
-    """The standard profile's data through the same functions: 2,000 training images, both networks."""
+    """The standard profile's data and network through the same functions: 1,600 training images at 16 pixels."""
     config = vision.Config(
-        **TINY | {"dataset": "cifar10", "limit": 2000, "validation": 400, "budgets": [1.0], "mlp_optimizers": ["sgd"]}
+        dataset="cifar10", limit=2000, validation=400, side=16, flip=True, shift=2, model="resnet8", batch_size=128
     )
     split = vision.load(config)
-    assert split.train[0].shape == (1600, 3, 32, 32)
+    assert split.train[0].shape == (1600, 3, 16, 16)
+    assert split.train[0].dtype == torch.uint8
     assert "CIFAR-10" in split.name
-    records = evidence.gather(vision, config)
-    assert set(records["model"].dropna()) == {"mlp", "resnet8"}
-    assert records.loc[records["quantity"] == "test_error", "value"].between(0, 100).all()
+    errors = vision.train(config, "sgd", 1.0, [Trial("uba 5", 0.05, 0), Trial("linear", 0.05, 0)])
+    assert errors.shape == (2, 2)
+    assert ((errors > 40) & (errors < 95)).all()
 
 
 @pytest.fixture
@@ -132,39 +166,46 @@ def folder(tmp_path):
 
 def test_language_runs_on_a_folder_of_ones_own(folder):
     config = language.Config(
-        text=str(folder), width=8, context=16, batch_size=4, steps=4, budgets=[0.5, 1.0], held_out_bytes=2000,
-        seeds=2, phis=[0.5, 2.0], peaks=[0.01],
+        text=str(folder), width=8, context=16, batch_size=4, budgets=[300], held_out_bytes=2000, peaks=[0.01, 0.02],
+        widenings=0, seeds=2, other_seeds=2, block=2,
     )  # fmt: skip
     records = evidence.gather(language, config)
-    scores = records[(records["quantity"] == "test_bits_per_byte") & (records["view"] == "fixed")]
-    assert (scores.groupby("budget")["schedule"].nunique() == 10).all()
-    assert scores["value"].between(3, 9).all()
+    scores = records[records["quantity"] == "test_bits_per_byte"]
+    assert set(scores["schedule"]) == {*config.schedules, "best φ", "best shape"}
+    assert scores["value"].between(1, 8).all()
     for test in evidence.load_claims("uba").at("12_uba_language", "smoke"):
         found = samples(records, test)
         assert found, test.id
         assert not any(sample.note for sample in found), test.id
-    best = scores.groupby(["budget", "schedule"])["value"].mean().groupby("budget").min()
     bits = language.table_bits(language.load(config))
+    best = scores[scores["schedule"] == "best shape"]["value"]
     for name in ("unigram", "bigram"):
-        over = records[records["quantity"] == f"bits_over_{name}"].groupby("budget")["value"]
-        assert (over.size() == config.seeds).all()
-        np.testing.assert_allclose(over.mean(), best - bits[name])
+        over = records[records["quantity"] == f"bits_over_{name}"]["value"]
+        np.testing.assert_allclose(over, best - bits[name])
+
+
+def test_a_diverged_language_model_counts_as_one_that_knows_nothing(folder):
+    config = language.Config(text=str(folder), width=8, context=16, batch_size=4, held_out_bytes=2000)
+    bits = language.train(config, 20, [Trial("constant", 1e6, 0), Trial("constant", 0.01, 0)])
+    assert (bits[0] == language.IGNORANT).all()
+    assert (bits[1] < language.IGNORANT).all()
 
 
 def test_tables_are_counted_on_the_training_bytes():
     """Two bytes that take turns: a unigram table needs one bit, a bigram table next to none, up to the added counts."""
     turns = torch.tensor([[0, 1] * 8 + [0]] * 4000)
-    text = language.Text(turns, turns[:2], turns[:3], "")
+    text = language.Text(turns, turns[:2], turns[:3], "", (1, 1, 1))
     bits = language.table_bits(text)
     assert bits["unigram"] == pytest.approx(1, abs=0.01)
     assert bits["bigram"] == pytest.approx(-np.log2(32001 / 32256), rel=1e-9)
-    strange = language.Text(turns, turns[:2], torch.full((1, 17), 7), "")
+    strange = language.Text(turns, turns[:2], torch.full((1, 17), 7), "", (1, 1, 1))
     assert language.table_bits(strange)["bigram"] == pytest.approx(8)  # a row without counts knows nothing
 
 
 def test_language_splits_share_no_document(folder):
     text = language.load(language.Config(text=str(folder), width=8, context=16, held_out_bytes=2000))
-    assert text.validation.shape == text.test.shape == (118, 17)
+    assert all(2000 <= part.numel() < 4000 for part in (text.validation, text.test))
+    assert sum(text.documents) == 120
 
     # documents begin with their domain and number: no held-out beginning is found in training
     def beginnings(windows):
@@ -178,11 +219,13 @@ def test_language_splits_share_no_document(folder):
     assert not train & validation
     assert not train & test
     assert not validation & test
+    # every domain is held out
+    assert {start[:4] for start in validation} == {start[:4] for start in test} == {b"code", b"pros"}
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"phi": 3.0}, "phi"), ({"budgets": [0.0]}, "budgets"), ({"held_out_bytes": 40}, "held_out_bytes")],
+    [({"schedules": ["uba"]}, "schedules"), ({"budgets": [0]}, "budgets"), ({"held_out_bytes": 40}, "held_out_bytes")],
 )
 def test_bad_language_parameters_are_refused_by_name(changes, named):
     with pytest.raises(ValidationError, match=named):
@@ -190,7 +233,7 @@ def test_bad_language_parameters_are_refused_by_name(changes, named):
 
 
 def test_too_little_text_is_refused(folder):
-    with pytest.raises(ValueError, match=r"text: .* bytes are too few"):
+    with pytest.raises(ValueError, match=r"text: the 60 documents of 'code' are too few"):
         language.load(language.Config(text=str(folder), held_out_bytes=10**6))
 
 
@@ -202,6 +245,6 @@ def test_overhead_leaves_each_scheduler_to_itself(monkeypatch):
     config = vision.Config(**TINY)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        rows = vision.overhead(config, config.models[0], repeats=2, steps=5)
+        rows = vision.overhead(config, repeats=2, steps=5)
     assert len(rows) == 2
     assert seen[-10:] == [uba(t, 10, 5.0, peak=0.01) for t in range(1, 11)]

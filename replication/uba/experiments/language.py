@@ -6,13 +6,12 @@ installed packages is a stand-in for it, and is called that wherever a number of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -22,15 +21,20 @@ from replication import data, evidence
 from replication.evidence import Part, rows_of
 from replication.training import (
     AdamW,
+    Batches,
     ByteTransformer,
+    Population,
     matrices_only,
     resolve_device,
     use_deterministic,
 )
 from replication.uba.experiments import protocol
-from replication.uba.experiments.protocol import Trial, compare
+from replication.uba.experiments.protocol import Row, Trial
 
 NATS_PER_BIT = float(np.log(2))
+IGNORANT = 8.0
+"""Bits per byte of a model that knows nothing; a diverged run counts as that, and never wins a tuning."""
+LABELS = {"model": "transformer", "optimizer": "adamw"}
 
 
 class Config(evidence.Settings):
@@ -43,29 +47,30 @@ class Config(evidence.Settings):
     layers: PositiveInt = Field(1, description="layers")
     heads: PositiveInt = Field(2, description="attention heads")
     context: PositiveInt = Field(32, description="bytes of a training window")
-    batch_size: PositiveInt = Field(16, description="windows of a batch")
-    steps: PositiveInt = Field(100, description="steps of the full budget")
-    budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of the full number of steps")
-    held_out_bytes: PositiveInt = Field(8192, description="bytes of the validation and of the test split, each")
-    seeds: PositiveInt = Field(
-        10, description="evaluation seeds; a seed fixes initial weights and data order for all schedules"
+    batch_size: PositiveInt = Field(32, description="windows of a batch")
+    budgets: list[PositiveInt] = Field([300], min_length=1, description="training budgets in steps")
+    warmup: float = Field(0.05, ge=0, lt=0.5, description="share of the steps in which every schedule warms up")
+    held_out_bytes: PositiveInt = Field(32768, description="bytes of the validation and of the test split, each")
+    schedules: list[str] = Field(
+        ["uba 0.5", "cosine", "linear", "constant"],
+        min_length=1,
+        description="what is compared: schedules, and uba with its φ",
     )
-    tuning_seeds: PositiveInt = Field(1, description="seeds of the tuning runs, apart from the evaluation seeds")
-    phis: list[PositiveFloat] = Field([0.5, 2.0, 5.0], min_length=1, description="grid of UBA's parameter")
-    phi: PositiveFloat = Field(0.5, description="the φ fixed beforehand")
-    peaks: list[PositiveFloat] = Field([0.003, 0.01, 0.03], min_length=1, description="peak learning rates")
-    equal_trials: bool = Field(False, description="also tune every baseline with as many trials as UBA's φ × peak grid")
+    replicated: list[str] = Field(
+        ["uba 0.5", "cosine", "linear"], description="schedules of the contrasts, which get all seeds"
+    )
+    seeds: PositiveInt = Field(5, description="evaluation seeds; a seed fixes weights and data order for all schedules")
+    other_seeds: PositiveInt = Field(5, description="evaluation seeds of the other schedules")
+    tuning_seeds: PositiveInt = Field(2, description="seeds of the tuning, apart from the evaluation seeds")
+    peaks: list[PositiveFloat] = Field([0.005, 0.01], min_length=2, description="peak learning rates")
+    widenings: int = Field(3, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     clip_norm: PositiveFloat = Field(1.0, description="largest gradient norm")
-    replicas: PositiveInt = Field(32, description="largest population trained at once")
-    widenings: int = Field(0, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
+    block: PositiveInt = Field(5, description="evaluation seeds that are trained in one part")
     device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        if self.phi not in self.phis:
-            raise ValueError(f"phi: {self.phi} must be one of phis {self.phis}")
-        if not all(0 < budget <= 1 for budget in self.budgets):
-            raise ValueError(f"budgets: must lie in (0, 1], got {self.budgets}")
+        protocol.check(self.schedules, self.replicated)
         if self.held_out_bytes < 2 * self.context:
             raise ValueError(f"held_out_bytes: must hold two windows, got {self.held_out_bytes}")
         return self
@@ -73,23 +78,26 @@ class Config(evidence.Settings):
 
 @dataclass(frozen=True)
 class Text:
-    """The three splits as windows of ``context`` + 1 bytes, int64 (N, context + 1), on the device."""
+    """The three splits as windows of ``context`` + 1 bytes, on the device: uint8 for training, int64 for scoring."""
 
     train: Tensor
     validation: Tensor
     test: Tensor
     checksum: str
+    documents: tuple[int, int, int]
+    """Documents of each split."""
 
 
 def load(config: Config) -> Text:
-    """Cut the corpus into windows and hold two random sets of documents' windows out of training.
+    """Cut the corpus into windows and hold documents of every domain out of training, twice.
 
-    Whole documents go to one split, so that no held-out window continues a training window.
+    Each domain gives its share of the held-out bytes, one document at least. Whole documents go to one split, so that
+    no held-out window continues a training window.
 
     Raises
     ------
     ValueError
-        If the text is too short for the three splits.
+        If a domain has too few documents for the three splits.
     """
     return _load(config.text, config.context, config.held_out_bytes, config.device)
 
@@ -103,21 +111,29 @@ def _load(source: str, context: int, held_out_bytes: int, where: str) -> Text:
     else:
         corpus = data.text_folder(source)
     size = context + 1
-    parts = [np.frombuffer(text.encode(), np.uint8) for text in corpus.documents["text"]]
-    order = np.random.default_rng(0).permutation(len(parts))
-    windows = [part[: len(part) // size * size].reshape(-1, size) for part in (parts[i] for i in order)]
-    cumulative = np.cumsum([window.size for window in windows])
-    first, second = np.searchsorted(cumulative, [held_out_bytes, 2 * held_out_bytes]) + 1
-    if second >= len(windows):
-        raise ValueError(
-            f"text: {int(cumulative[-1])} bytes are too few for two held-out splits of {held_out_bytes} bytes; "
-            "give more text or lower held_out_bytes"
-        )
+    domains = corpus.documents["domain"].to_numpy()
+    encoded = [np.frombuffer(text.encode(), np.uint8) for text in corpus.documents["text"]]
+    cut = [part[: len(part) // size * size].reshape(-1, size) for part in encoded]
+    share = held_out_bytes / sum(windows.size for windows in cut)
+    rng = np.random.default_rng(0)
+    splits: tuple[list[npt.NDArray[np.uint8]], ...] = ([], [], [])
+    for domain in corpus.domains:
+        of = [cut[i] for i in rng.permutation(np.flatnonzero(domains == domain)) if len(cut[i])]
+        ends = np.cumsum([windows.size for windows in of])
+        wanted = share * (ends[-1] if of else 0)
+        first = int(np.searchsorted(ends, wanted)) + 1
+        second = max(first, int(np.searchsorted(ends, 2 * wanted))) + 1
+        if second >= len(of):
+            raise ValueError(
+                f"text: the {len(of)} documents of {domain!r} are too few for two held-out splits of {held_out_bytes} "
+                "bytes in all; give more text or lower held_out_bytes"
+            )
+        for split, part in zip(splits, (of[second:], of[:first], of[first:second]), strict=True):
+            split.extend(part)
     device = resolve_device(where)
-    splits = (windows[second:], windows[:first], windows[first:second])
-    train, validation, test = (torch.from_numpy(np.concatenate(w).astype(np.int64)).to(device) for w in splits)
-    limit = -(-held_out_bytes // size)
-    return Text(train, validation[:limit], test[:limit], corpus.checksum)
+    train, validation, test = (torch.from_numpy(np.concatenate(split)).to(device) for split in splits)
+    counts = (len(splits[0]), len(splits[1]), len(splits[2]))
+    return Text(train, validation.long(), test.long(), corpus.checksum, counts)
 
 
 def inputs(config: Config) -> dict[str, str]:
@@ -127,99 +143,117 @@ def inputs(config: Config) -> dict[str, str]:
 
 def scale(config: Config, records: pd.DataFrame) -> str:
     """Data, network and seeds of a run in one line, and what would change its answer."""
-    text = rows_of(records, "bytes").set_index("split")["value"]
-    seen = config.steps * config.batch_size * config.context
-    network = f"a byte-level transformer ({config.layers} × width {config.width}) with AdamW"
+    text, documents = (rows_of(records, name).set_index("split")["value"] for name in ("bytes", "documents"))
+    seen = max(config.budgets) * config.batch_size * config.context
     return (
-        f"{text['train'] / 1e6:.2g} MB of text, of which the network sees up to {seen / 1e6:.2g} MB; one split, "
-        f"{text['test'] / 1e3:.2g} kB in test; {network}; {config.seeds} seeds; {len(config.budgets)} budgets. "
+        f"{text['train'] / 1e6:.2g} MB of text, of which the network sees up to {seen / 1e6:.2g} MB; "
+        f"{text['test'] / 1e3:.0f} kB of {documents['test']:g} documents in test, one split; a byte-level transformer "
+        f"({config.layers} × width {config.width}) with AdamW, {' / '.join(map(str, config.budgets))} steps, "
+        f"{config.seeds} seeds ({config.other_seeds} for schedules outside the contrasts), "
+        f"{config.tuning_seeds} tuning seeds. "
         "Longer training, a larger network or another text could change the answer."
     )
 
 
-def table_bits(text: Text, split: protocol.Split = "test") -> dict[str, float]:
-    """Bits per byte of two tables counted on the training windows, at the bytes that the network is scored on.
+def table_bits(text: Text) -> dict[str, float]:
+    """Bits per byte of two tables counted on all training windows, at the bytes that the network is tested on.
 
     A network that has learned less than a bigram table cannot tell schedules apart.
     """
-    return data.table_bits(text.train.cpu().numpy(), getattr(text, split).cpu().numpy())
+    return data.table_bits(text.train.cpu().numpy().astype(np.int64), text.test.cpu().numpy())
 
 
-def over_tables(rows: Sequence[dict[str, Any]], tables: dict[str, float]) -> list[dict[str, Any]]:
-    """Rows of what the best schedule of the fixed view needs more than each table, per seed; below 0 it needs less.
-
-    The best is chosen by the same scores, which favours the network: a gate that fails even so has failed.
-    """
-    scores: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["quantity"] == "test_bits_per_byte" and row["view"] == "fixed":
-            scores.setdefault(row["schedule"], []).append(row)
-    best = min(scores.values(), key=lambda of: float(np.mean([row["value"] for row in of])))
-    return [
-        {**row, "quantity": f"bits_over_{name}", "value": row["value"] - bits}
-        for name, bits in tables.items()
-        for row in best
-    ]
-
-
-def train(config: Config, text: Text, trials: Sequence[Trial], steps: int, split: protocol.Split) -> list[float]:
-    """Train trials as populations and return their losses on one split, in bits per byte."""
-    windows = getattr(text, split)
-    trained = protocol.populations(
-        trials,
-        steps,
-        build=lambda: ByteTransformer(config.width, config.layers, config.heads, config.context),
-        optimizer=AdamW(betas=(0.9, 0.95), weight_decay=0.1, decays=matrices_only),
-        batch=lambda index: (text.train[index][..., :-1], text.train[index][..., 1:]),
-        examples=len(text.train),
-        batch_size=config.batch_size,
-        replicas=config.replicas,
-        device=text.train.device,
+def train(config: Config, budget: int, trials: Sequence[Trial]) -> npt.NDArray[np.float64]:
+    """Train trials for a number of steps; their losses on the validation and the test split, in bits per byte."""
+    text = load(config)
+    seeds = [trial.seed for trial in trials]
+    population = Population(
+        lambda: ByteTransformer(config.width, config.layers, config.heads, config.context),
+        seeds,
+        AdamW(betas=(0.9, 0.95), weight_decay=0.1, decays=matrices_only),
+        text.train.device,
         clip_norm=config.clip_norm,
     )
-    losses = [population.evaluate(windows[:, :-1], windows[:, 1:], batch_size=128).loss for population in trained]
-    # a diverged run must never win a tuning round
-    return (torch.cat(losses) / NATS_PER_BIT).nan_to_num(torch.inf).tolist()
+    rates = np.stack([trial.rates(budget, round(config.warmup * budget)) for trial in trials], axis=1)
+    population.fit(Batches(text.train, None, seeds, config.batch_size, budget), torch.from_numpy(rates))
+    losses = [
+        population.evaluate(part[:, :-1], part[:, 1:], batch_size=128).loss for part in (text.validation, text.test)
+    ]
+    bits = torch.stack(losses, dim=1).double() / NATS_PER_BIT
+    return bits.nan_to_num(IGNORANT).clamp(max=IGNORANT).cpu().numpy()
 
 
 def parts(config: Config) -> list[Part]:
-    """One part for each budget, and one for the tables.
+    """Per budget and schedule a tuning and blocks of evaluation seeds, and one part for the text and the tables.
 
-    Their rows: ``test_bits_per_byte`` per budget, view, schedule and seed, and what else ``protocol.compare`` gives;
+    Their rows: ``test_bits_per_byte`` per budget, schedule and seed, and what else the functions of `protocol` give;
     ``bits_over_bigram`` and ``bits_over_unigram`` per budget and seed, and ``table_bits_per_byte``.
     """
     use_deterministic()
-    settings = config.only(*Config.model_fields.keys() - {"budgets"})
-    return [
-        Part("text", counted, config.only("text", "context", "held_out_bytes", "device")),
-        *(Part(f"budget {budget:g}", comparison, settings, {"budget": budget}) for budget in config.budgets),
-    ]
+    material = ("text", "context", "held_out_bytes", "device")
+    network = (*material, "width", "layers", "heads", "batch_size", "clip_norm", "warmup")
+    made = [Part("text", counted, config.only(*material))]
+    # the longest first, so that the workers end together
+    for budget in sorted(config.budgets, reverse=True):
+        made += protocol.cell_parts(
+            protocol.Functions(tuning, evaluation, choice),
+            tuning=config.only(*network, "peaks", "tuning_seeds", "widenings"),
+            training=config.only(*network),
+            at={"budget": budget},
+            seeds={
+                name: config.seeds if name in config.replicated else config.other_seeds for name in config.schedules
+            },
+            block=config.block,
+        )
+        # the tables are those of the text
+        made[-1] = replace(made[-1], needs=("text", *made[-1].needs))
+    return made
 
 
-def counted(config: Config) -> Iterator[dict[str, Any]]:
-    """Bytes of each split, and bits per byte of the tables that a network must beat."""
+def counted(config: Config) -> Iterator[Row]:
+    """Bytes and documents of each split, and bits per byte of the tables that a network must beat."""
     text = load(config)
-    for split in ("train", "validation", "test"):
+    for split, documents in zip(("train", "validation", "test"), text.documents, strict=True):
         yield {"quantity": "bytes", "split": split, "value": getattr(text, split).numel()}
+        yield {"quantity": "documents", "split": split, "value": documents}
     for name, bits in table_bits(text).items():
         yield {"quantity": "table_bits_per_byte", "schedule": name, "value": bits}
 
 
-def comparison(config: Config, budget: float) -> list[dict[str, Any]]:
-    """Compare the schedules at one budget."""
-    text = load(config)
-    found = compare(
-        partial(train, config, text),
-        steps=max(2, round(budget * config.steps)),
+def tuning(config: Config, budget: int, schedule: str) -> list[Row]:
+    """Tune the peak of one schedule."""
+    rows = protocol.tuned(
+        partial(train, config, budget),
+        schedule,
         peaks=config.peaks,
-        phis=config.phis,
-        fixed_phi=config.phi,
-        seeds=range(config.seeds),
-        tuning_seeds=range(1000, 1000 + config.tuning_seeds),
-        equal_trials=config.equal_trials,
+        seeds=config.tuning_seeds,
         widen=config.widenings,
-        mean_rate_control=False,  # no test of the language notebook needs it
         quantity="test_bits_per_byte",
-        labels={"model": "transformer", "optimizer": "adamw", "budget": budget, "budget_log2": math.log2(budget)},
     )
-    return [*found, *over_tables(found, table_bits(text))]
+    return protocol.labelled(rows, **LABELS, budget=budget)
+
+
+def evaluation(
+    config: Config, tuned: pd.DataFrame, budget: int, schedule: str, label: str, seeds: list[int]
+) -> list[Row]:
+    """Train one schedule at its tuned peak with some seeds."""
+    run = partial(train, config, budget)
+    rows = protocol.evaluated(run, tuned, schedule, label=label, seeds=seeds, quantity="test_bits_per_byte")
+    return protocol.labelled(rows, **LABELS, budget=budget)
+
+
+def choice(config: Config, rows: pd.DataFrame, budget: int) -> list[Row]:
+    """What validation chooses at one budget, every schedule's regret, and what the best needs more than each table.
+
+    Below 0 it needs less. The best is the schedule that validation chooses.
+    """
+    del config
+    made = protocol.chosen(rows, quantity="test_bits_per_byte")
+    tables = rows_of(rows, "table_bits_per_byte").set_index("schedule")["value"]
+    best = [row for row in made if row["schedule"] == protocol.BEST_SHAPE]
+    over = [
+        {**row, "quantity": f"bits_over_{name}", "value": row["value"] - bits}
+        for name, bits in tables.items()
+        for row in best
+    ]
+    return protocol.labelled([*made, *over], **LABELS, budget=budget)

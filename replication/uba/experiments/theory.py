@@ -106,7 +106,7 @@ def parts(config: Config) -> list[Part]:
     """The experiment's parts.
 
     Their rows: ``cosine_gap``, ``best_phi_over_2kappa``, ``chebyshev_gap``, ``last_iterate_excess``, ``best_phi``,
-    ``gradient_over_bound`` and ``min_gradient`` are what tests ask for; others serve the figures.
+    ``one_phi_regret``, ``gradient_over_bound`` and ``min_gradient`` are what tests ask for; others serve the figures.
     """
     use_deterministic()
     only = config.only
@@ -290,23 +290,23 @@ def last_iterate(config: Config) -> Iterator[Row]:
 def best_phi_quadratic(config: Config, kappa: float) -> Iterator[Row]:
     """Expected final loss for every phi at its best peak, relative to cosine at its own, and the best phi."""
     grid = np.geomspace(0.01, STABILITY, config.peaks)
+    found = []
     for budget in config.budgets:
         tables = _tables(config.phis, budget)
-        losses = theory.quadratic_loss(tables, grid, _spectrum(kappa, config.dimension), config.noises)
-        for noise, table in zip(config.noises, np.moveaxis(losses, -1, 0), strict=True):
-            cell = {"problem": "quadratic", "kappa": kappa, "noise": noise, "budget": budget}
-            yield from _best(table, config.phis, grid, cell)
+        found.append(theory.quadratic_loss(tables, grid, _spectrum(kappa, config.dimension), config.noises))
+    yield from _over_budgets(found, config.phis, grid, config.budgets, config.noises, "quadratic", kappa)
 
 
 def best_phi_logistic(config: Config, kappa: float) -> Iterator[Row]:
     """The same on logistic regression."""
     grid = np.geomspace(0.02, STABILITY, config.logistic_peaks)
     problem = Logistic(kappa, config.logistic_draws)
+    found = []
     for budget in config.logistic_budgets:
-        path = problem.sgd(_tables(config.logistic_phis, budget), grid / problem.curvature, config.logistic_noises)
-        for noise, table in zip(config.logistic_noises, np.moveaxis(path.loss, -1, 0), strict=True):
-            cell = {"problem": "logistic", "kappa": kappa, "noise": noise, "budget": budget}
-            yield from _best(table, config.logistic_phis, grid, cell)
+        tables = _tables(config.logistic_phis, budget)
+        found.append(problem.sgd(tables, grid / problem.curvature, config.logistic_noises).loss)
+    budgets, noises = config.logistic_budgets, config.logistic_noises
+    yield from _over_budgets(found, config.logistic_phis, grid, budgets, noises, "logistic", kappa)
 
 
 def noise_sweep(config: Config) -> Iterator[Row]:
@@ -334,14 +334,37 @@ def _spectrum(kappa: float, dimension: int) -> Float:
     return np.geomspace(1 / kappa, 1.0, dimension)
 
 
-def _best(losses: Float, phis: Sequence[float], peaks: Float, cell: Row) -> Iterator[Row]:
-    """Rows of one cell from final losses of shape (phi, peak)."""
-    tuned = np.where(np.isfinite(losses), losses, np.inf).min(axis=1)
+def _over_budgets(
+    losses: Sequence[Float],
+    phis: Sequence[float],
+    peaks: Float,
+    budgets: Sequence[int],
+    noises: Sequence[float],
+    problem: str,
+    kappa: float,
+) -> Iterator[Row]:
+    """Rows of one problem from the final losses of each budget, of shape (phi, peak, noise)."""
+    for n, noise in enumerate(noises):
+        about = {"problem": problem, "kappa": kappa, "noise": noise}
+        tuned = []
+        for budget, table in zip(budgets, losses, strict=True):
+            tuned.append(np.where(np.isfinite(table[..., n]), table[..., n], np.inf).min(axis=1))
+            yield from _best(table[..., n], tuned[-1], phis, peaks, {**about, "budget": budget})
+        # of each phi the worst budget, of those the least
+        worst = 100 * np.max([of / of.min() - 1 for of in tuned], axis=0)
+        best = int(worst.argmin())
+        yield {"quantity": "one_phi_regret", **about, "phi": float(phis[best]), "value": float(worst[best])}
+
+
+def _best(losses: Float, tuned: Float, phis: Sequence[float], peaks: Float, cell: Row) -> Iterator[Row]:
+    """Rows of one cell from final losses of shape (phi, peak), and those at each phi's best peak."""
     best = int(tuned.argmin())
     yield {"quantity": "best_phi", **cell, "value": float(phis[best])}
     yield {"quantity": "best_peak", **cell, "value": float(peaks[losses[best].argmin()])}
-    for phi, loss in zip(phis, tuned / tuned[list(phis).index(2)], strict=True):
-        yield {"quantity": "loss_over_cosine", **cell, "phi": float(phi), "value": float(loss)}
+    for phi, loss in zip(phis, tuned, strict=True):
+        at = {**cell, "phi": float(phi)}
+        yield {"quantity": "loss_over_cosine", **at, "value": float(loss / tuned[list(phis).index(2)])}
+        yield {"quantity": "loss_over_best", **at, "value": float(loss / tuned[best])}
 
 
 class Path(NamedTuple):

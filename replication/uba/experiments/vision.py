@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -22,7 +21,9 @@ from replication.training import (
     MLP,
     SGD,
     AdamW,
+    Batches,
     Optimizer,
+    Population,
     ResNet8,
     matrices_only,
     resolve_device,
@@ -30,7 +31,7 @@ from replication.training import (
 )
 from replication.training.population import cross_entropy
 from replication.uba.experiments import protocol
-from replication.uba.experiments.protocol import Trial, compare
+from replication.uba.experiments.protocol import Row, Trial
 from replication.uba.schedule import UBALR
 
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -46,105 +47,105 @@ class Config(evidence.Settings):
         "digits", description="digits (embedded) or cifar10 (from $REPLICATION_DATA)"
     )
     limit: int = Field(0, ge=0, description="first images of each split of CIFAR-10 to use (0 for all)")
+    side: int = Field(0, ge=0, description="pixels of a side, to which images are averaged (0 for as they are)")
     validation: PositiveInt = Field(300, description="images held out of training, for tuning")
     label_noise: float = Field(0.2, ge=0, lt=1, description="share of training labels drawn uniformly at random")
-    models: list[Literal["mlp", "resnet8"]] = Field(["mlp", "resnet8"], min_length=1, description="networks")
-    budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of the full number of steps")
-    phis: list[PositiveFloat] = Field(
-        [0.25, 0.5, 1.0, 2.0, 5.0, 10.0], min_length=1, description="grid of UBA's parameter"
+    flip: bool = Field(False, description="mirror training images at random")
+    shift: int = Field(0, ge=0, description="pixels by which training images are moved at random")
+    model: Literal["mlp", "resnet8"] = Field("mlp", description="network")
+    hidden: list[PositiveInt] = Field([64], description="hidden layers of the MLP")
+    width: PositiveInt = Field(8, description="channels of the first stage of ResNet-8")
+    batch_size: PositiveInt = Field(32, description="images of a batch")
+    budgets: list[PositiveFloat] = Field([2.0, 4.0, 8.0], min_length=1, description="training budgets in epochs")
+    schedules: list[str] = Field(
+        [
+            "uba 0.5",
+            "cosine",
+            "uba 5",
+            "linear",
+            "step",
+            "constant",
+            "power 0.5",
+            "power 2",
+            "cosine x3",
+            "linear x3",
+        ],
+        min_length=1,
+        description="compared with SGD: schedules, uba and φ, power and exponent; x3: on a grid 3 times as fine",
     )
-    phi_sgd: PositiveFloat = Field(5.0, description="the φ fixed beforehand for SGD")
-    phi_adamw: PositiveFloat = Field(0.5, description="the φ fixed beforehand for AdamW")
-    mlp_optimizers: list[Literal["sgd", "adamw"]] = Field(
-        ["sgd", "adamw"], min_length=1, description="sgd with momentum 0.9 and weight decay 5e-4, adamw with 0.1"
+    replicated: list[str] = Field(
+        ["uba 0.5", "cosine", "uba 5", "linear"], description="schedules of the contrasts, which get all seeds"
     )
-    mlp_seeds: PositiveInt = Field(
-        25, description="evaluation seeds; a seed fixes initial weights and data order for all schedules"
+    seeds: PositiveInt = Field(
+        20, description="evaluation seeds; a seed fixes initial weights, data order and augmentation for all schedules"
     )
-    mlp_hidden: list[PositiveInt] = Field([64], description="hidden layers of the MLP")
-    mlp_batch_size: PositiveInt = Field(32, description="images of a batch")
-    mlp_steps: PositiveInt = Field(240, description="steps of the full budget")
-    mlp_tuning_seeds: PositiveInt = Field(2, description="seeds of the tuning runs, apart from the evaluation seeds")
-    mlp_equal_trials: bool = Field(
-        True, description="also tune every baseline with as many trials as UBA's φ × peak grid"
+    other_seeds: PositiveInt = Field(20, description="evaluation seeds of the other schedules")
+    tuning_seeds: PositiveInt = Field(4, description="seeds of the tuning, apart from the evaluation seeds")
+    sgd_peaks: list[PositiveFloat] = Field(
+        [0.025, 0.05, 0.1, 0.2], min_length=2, description="peak learning rates for SGD (momentum 0.9, decay 5e-4)"
     )
-    mlp_peaks_sgd: list[PositiveFloat] = Field(
-        [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4], min_length=1, description="peak learning rates"
+    widenings: int = Field(3, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
+    mean_rate: bool = Field(True, description="also train UBA at φ = 5 at the mean rate of cosine")
+    adamw_budgets: list[PositiveFloat] = Field([4.0], description="budgets with AdamW (decay 0.1)")
+    adamw_schedules: list[str] = Field(["uba 0.5", "cosine", "uba 5", "linear"], description="schedules with AdamW")
+    adamw_peaks: list[PositiveFloat] = Field(
+        [0.004, 0.008, 0.016, 0.032], min_length=2, description="peak learning rates for AdamW"
     )
-    mlp_peaks_adamw: list[PositiveFloat] = Field(
-        [0.001, 0.002, 0.004, 0.008, 0.016, 0.032], min_length=1, description="peak learning rates"
-    )
-    resnet8_optimizers: list[Literal["sgd", "adamw"]] = Field(["sgd"], min_length=1, description="as for the MLP")
-    resnet8_seeds: PositiveInt = Field(10, description="evaluation seeds")
-    resnet8_width: PositiveInt = Field(4, description="channels of the first stage")
-    resnet8_batch_size: PositiveInt = Field(16, description="images of a batch")
-    resnet8_steps: PositiveInt = Field(180, description="steps of the full budget")
-    resnet8_tuning_seeds: PositiveInt = Field(
-        2, description="seeds of the tuning runs, apart from the evaluation seeds"
-    )
-    resnet8_equal_trials: bool = Field(
-        False, description="also tune every baseline with as many trials as UBA's φ × peak grid"
-    )
-    resnet8_peaks_sgd: list[PositiveFloat] = Field(
-        [0.0125, 0.04, 0.125], min_length=1, description="peak learning rates"
-    )
-    resnet8_peaks_adamw: list[PositiveFloat] = Field(
-        [0.0015, 0.005, 0.015], min_length=1, description="peak learning rates"
-    )
-    mlp_replicas: PositiveInt = Field(256, description="largest population trained at once")
-    resnet8_replicas: PositiveInt = Field(64, description="largest population trained at once")
-    widenings: int = Field(0, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
+    adamw_seeds: PositiveInt = Field(20, description="evaluation seeds with AdamW")
+    block: PositiveInt = Field(20, description="evaluation seeds that are trained in one part")
     device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
-    def _fixed_phi_in_grid(self) -> Config:
-        for name in ("phi_sgd", "phi_adamw"):
-            if getattr(self, name) not in self.phis:
-                raise ValueError(f"{name}: {getattr(self, name)} must be one of phis {self.phis}")
-        if not all(0 < budget <= 1 for budget in self.budgets):
-            raise ValueError(f"budgets: must lie in (0, 1], got {self.budgets}")
+    def _consistent(self) -> Config:
+        protocol.check(self.schedules, [*self.replicated, *self.adamw_schedules])
+        if self.mean_rate and not {"uba 5", "cosine"} <= set(self.schedules):
+            raise ValueError("mean_rate: needs 'uba 5' and 'cosine' among the schedules")
         return self
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images and labels of the three splits, on the device."""
+    """Images and labels of the three splits, on the device: bytes for training, standardised floats for scoring."""
 
     train: tuple[Tensor, Tensor]
     validation: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
+    mean: Tensor
+    std: Tensor
     name: str
     checksum: str
 
 
 def load(config: Config) -> Images:
-    """Load the images, split them and put noise on the training labels.
+    """Load the images, average and split them, and put noise on the training labels.
 
-    Images are float32 (N, C, H, W), standardised per channel by the training split; labels int64 (N,). The split and
-    the noise are the same for every seed: seeds change weights and data order only.
+    Images are uint8 (N, C, H, W), and float32, standardised per channel by the training split, where they are scored;
+    labels are int64 (N,). The split and the noise are the same for every seed.
 
     Raises
     ------
     DataNotFound
         If CIFAR-10 is asked for and is not on this machine.
     """
-    return _load(config.dataset, config.limit, config.validation, config.label_noise, config.device)
+    return _load(config.dataset, config.limit, config.side, config.validation, config.label_noise, config.device)
 
 
 @cache
-def _load(dataset: str, limit: int, validation: int, label_noise: float, device: str) -> Images:
+def _load(dataset: str, limit: int, side: int, validation: int, label_noise: float, device: str) -> Images:
     rng = np.random.default_rng(0)
     if dataset == "digits":
         digits = data.digits()
         order = rng.permutation(len(digits.labels))
         images, labels, name, checksum = digits.images[order], digits.labels[order], digits.name, digits.checksum
+        images = (255 * images).round().astype(np.uint8)
         held_out = 497
     else:
         train, test = data.cifar10(limit=limit or None)
         order = rng.permutation(len(train.labels))
-        images = np.concatenate([train.images[order], test.images]).astype(np.float32) / np.float32(255)
+        images = np.concatenate([train.images[order], test.images])
         labels = np.concatenate([train.labels[order], test.labels])
         name, checksum, held_out = train.name, train.checksum, len(test.labels)
+    images = averaged(images, side)
     n = len(labels) - held_out
     if validation >= n:
         raise ValueError(f"validation: {validation} images asked for, but only {n} are not in the test split")
@@ -153,11 +154,38 @@ def _load(dataset: str, limit: int, validation: int, label_noise: float, device:
     flip = rng.random(len(labels)) < label_noise
     flip[cut:] = False
     noisy[flip] = rng.integers(0, labels.max() + 1, size=int(flip.sum()))
-    mean = images[:cut].mean(axis=(0, 2, 3), keepdims=True)
-    std = images[:cut].std(axis=(0, 2, 3), keepdims=True)
-    x = torch.from_numpy((images - mean) / std).to(resolve_device(device))
-    y = torch.from_numpy(noisy).to(x.device)
-    return Images((x[:cut], y[:cut]), (x[cut:n], y[cut:n]), (x[n:], y[n:]), name, checksum)
+    channels = images[:cut].astype(np.float32) / np.float32(255)
+    mean, std = (
+        torch.from_numpy(of).view(-1, 1, 1) for of in (channels.mean(axis=(0, 2, 3)), channels.std(axis=(0, 2, 3)))
+    )
+    where = resolve_device(device)
+    x, y = torch.from_numpy(images), torch.from_numpy(noisy).to(where)
+    shown = ((x[cut:].float() / 255 - mean) / std).to(where)
+    held = n - cut
+    splits = ((x[:cut].to(where), y[:cut]), (shown[:held], y[cut:n]), (shown[held:], y[n:]))
+    return Images(*splits, mean, std, name, checksum)
+
+
+def averaged(images: npt.NDArray[Any], side: int) -> npt.NDArray[np.uint8]:
+    """Average square blocks of pixels, rounded to bytes; ``side`` 0 leaves images as they are.
+
+    Raises
+    ------
+    ValueError
+        If the side does not divide that of the images.
+
+    Examples
+    --------
+    >>> averaged(np.array([[[[0, 4], [8, 13]]]], np.uint8), 1)
+    array([[[[6]]]], dtype=uint8)
+    """
+    n, channels, height, width = images.shape
+    if not side:
+        return images
+    if height % side or width % side:
+        raise ValueError(f"side: must divide that of the images, {height} × {width}, got {side}")
+    blocks = images.reshape(n, channels, side, height // side, side, width // side)
+    return np.asarray(blocks.mean(axis=(3, 5), dtype=np.float32).round().astype(np.uint8))
 
 
 def inputs(config: Config) -> dict[str, str]:
@@ -165,123 +193,130 @@ def inputs(config: Config) -> dict[str, str]:
     return {config.dataset: data.checksum(config.dataset)}
 
 
-def counted(config: Config) -> Iterator[dict[str, Any]]:
-    """Images of each split."""
+def counted(config: Config) -> Iterator[Row]:
+    """Images of each split, and pixels of a side."""
     images = load(config)
     for split in ("train", "validation", "test"):
         yield {"quantity": "images", "split": split, "dataset": images.name, "value": len(getattr(images, split)[1])}
+    yield {"quantity": "side", "value": images.train[0].shape[-1]}
 
 
 def scale(config: Config, records: pd.DataFrame) -> str:
-    """Data, networks and seeds of a run in one line, and what would change its answer."""
+    """Data, network and seeds of a run in one line, and what would change its answer."""
     images = rows_of(records, "images").set_index("split")
     training, test = (int(images["value"][split]) for split in ("train", "test"))
-
-    def network(name: str) -> str:
-        optimizers, seeds, steps, batch = (
-            getattr(config, f"{name}_{of}") for of in ("optimizers", "seeds", "steps", "batch_size")
-        )
-        return f"{name} with {' and '.join(optimizers)}, {seeds} seeds, up to {steps * batch / training:.2g} epochs"
-
+    side = int(rows_of(records, "side")["value"].item())
+    network = (
+        f"ResNet-8 of width {config.width}" if config.model == "resnet8" else f"an MLP with layers {config.hidden}"
+    )
+    noise = f", {config.label_noise:.0%} label noise" if config.label_noise else ""
+    adamw = f"; AdamW with {config.adamw_seeds} seeds" if config.adamw_budgets else ""
     return (
-        f"{images['dataset']['train']}, {training:,} training and {test:,} test images, one split, "
-        f"{config.label_noise:.0%} label noise. "
-        f"{'; '.join(map(network, config.models))}; {len(config.budgets)} budgets. "
-        "A larger network, longer training, a finer tuning of the peaks or another split could change the answer."
+        f"{images['dataset']['train']} at {side} × {side} pixels, {training:,} training and {test:,} test images, one "
+        f"split{noise}; {network}, SGD, {' / '.join(f'{budget:g}' for budget in config.budgets)} epochs, "
+        f"{config.seeds} seeds ({config.other_seeds} for schedules outside the contrasts){adamw}; "
+        f"{config.tuning_seeds} tuning seeds. "
+        "A larger network, longer training or another split could change the answer."
     )
 
 
-def _builder(config: Config, model: str, images: Images) -> Callable[[], nn.Module]:
+def _builder(config: Config, images: Images) -> Callable[[], nn.Module]:
     _, channels, height, width = images.train[0].shape
-    if model == "mlp":
-        sizes = [channels * height * width, *config.mlp_hidden, 10]
+    if config.model == "mlp":
+        sizes = [channels * height * width, *config.hidden, 10]
         return lambda: MLP(sizes)
-    return lambda: ResNet8(channels, 10, width=config.resnet8_width)
+    return lambda: ResNet8(channels, 10, width=config.width)
 
 
-def train(
-    config: Config,
-    images: Images,
-    model: str,
-    optimizer: str,
-    trials: Sequence[Trial],
-    steps: int,
-    split: protocol.Split,
-) -> list[float]:
-    """Train trials as populations and return their errors on one split, in percent."""
-    x, y = images.train
-    trained = protocol.populations(
-        trials,
+def train(config: Config, optimizer: str, budget: float, trials: Sequence[Trial]) -> npt.NDArray[np.float64]:
+    """Train trials for a number of epochs; their errors on the validation and the test split, in percent."""
+    images = load(config)
+    seeds = [trial.seed for trial in trials]
+    steps = max(2, round(budget * (len(images.train[1]) // config.batch_size)))
+    population = Population(_builder(config, images), seeds, OPTIMIZERS[optimizer], images.train[0].device)
+    batches = Batches(
+        *images.train,
+        seeds,
+        config.batch_size,
         steps,
-        build=_builder(config, model, images),
-        optimizer=OPTIMIZERS[optimizer],
-        batch=lambda index: (x[index], y[index]),
-        examples=len(x),
-        batch_size=getattr(config, f"{model}_batch_size"),
-        replicas=getattr(config, f"{model}_replicas"),
-        device=x.device,
+        flip=config.flip,
+        shift=config.shift,
+        mean=images.mean,
+        std=images.std,
     )
-    part = getattr(images, split)
-    return [error for population in trained for error in (100 * population.evaluate(*part).error).tolist()]
+    population.fit(batches, torch.from_numpy(np.stack([trial.rates(steps) for trial in trials], axis=1)))
+    errors = [100 * population.evaluate(*part).error.double() for part in (images.validation, images.test)]
+    return torch.stack(errors, dim=1).cpu().numpy()
 
 
 def parts(config: Config) -> list[Part]:
-    """One part for each network, optimiser and budget, and one for the cost of a scheduler's step.
+    """Per optimiser, budget and schedule a tuning and blocks of evaluation seeds; one part for the scheduler's cost.
 
-    Their rows: ``test_error`` (percent) per model, optimizer, budget, view, schedule and seed, and what else
-    ``protocol.compare`` gives; ``overhead_percent``, which depends on the machine.
+    Their rows: ``test_error`` (percent) per optimizer, budget, schedule and seed, and what else the functions of
+    `protocol` give; ``overhead_percent``, which depends on the machine.
     """
     use_deterministic()
-    material = ("dataset", "limit", "validation", "label_noise", "device")
+    material = ("dataset", "limit", "side", "validation", "label_noise", "device")
+    network = (*material, "model", "hidden" if config.model == "mlp" else "width", "batch_size")
+    functions = protocol.Functions(tuning, evaluation, choice)
     made = [Part("images", counted, config.only(*material))]
-    for model in config.models:
-        own = [name for name in Config.model_fields if name.startswith(f"{model}_") and "_peaks_" not in name]
-        for optimizer, budget in itertools.product(getattr(config, f"{model}_optimizers"), config.budgets):
-            settings = config.only(
-                *material, *own, "phis", "widenings", f"phi_{optimizer}", f"{model}_peaks_{optimizer}"
-            )
-            at = {"model": model, "optimizer": optimizer, "budget": budget}
-            made.append(Part(f"{model}, {optimizer}, {budget:g}", comparison, settings, at))
-    first = config.models[0]
-    sizes = [name for name in ("mlp_hidden", "resnet8_width") if name.startswith(first)]
-    settings = config.only(*material, *sizes, f"{first}_batch_size")
-    return [*made, Part("overhead", overhead, settings, {"model": first}, alone=True)]
+    plain = {name: config.seeds if name in config.replicated else config.other_seeds for name in config.schedules}
+    runs = [("sgd", budget, plain) for budget in config.budgets]
+    runs += [
+        ("adamw", budget, dict.fromkeys(config.adamw_schedules, config.adamw_seeds)) for budget in config.adamw_budgets
+    ]
+    # the longest first, so that the workers end together
+    for optimizer, budget, seeds in sorted(runs, key=lambda run: -run[1]):
+        made += protocol.cell_parts(
+            functions,
+            tuning=config.only(*network, "flip", "shift", "tuning_seeds", "widenings", f"{optimizer}_peaks"),
+            training=config.only(*network, "flip", "shift"),
+            at={"optimizer": optimizer, "budget": budget},
+            seeds=seeds,
+            block=config.block,
+            mean_rate="uba 5" if config.mean_rate and optimizer == "sgd" else "",
+        )
+    return [*made, Part("overhead", overhead, config.only(*network), alone=True)]
 
 
-def comparison(config: Config, model: str, optimizer: str, budget: float) -> list[dict[str, Any]]:
-    """Compare the schedules with one network, optimiser and budget."""
-    images = load(config)
-    return compare(
-        partial(train, config, images, model, optimizer),
-        steps=max(2, round(budget * getattr(config, f"{model}_steps"))),
-        peaks=getattr(config, f"{model}_peaks_{optimizer}"),
-        phis=config.phis,
-        fixed_phi=getattr(config, f"phi_{optimizer}"),
-        seeds=range(getattr(config, f"{model}_seeds")),
-        tuning_seeds=range(1000, 1000 + getattr(config, f"{model}_tuning_seeds")),
-        equal_trials=getattr(config, f"{model}_equal_trials"),
+def tuning(config: Config, optimizer: str, budget: float, schedule: str) -> list[Row]:
+    """Tune the peak of one schedule."""
+    rows = protocol.tuned(
+        partial(train, config, optimizer, budget),
+        schedule,
+        peaks=getattr(config, f"{optimizer}_peaks"),
+        seeds=config.tuning_seeds,
         widen=config.widenings,
-        mean_rate_control=True,
         quantity="test_error",
-        labels={
-            "dataset": images.name,
-            "model": model,
-            "optimizer": optimizer,
-            "budget": budget,
-            "budget_log2": math.log2(budget),
-        },
     )
+    return protocol.labelled(rows, model=config.model, optimizer=optimizer, budget=budget)
 
 
-def overhead(config: Config, model: str, *, repeats: int = 20, steps: int = 50) -> list[dict[str, Any]]:
+def evaluation(
+    config: Config, tuned: pd.DataFrame, optimizer: str, budget: float, schedule: str, label: str, seeds: list[int]
+) -> list[Row]:
+    """Train one schedule at its tuned peak with some seeds."""
+    run = partial(train, config, optimizer, budget)
+    rows = protocol.evaluated(run, tuned, schedule, label=label, seeds=seeds, quantity="test_error")
+    return protocol.labelled(rows, model=config.model, optimizer=optimizer, budget=budget)
+
+
+def choice(config: Config, rows: pd.DataFrame, optimizer: str, budget: float) -> list[Row]:
+    """What validation chooses in one cell, and every schedule's regret."""
+    del config
+    made = protocol.chosen(rows, quantity="test_error")
+    return protocol.labelled(made, model=str(rows["model"].iloc[0]), optimizer=optimizer, budget=budget)
+
+
+def overhead(config: Config, *, repeats: int = 20, steps: int = 50) -> list[Row]:
     """Measure what a UBA step costs more than a cosine step, in percent of one training step.
 
     The training step is one network's, alone, through ``torch.optim``. Blocks alternate, so that a drift of the
     machine's speed hits both schedulers alike.
     """
     images = load(config)
-    x, y = (part[: getattr(config, f"{model}_batch_size")] for part in images.train)
-    network = _builder(config, model, images)().to(x.device)
+    x, y = (part[: config.batch_size] for part in images.test)
+    network = _builder(config, images)().to(x.device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     # each schedule on an optimiser of its own: on a shared one each would find the other's rate and make up for it
     peers = [torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.01) for _ in range(2)]
