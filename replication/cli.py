@@ -630,7 +630,7 @@ class _Select(click.Command):
         return [corpus, *_settings(), *others]
 
 
-class _OrNone(click.ParamType):
+class _OrNone(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
     """An integer, or the word none."""
 
     name = "integer or none"
