@@ -120,7 +120,8 @@ def _little_noise(records: pd.DataFrame) -> pd.DataFrame:
     """What each phi loses on the quadratic, with the least noise and the middle budget."""
     rows = rows_of(records, "loss_over_best", problem="quadratic")
     budgets = sorted(rows["budget"].unique())
-    return rows.loc[(rows["noise"] == rows["noise"].min()) & (rows["budget"] == budgets[len(budgets) // 2])]
+    kept: pd.DataFrame = rows[(rows["noise"] == rows["noise"].min()) & (rows["budget"] == budgets[len(budgets) // 2])]
+    return kept
 
 
 def regret(records: pd.DataFrame, problem: str) -> Figure:
