@@ -630,13 +630,14 @@ class _Select(click.Command):
         return [corpus, *_settings(), *others]
 
 
-class _OrNone(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """An integer, or the word none."""
-
-    name = "integer or none"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        return None if value == "none" else int(click.INT.convert(value, param, ctx))
+def integer_or_none(value: str | int) -> int | None:
+    """The value of an option that is an integer or the word none; the help shows this name."""
+    if value == "none":
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"must be an integer or none, got {value!r}") from None
 
 
 @functools.cache
@@ -660,7 +661,7 @@ def _settings() -> list[click.Option]:
         given: dict[str, Any] = {"required": True} if default is inspect.Parameter.empty else {"default": default}
         kind = click.Path(path_type=Path) if kinds[0] is Path else kinds[0]
         if type(None) in kinds and default is not None:
-            kind = _OrNone()
+            kind = integer_or_none
         made.append(
             click.Option(
                 [f"--{name.replace('_', '-')}"],

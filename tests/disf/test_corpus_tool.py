@@ -1022,6 +1022,11 @@ def test_command_says_what_it_did(corpus: Path, tmp_path: Path, monkeypatch: pyt
     [
         (["corpus", "--ratio", "0.1"], 2, "Missing option '--out'"),
         (["corpus", "--ratio", "0.1", "--out", "o.jsonl", "--second", "best"], 2, "'best' is not one of"),
+        (
+            ["corpus", "--ratio", "0.1", "--out", "o.jsonl", "--shuffle", "no"],
+            2,
+            "'--shuffle': must be an integer or none, got 'no'",
+        ),
         (["corpus", "--out", "o.jsonl"], 1, "Error: k, ratio and k_per_batch: exactly one is needed"),
         (["nowhere", "--ratio", "0.1", "--out", "o.jsonl"], 1, "Error: nowhere: there is no such file or folder"),
         (["corpus", "--ratio", "0.1", "--out", "/proc/o.jsonl"], 1, "Error: /proc/"),

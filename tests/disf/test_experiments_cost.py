@@ -82,7 +82,9 @@ def test_a_batch_of_a_file_is_a_batch_of_the_whole(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, x)
     parts = [worker.batch(str(path), i, 30, 4) for i in (2, 0, 1)]
-    np.testing.assert_array_equal(np.concatenate([parts[1], parts[2], parts[0]]), select(x, k=4, batch_size=30, seed=0))
+    np.testing.assert_array_equal(
+        np.concatenate([parts[1], parts[2], parts[0]]), select(x, k_per_batch=4, batch_size=30, seed=0)
+    )
 
 
 def test_peaks_do_every_batch_once(tmp_path, monkeypatch):
