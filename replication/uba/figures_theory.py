@@ -95,7 +95,7 @@ def kappa(records: pd.DataFrame) -> Figure:
     plots.curves(right, found, looks, label=KAPPA)
     for kappa, look in looks.items():
         curve = found[kappa]
-        right.plot(float(str(curve.idxmin())), 1, "o", color=look["color"], ms=6, zorder=3, clip_on=False)
+        right.plot(curve.index[int(curve.argmin())], 1, "o", color=look["color"], ms=6, zorder=3, clip_on=False)
         # 2κ may lie beyond the grid
         if 2 * kappa <= curve.index.max():
             at = np.interp(np.log(2 * kappa), np.log(curve.index), np.log(curve))
@@ -120,8 +120,8 @@ def _little_noise(records: pd.DataFrame) -> pd.DataFrame:
     """What each phi loses on the quadratic, with the least noise and the middle budget."""
     rows = rows_of(records, "loss_over_best", problem="quadratic")
     budgets = sorted(rows["budget"].unique())
-    kept: pd.DataFrame = rows[(rows["noise"] == rows["noise"].min()) & (rows["budget"] == budgets[len(budgets) // 2])]
-    return kept
+    found: pd.DataFrame = rows[(rows["noise"] == rows["noise"].min()) & (rows["budget"] == budgets[len(budgets) // 2])]
+    return found
 
 
 def regret(records: pd.DataFrame, problem: str) -> Figure:

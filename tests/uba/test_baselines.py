@@ -11,6 +11,7 @@ import torch
 from replication.uba.baselines import SCHEDULES, factors, make_scheduler
 from replication.uba.schedule import UBALR, uba
 
+OPTIONS = {"uba": {"phi": 5.0}, "power": {"exponent": 2.0}}
 TOTALS = (2, 7, 10, 100, 333)
 
 
@@ -91,10 +92,16 @@ def test_onecycle_in_three_phases_is_the_papers_form():
     close(factors("onecycle", total, div_factor=10.0, final_div_factor=100.0, three_phase=True), three_phases)
 
 
+@pytest.mark.parametrize("total", TOTALS)
+@pytest.mark.parametrize("exponent", [0.5, 2.0])
+def test_power_is_a_power_of_the_time_left(total, exponent):
+    close(factors("power", total, exponent=exponent), lambda t: (1 - t / total) ** exponent)
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_no_schedule_touches_momentum(name):
     tuned = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
-    scheduler = make_scheduler(name, tuned, 20, **({"phi": 5.0} if name == "uba" else {}))
+    scheduler = make_scheduler(name, tuned, 20, **OPTIONS.get(name, {}))
     for _ in range(19):
         tuned.step()
         scheduler.step()
@@ -159,7 +166,7 @@ def test_uba_is_the_schedule_under_test_with_its_options(phi):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_peaks_scale_every_group_by_the_same_table(name):
-    options = {"phi": 5.0} if name == "uba" else {}
+    options = OPTIONS.get(name, {})
     tuned = optimizer(0.2, 0.05)
     scheduler = make_scheduler(name, tuned, 20, **options)
     for factor in factors(name, 20, **options):
