@@ -424,14 +424,14 @@ class _Problem:
     def _identified(self, counts: Float, theta: Float) -> tuple[Float, Float]:
         """Condition number of the expected Hessian of every problem, and the direction in which it is flattest."""
         values, vectors = np.linalg.eigh(self._information(counts, theta))
-        with np.errstate(divide="ignore"):
-            return values[:, -1] / np.maximum(values[:, 0], 0.0), vectors[:, :, 0]
+        least = values[:, 0]
+        return np.where(least > 0, values[:, -1] / np.where(least > 0, least, 1.0), np.inf), vectors[:, :, 0]
 
     def _information(self, counts: Float, theta: Float) -> Float:
         """What the Hessian would be if every residual were within delta and of mean zero, without `SCALE`."""
         shares = self._shares(theta)[0]
         slopes = np.stack([*shares, -self.x * shares[0], -self.y * shares[1]], axis=2)
-        return np.nan_to_num(np.einsum("pni,pnj->pij", counts[:, :, None] * slopes, slopes))
+        return np.asarray(np.nan_to_num(np.einsum("pni,pnj->pij", counts[:, :, None] * slopes, slopes)))
 
     def profile(self, best: Float, index: int, level: float) -> tuple[float, float]:
         """Ends of the profile interval of a natural parameter (ln A, ln B, ln E, alpha, beta) around a solution.
@@ -458,13 +458,17 @@ class _Problem:
 
         # where the objective is quadratic, the end is here
         information = SCALE * self._information(one, best[None])[0]
-        near = np.sqrt(2 * allowed * (of @ np.linalg.pinv(information) @ of))
+        near = float(np.clip(np.sqrt(2 * allowed * (of @ np.linalg.pinv(information) @ of)), 1e-6, 0.1))
+        # what can move so far is limited by nothing, and no exponent is negative
+        far = {-1.0: start if index > 2 else 50.0, 1.0: 10.0 if index > 2 else 50.0}
         ends = []
         for side in (-1.0, 1.0):
-            at, low, step, excess_low = best, 0.0, max(float(near), 1e-6), 0.0
-            while True:
+            at, low, step, excess_low = best, 0.0, near, 0.0
+            excess = 0.0
+            while low < far[side]:
+                step = min(step, far[side] - low)
                 there, excess = rise(at, side * step)
-                if excess > allowed or low > _FAR or (index > 2 and start + side * low <= 0):
+                if excess > allowed:
                     break
                 at, low, step, excess_low = there, low + step, 2 * step, excess
             if excess <= allowed:
@@ -565,10 +569,6 @@ def _exp(array: Float) -> Float:
 
 def _log(array: Float) -> Float:
     return torch.log(torch.from_numpy(array)).numpy()
-
-
-_FAR = 50.0
-"""A logarithm or an exponent that can move so far is limited by nothing."""
 
 
 def _starts(starts: ArrayLike) -> Float:
