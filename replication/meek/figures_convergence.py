@@ -112,14 +112,14 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
     gaps.axvline(peak, **plots.DOTTED)
     gaps.set(xlabel=YEARS, ylabel=NATS, ylim=(0, None), xlim=(0, 20))
     gaps.xaxis.set_major_locator(MultipleLocator(5))
-    high = rows_of(records, "gap", source="law and growth", level="high").set_index("t")["value"]
-    top = max(float(high.max()), float(peak_gap()))
+    _, top = gaps.get_ylim()
+    gaps.set_ylim(0, 1.25 * top)
     for height, text, colour in (
-        (0.97, "the paper's law and constants", "black"),
-        (0.88, f"dark: law refitted to {points} runs, 95 %", "0.45"),
-        (0.79, "light: growth rates uncertain too, 95 %", "0.6"),
+        (1.22, "black: the paper's constants", "black"),
+        (1.12, f"dark: law refitted to {points}\nruns, 95 %", "0.35"),
+        (0.95, "light: growth rates\nuncertain too, 95 %", "0.5"),
     ):
-        plots.note(gaps, text, 7.2, height * top * 1.05, color=colour, xytext=(0, 0), va="top")
+        plots.note(gaps, text, 7.6, height * top, color=colour, xytext=(0, 0), va="top")
     kappa = np.geomspace(1, 1e6, 200)
     plots.log_ticks(heads, "x")
     heads.plot(kappa, peak_time(head_start=kappa), color=COLOURS[0], lw=2)
@@ -129,13 +129,13 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
         xlabel="leader's compute / the meek's, today", ylabel="peak, years from today", xlim=(0.7, 1e6), ylim=(-8, 5)
     )
     plots.note(heads, "the gap only shrinks", 1.0, -7.6, xytext=(0, 0))
-    plots.note(heads, "equal start: the paper", 1.0, peak, xytext=(6, 2))
+    plots.note(heads, "equal start: the paper", 1.0, peak, xytext=(7, 0))
     heads.plot(1.0, peak, "o", color="black", ms=6)
-    for (name, value), place in zip(experiment.MEASURED.items(), ((-4, -15), (7, 4)), strict=True):
+    for (name, value), place in zip(experiment.MEASURED.items(), ((8, 2), (-7, -9)), strict=True):
         at = float(peak_time(head_start=value))
         heads.plot(value, at, "o", color=COLOURS[1], mec="black", ms=6)
         align = "right" if place[0] < 0 else "left"
-        plots.note(heads, f"{value:,.0f}×, {name}", value, at, xytext=place, ha=align)
+        plots.note(heads, f"{value:,.0f}×, {name[5:9]}", value, at, xytext=place, ha=align)
     return figure
 
 

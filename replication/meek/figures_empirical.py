@@ -43,7 +43,7 @@ def later(records: pd.DataFrame) -> Figure:
     titles = []
     for board in boards:
         low, high = slope.loc[board, ["low", "high"]].to_numpy(dtype=float)
-        said = "closes" if high < 0 else "widens" if low > 0 else "cannot tell"
+        said = "closes" if high < 0 else "widens" if low > 0 else "undecided"
         titles.append(f"{board.partition(',')[0]}: {said}")
     figure, axes = plots.panels(titles, height=2.9)
     for axis, board in zip(axes, boards, strict=True):
@@ -58,9 +58,11 @@ def later(records: pd.DataFrame) -> Figure:
         axis.axhline(0, **plots.RULE)
         top = 1.12 * float(band["high"].max())
         axis.set_ylim(-0.03 * top, top)
-        plots.note(axis, "after the\npaper's data", after, top, xytext=(2, -3), va="top")
-        for place, ha in ((0, "left"), (-1, "right")):
-            plots.note(axis, f"{line.iloc[place]:.0f}", dates[place], line.iloc[place], xytext=(0, 5), ha=ha)
+        plots.note(axis, "after the\npaper", after, top, xytext=(2, -3), va="top")
+        first, last = float(line.iloc[0]), float(line.iloc[-1])
+        plots.note(axis, f"{first:.0f}", dates[0], first, xytext=(3, 3))
+        plots.note(axis, f"{last:.0f}", dates[-1], last, xytext=(4, 0), va="center")
+        axis.set_xlim(right=dates[-1] + 0.12 * (dates[-1] - dates[0]))
         axis.set_ylabel("gap, rating points" if board in RATINGS else "gap, points")
         _ticks(axis)
     return figure
@@ -102,8 +104,8 @@ def told(records: pd.DataFrame, outcomes: Iterable[Outcome], claims: PaperClaims
         [
             *said,
             "",
-            "Brackets hold 95 % of the draws when models are drawn anew. These tables had been looked at before the rules",
-            "were written: a first reading said yes in MMLU-Pro, not clearly in GPQA, not in Elo since the end of 2024.",
+            "Brackets hold 95 % of the draws when models are drawn anew. These tables had been looked at before the",
+            "rules were written: a first reading said yes in MMLU-Pro, not clearly in GPQA, not in Elo since 2024.",
         ]
     )
 

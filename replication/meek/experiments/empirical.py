@@ -426,7 +426,7 @@ def _ends(quantity: str, values: Float, **cell: Any) -> Iterator[Row]:
     """The ends of the 95 % interval between percentiles."""
     found = evidence.percentile_interval(values[np.isfinite(values)])
     for bound, value in (("low", found.low), ("high", found.high)):
-        yield {"quantity": quantity, **cell, "bound": bound, "value": value}
+        yield {"quantity": quantity, **cell, "bound": bound, "value": _short(value)}
 
 
 def _short(value: float) -> float:
@@ -497,7 +497,7 @@ def _bests(rows: pd.DataFrame, **cell: Any) -> Iterator[Row]:
 def _gap(gap: pd.Series[float], quantity: str = "gap", **cell: Any) -> Iterator[Row]:
     months = pd.PeriodIndex(gap.index)
     for month, year, value in zip(months.astype(str), years(months), gap, strict=True):
-        yield {"quantity": quantity, **cell, "date": month, "year": float(year), "value": float(value)}
+        yield {"quantity": quantity, **cell, "date": month, "year": round(float(year), 6), "value": float(value)}
 
 
 class Planted(NamedTuple):
@@ -654,7 +654,7 @@ def sigmoids(config: Config) -> Iterator[Row]:
         low, high = np.quantile(curves, [0.025, 0.975], axis=0)
         for bound, curve in (("fit", fit(grid)), ("low", low), ("high", high)):
             for at_loss, value in zip(grid, curve, strict=True):
-                yield {"quantity": "curve", **cell, "bound": bound, "loss": float(at_loss), "value": float(value)}
+                yield {"quantity": "curve", **cell, "bound": bound, "loss": _short(at_loss), "value": _short(value)}
 
 
 def _resampled(loss: Float, score: Float, draws: int) -> list[SigmoidFit | None]:
