@@ -115,7 +115,7 @@ def gap_slope(gap: pd.Series[float]) -> float:
 def slopes_left_out(board: pd.DataFrame, band: Band) -> pd.Series[float]:
     """The gap's slope without each model in turn that sets a new best, overall or in the band; others change nothing.
 
-    The board still ends in its last month.
+    All rows of a model are left out together. The board still ends in its last month.
 
     Returns
     -------
@@ -129,12 +129,40 @@ def slopes_left_out(board: pd.DataFrame, band: Band) -> pd.Series[float]:
     sets = [(scored["score"] == scored["date"].map(bests)).to_numpy() for bests in records]
     rows = np.flatnonzero(sets[0] | (sets[1] & member))
     found = []
-    for row in rows:
-        kept = np.arange(len(score)) != row
+    names = scored["model"].to_numpy()
+    setters = list(dict.fromkeys(names[rows]))
+    for name in setters:
+        kept = names != name
         overall, inside = (_path(month[mask], score[mask], length) for mask in (kept, kept & member))
         both = np.isfinite(inside)
         found.append(_slopes((overall[both] - inside[both])[None])[0])
-    return pd.Series(found, index=scored["model"].iloc[rows].to_list(), dtype=np.float64)
+    return pd.Series(found, index=setters, dtype=np.float64)
+
+
+def block_slopes(gap: pd.Series[float], draws: int, seed: int = 0, block: int = 3) -> Float:
+    """Slopes of a monthly gap whose residuals are drawn anew in blocks of months (moving-block bootstrap).
+
+    What stays from month to month is kept within a block: it says how sure the slope is given the models that there
+    were, where `resampled_gaps` asks what hangs on them.
+
+    Parameters
+    ----------
+    gap : Series
+        As `monthly_gap` returns it, of at least two blocks.
+    draws, seed : int
+        Number of resamples, and of the resampling.
+    block : int
+        Months.
+    """
+    values = gap.to_numpy(dtype=np.float64)
+    n = len(values)
+    if n < 2 * block:
+        raise ValueError(f"gap: must have at least {2 * block} months, got {n}")
+    x = np.arange(n) / 12
+    line = np.polynomial.Polynomial.fit(x, values, 1)(x)
+    starts = np.random.default_rng(seed).integers(0, n - block + 1, (draws, -(-n // block)))
+    index = (starts[:, :, None] + np.arange(block)).reshape(draws, -1)[:, :n]
+    return _slopes(line + (values - line)[index])
 
 
 def resampled_gaps(board: pd.DataFrame, band: Band, draws: int, seed: int = 0) -> pd.DataFrame:

@@ -15,10 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from replication.evidence import Interval, plots, rows_of
+from replication.evidence import Interval, Table, plots, rounded, rows_of
 from replication.meek.benchmark import score_gap
 from replication.meek.experiments import convergence as experiment
-from replication.meek.gap import C0, FLOP_PER_DOLLAR, Growth, peak_gap, peak_time, training_gap
+from replication.meek.fit import NAMES
+from replication.meek.gap import FLOP_PER_DOLLAR, Growth, peak_gap, peak_time, training_gap
 from replication.meek.law import BESIROGLU, PAPER, Float
 from replication.meek.sprt import sprt_tokens
 
@@ -44,35 +45,121 @@ def _shades(
     plots.curves(axis, found, plots.ordered(found), label=label)
 
 
-def gap(records: pd.DataFrame, points: str) -> Figure:
-    """Draw the losses of both actors, and the gap between them with its uncertainty.
+def policy(records: pd.DataFrame, points: str) -> str:
+    """What is measured, what is model, how sure, and what would change it, in sentences of Markdown.
 
     Parameters
     ----------
     records : DataFrame
         Tidy records of the experiment ``convergence``.
     points : str
-        Training runs that the law was fitted to, for the legend.
+        Training runs that the law was fitted to.
     """
-    peak = float(peak_time())
-    titles = ("both approach the same floor", f"given the law: rises for {peak:.1f} years, then closes")
-    figure, (losses, gaps) = _years(titles, height=3.6)
-    growth = Growth()
-    for label, g, colour in (("fixed budget (meek)", growth.meek, COLOURS[0]), ("leader", growth.sota, COLOURS[1])):
-        losses.plot(T, PAPER.loss(C0 * g**T), color=colour, lw=2, label=label)
-    losses.axhline(float(PAPER.L0), **plots.DOTTED, label="irreducible loss")
-    losses.set_ylabel("training loss (nats per token)")
-    for source, shade, label in (
-        ("law and growth", "0.85", "95 %: law and growth rates uncertain"),
-        ("law", "0.65", f"95 %: law refitted to {points} runs"),
-    ):
+    summary = rows_of(records, "summary").set_index(["source", "what", "level"])["value"]
+
+    def told(source: str, what: str, digits: int) -> str:
+        low, middle, high = (f"{summary[source, what, level]:.{digits}f}" for level in ("low", "median", "high"))
+        return f"{middle} [{low}, {high}]"
+
+    runs = f"{rows_of(records, 'fitted_runs')['value'].item():g}"
+    whose = "runs digitised from Hoffmann et al." if points == "digitised" else "planted runs, which measure nothing,"
+    past = [f"{-float(peak_time(head_start=kappa)):.1f}" for kappa in experiment.MEASURED.values()]
+    starts = [f"{kappa:,.0f}" for kappa in experiment.MEASURED.values()]
+    alike, *_, slow = experiment.FOLLOWERS
+    left = [f"{float(experiment.follower_gap(20.0, progress)):.3f}" for progress in (alike, slow)]
+    zeros = {g_inf: [one.zero for one in experiment.corrections(g_inf).values()] for g_inf in (2.8, 9.0)}
+    reach = " and ".join(f"{min(at):.1f} to {max(at):.1f} ({g_inf:g}× a year)" for g_inf, at in zeros.items())
+    peak, height, late = float(peak_time()), float(peak_gap()), float(training_gap(20.0))
+    left_after_ten = told("law and growth", "gap at 10 years", 3)
+    return f"""**For a reader who has to decide**
+
+- **What is measured.** {runs} {whose} give the law's constants and their uncertainty. A table of published
+  systems gives the compute of the largest language model over the year's median one: {" and ".join(starts)} times
+  (2024, 2025). Whether affordable models catch up in benchmarks is a question to data, not to a formula:
+  [41_meek_empirical](41_meek_empirical.ipynb).
+- **What is model.** Given the model and its constants, the gap from an equal start peaks after {peak:.1f} years at
+  {height:.2f} nats, and {late:.3f} are left after 20. From the measured head starts the same formula has its peak
+  {" and ".join(past)} years in the past: given the model, the gap in loss only shrinks. The lead in compute and the
+  lag in years grow for ever.
+- **How sure.** Given the form of the law, the peak comes after {told("law", "peak time", 1)} years with the law
+  refitted, after {told("law and growth", "peak time", 1)} with growth rates uncertain too; then {left_after_ten} nats
+  are left after 10 years (medians, 95 %). No interval covers a wrong form of the law, or growth that changes.
+- **What would change it.** Algorithms that help small models less: given the model, {slow:g}× a year in place of
+  {alike:g}× leaves {left[1]} nats after 20 years, not {left[0]}. How the inference formula is read: a fixed spend then
+  catches up after {reach} years. A metric without a bound."""
+
+
+def gap(records: pd.DataFrame, points: str) -> Figure:
+    """Draw the gap from an equal start with its uncertainty, and when it peaks over the head start; no legend.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of the experiment ``convergence``.
+    points : str
+        Training runs that the law was fitted to, for the names of the bands.
+    """
+    peak, past = float(peak_time()), [float(-peak_time(head_start=kappa)) for kappa in experiment.MEASURED.values()]
+    titles = (
+        f"from an equal start, given the model: rises for {peak:.1f} years, then closes",
+        f"from measured head starts, given the model: past its peak for {min(past):.1f} to {max(past):.1f} years",
+    )
+    figure, (gaps, heads) = plots.panels(titles, height=3.4)
+    for source, shade in (("law and growth", "0.87"), ("law", "0.68")):
         band = rows_of(records, "gap", source=source).pivot_table(index="t", columns="level", values="value")
-        gaps.fill_between(band.index, band["low"], band["high"], color=shade, lw=0, label=label)
-    gaps.plot(T, training_gap(T), color="black", lw=2, label="the paper's law, α = 0.154")
-    gaps.plot(T, training_gap(T, experiment.LAWS["alpha 0.155"]), color="black", lw=1.2, ls="--", label="α = 0.155")
+        gaps.fill_between(band.index, band["low"], band["high"], color=shade, lw=0)
+    gaps.plot(T, training_gap(T), color="black", lw=2)
     gaps.axvline(peak, **plots.DOTTED)
-    gaps.set(ylabel=NATS, ylim=(0, None))
-    return plots.legend(figure)
+    gaps.set(xlabel=YEARS, ylabel=NATS, ylim=(0, None), xlim=(0, 20))
+    gaps.xaxis.set_major_locator(MultipleLocator(5))
+    _, top = gaps.get_ylim()
+    gaps.set_ylim(0, 1.25 * top)
+    for height, text, colour in (
+        (1.22, "black: the paper's constants", "black"),
+        (1.12, f"dark: law refitted to {points}\nruns, 95 %", "0.35"),
+        (0.95, "light: growth rates\nuncertain too, 95 %", "0.5"),
+    ):
+        plots.note(gaps, text, 7.6, height * top, color=colour, xytext=(0, 0), va="top")
+    kappa = np.geomspace(1, 1e6, 200)
+    plots.log_ticks(heads, "x")
+    heads.plot(kappa, peak_time(head_start=kappa), color=COLOURS[0], lw=2)
+    heads.axhspan(-9, 0, color="0.93", lw=0, zorder=0)
+    heads.axhline(0, **plots.RULE)
+    heads.set(
+        xlabel="leader's compute / the meek's, today", ylabel="peak, years from today", xlim=(0.7, 1e6), ylim=(-8, 5)
+    )
+    plots.note(heads, "the gap only shrinks", 1.0, -7.6, xytext=(0, 0))
+    plots.note(heads, "equal start: the paper", 1.0, peak, xytext=(7, 0))
+    heads.plot(1.0, peak, "o", color="black", ms=6)
+    for (name, value), place in zip(experiment.MEASURED.items(), ((8, 2), (-7, -9)), strict=True):
+        at = float(peak_time(head_start=value))
+        heads.plot(value, at, "o", color=COLOURS[1], mec="black", ms=6)
+        align = "right" if place[0] < 0 else "left"
+        plots.note(heads, f"{value:,.0f}×, {name[5:9]}", value, at, xytext=place, ha=align)
+    return figure
+
+
+def constants(records: pd.DataFrame) -> Table:
+    """The fitted constants with their profile intervals, and whether the runs determine them."""
+    ends = rows_of(records, "fit_interval").pivot_table(index="parameter", columns="level", values="value")
+    fitted = rows_of(records, "fit").set_index("parameter")["value"]
+    rows = [(name, rounded(fitted[name], ends["low"][name], ends["high"][name])) for name in NAMES]
+    condition = rows_of(records, "fit_condition")["value"].item()
+    rows.append(("condition number (a warning above 1e5)", f"{condition:.0e}"))
+    return Table(("constant", "fit [95 % profile interval]"), tuple(rows))
+
+
+def limit(points: str) -> str:
+    """What the runs that were fitted cannot say, in Markdown."""
+    if points == "digitised":
+        return (
+            "- Digitised losses carry the resolution of a colour bar, and the five largest are left out, as in the "
+            "published refit."
+        )
+    return (
+        "- Here the law is fitted to planted runs of the number and range of the digitised ones, with Gaussian noise: "
+        "that tests the method, and the intervals shown are not those of real runs."
+    )
 
 
 def summary(records: pd.DataFrame, points: str) -> Figure:

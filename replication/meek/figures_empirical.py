@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
-from functools import partial
 
 import matplotlib.dates as mdates
 import numpy as np
@@ -12,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.evidence import Interval, percentile_interval, plots, rows_of
-from replication.meek.experiments.empirical import LAWS
+from replication.evidence import Interval, Outcome, PaperClaims, plots, rounded, rows_of
+from replication.meek.experiments.empirical import LAST_OF_PAPER, LATER, LAWS
 
 UNITS = {
     "MMLU-Pro": "MMLU-Pro, %",
@@ -26,6 +24,90 @@ UNITS = {
 RATINGS = ("Chatbot Arena", "LMArena Elo")
 """Boards without a highest score."""
 BLUE, DARK = plots.COLOURS[0], "0.15"
+
+
+def later(records: pd.DataFrame) -> Figure:
+    """Draw the gap on the boards that reach beyond the paper's data, or those that are there; no legend.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of the experiment ``empirical``.
+    """
+    rows = _shown(records, "gap")
+    boards = [board for board in LATER if board in set(rows["board"])]
+    if not boards:
+        return gaps(records)
+    ends = rows_of(records, "gap_of_draws").pivot_table(index=["board", "date"], columns="bound", values="value")
+    slope = _shown(records, "drawn_slope").pivot_table(index="board", columns="bound", values="value")
+    titles = []
+    for board in boards:
+        low, high = slope.loc[board, ["low", "high"]].to_numpy(dtype=float)
+        said = "closes" if high < 0 else "widens" if low > 0 else "undecided"
+        titles.append(f"{board.partition(',')[0]}: {said}")
+    figure, axes = plots.panels(titles, height=2.9)
+    for axis, board in zip(axes, boards, strict=True):
+        line = rows[rows["board"] == board].set_index("date")["value"]
+        band = ends.loc[board].loc[line.index]
+        axis.xaxis_date()
+        dates = mdates.date2num(_months(line.index))  # type: ignore[no-untyped-call]
+        after = mdates.date2num(_months([str(LAST_OF_PAPER)]))[0]  # type: ignore[no-untyped-call]
+        axis.axvspan(after, dates[-1], color="0.93", lw=0, zorder=0)
+        axis.fill_between(dates, band["low"], band["high"], color=BLUE, alpha=0.18, lw=0)
+        axis.plot(dates, line, color=BLUE, marker="o", ms=2.5, lw=1.6)
+        axis.axhline(0, **plots.RULE)
+        top = 1.12 * float(band["high"].max())
+        axis.set_ylim(-0.03 * top, top)
+        plots.note(axis, "after the\npaper", after, top, xytext=(2, -3), va="top")
+        first, last = float(line.iloc[0]), float(line.iloc[-1])
+        plots.note(axis, f"{first:.0f}", dates[0], first, xytext=(3, 3))
+        plots.note(axis, f"{last:.0f}", dates[-1], last, xytext=(4, 0), va="center")
+        axis.set_xlim(right=dates[-1] + 0.12 * (dates[-1] - dates[0]))
+        axis.set_ylabel("gap, rating points" if board in RATINGS else "gap, points")
+        _ticks(axis)
+    return figure
+
+
+def told(records: pd.DataFrame, outcomes: Iterable[Outcome], claims: PaperClaims, scale: str) -> str:
+    """Whether the gap went on closing beyond the paper's data, board by board, in sentences of Markdown.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of the experiment ``empirical``.
+    outcomes, claims, scale
+        What the records say to the tests, the tests, and the profile.
+    """
+    rows, of = _shown(records, "gap"), {outcome.test_id: outcome for outcome in outcomes}
+    if not set(LATER) & set(rows["board"]):
+        return (
+            "No published table was read: what is shown are planted boards, which check the methods and say nothing of "
+            "models."
+        )
+    said = ["**Did the gap keep closing after the paper?** Best of all models minus best at a low price:"]
+    for board, name in zip(LATER, ("M7-mmlu", "M7-gpqa", "M10-elo"), strict=True):
+        line = rows[rows["board"] == board].set_index("date")["value"]
+        if line.empty:
+            continue
+        whole, since = of[name], of[f"{name}-since"]
+        unit = claims.unit(claims.test(since.test_id, scale))
+        slope, change = (rounded(one.estimate, one.low, one.high) for one in (whole, since))
+        trend = {"yes": "it closes", "no": "it does not close"}.get(whole.answer, "undecided whether it closes")
+        now = {"yes": "it is smaller since", "no": "it is not smaller since"}.get(since.answer, "undecided since")
+        levels = [f"{line[at]:.0f} ({at})" for at in (line.index[0], str(LAST_OF_PAPER), line.index[-1])]
+        prices = "input prices of one day" if board in RATINGS else "output prices of each month"
+        said.append(
+            f"- **{board.partition(',')[0]}**, {prices}: {', '.join(levels)} {unit}. Over all months {trend} "
+            f"({slope} {unit} a year); after the paper's data {now} ({change} {unit})."
+        )
+    return "\n".join(
+        [
+            *said,
+            "",
+            "Brackets hold 95 % of the draws when models are drawn anew. These tables had been looked at before the",
+            "rules were written: a first reading said yes in MMLU-Pro, not clearly in GPQA, not in Elo since 2024.",
+        ]
+    )
 
 
 def best(records: pd.DataFrame) -> Figure:
@@ -84,29 +166,30 @@ def slopes(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of the experiment ``empirical``.
     """
-    measured, drawn, minus, without = (
-        dict(list(_shown(records, name).groupby(["board", "band"], sort=False)["value"]))
-        for name in ("gap_slope", "gap_slope_draw", "slope_minus_random", "gap_slope_without")
-    )
-    series: dict[str, dict[str, Interval]] = {"band": {}, "random": {}}
-    for (board, band), value in measured.items():
-        row, here = f"{board}, {band}", value.item()
-        ends = percentile_interval(drawn[board, band])
-        series["band"][row] = Interval(here, ends.low, ends.high, ends.n)
-        if (board, band) in minus:
-            series["random"][row] = plots.transformed(
-                percentile_interval(minus[board, band]), partial(operator.sub, here)
-            )
-    looks = {"band": {"color": BLUE}, "random": {"color": "0.6", "marker": "s"}}
-    names = {"band": "the band, 95 % over models drawn anew", "random": "random bands, 95 %"}
+    measured = _shown(records, "gap_slope").set_index(["board", "band"])["value"]
+    looks = {
+        "drawn_slope": ("95 %, models drawn anew", {"color": BLUE}),
+        "block_slope": ("95 %, months drawn anew in blocks", {"color": plots.COLOURS[1], "marker": "none"}),
+        "random_slope": ("random bands, 95 %", {"color": "0.6", "marker": "none"}),
+    }
+    series: dict[str, dict[str, Interval]] = {name: {} for name in looks}
+    for name in looks:
+        rows = _shown(records, name)
+        ends = rows.pivot_table(index=["board", "band"], columns="bound", values="value", sort=False)
+        for (board, band), low, high in zip(ends.index, ends["low"], ends["high"], strict=True):
+            here = measured[board, band] if name != "random_slope" else (low + high) / 2
+            series[name][f"{board}, {band}"] = Interval(float(here), low, high, 0)
+    without = dict(list(_shown(records, "gap_slope_without").groupby(["board", "band"], sort=False)["value"]))
     label = "slope of the gap, points (or rating points) a year; left of 0 it closes"
     figure, (axis,) = plots.panels(
-        (_title(_shown(records, "gap_slope"), ""),), height=0.3 * len(measured) + 1, xlabel=label
+        (_title(_shown(records, "gap_slope"), ""),), height=0.42 * len(measured) + 1, xlabel=label
     )
-    places = plots.forest(axis, series, looks, label=names.__getitem__, at=0)
+    styles = {name: look for name, (_, look) in looks.items()}
+    rows_shown = {f"{board}, {band}": f"{board},\n{band}" for board, band in measured.index}
+    places = plots.forest(axis, series, styles, label=lambda name: looks[name][0], rows=rows_shown, at=0)
     for (board, band), left_out in without.items():
-        y = places["band", f"{board}, {band}"]
-        axis.plot(left_out, np.full(len(left_out), y), "|", color=DARK, ms=7, label="one record setter left out")
+        y = places["drawn_slope", f"{board}, {band}"]
+        axis.plot(left_out, np.full(len(left_out), y), "|", color=DARK, ms=7, label="one model left out")
     return plots.legend(figure)
 
 
@@ -126,8 +209,8 @@ def lost_bests(records: pd.DataFrame) -> Figure:
     theirs = "" if "planted" in _title(rows, "") else " (the authors' figure)"
     curves = {
         "running maxima": right,
-        f"first new best, order of an unstable sort{theirs}": rows[rows["order"] == "heapsort"],
-        "first new best, order of the table": rows[rows["order"] == "stable"],
+        f"first new best, order of an unstable sort{theirs}": rows[rows["bound"] == "heapsort"],
+        "first new best, order of the table": rows[rows["bound"] == "stable"],
     }
     figure, (axis,) = plots.panels((_title(rows, f"{board}, {band}"),), height=3.4, ylabel="gap, points")
     looks = zip((DARK, *plots.COLOURS[1::-1]), ("-", "--", ":"), strict=True)
@@ -175,7 +258,7 @@ def head_starts(records: pd.DataFrame) -> Figure:
         Tidy records of the experiment ``empirical``.
     """
     rows, bounds = _shown(records, "head_start"), _shown(records, "head_start_bound")
-    budget, ours = (rows[(rows["meek"] == "$1,000") == paper] for paper in (True, False))
+    budget, ours = (rows[(rows["series"] == "$1,000") == paper] for paper in (True, False))
     low, high = (bounds[bounds["bound"] == bound].set_index("year")["value"] for bound in ("low", "high"))
     years = ours["year"]
     median = {
@@ -255,7 +338,11 @@ def _boards(rows: pd.DataFrame) -> tuple[Figure, list[tuple[Axes, str]]]:
 
 def _dates(axis: Axes) -> None:
     """Ticks of dates, and the names of the series below them."""
+    _ticks(axis)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, fontsize=plots.SIZE - 2)
+
+
+def _ticks(axis: Axes) -> None:
     locator = mdates.AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
     axis.xaxis.set_major_locator(locator)
     axis.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, fontsize=plots.SIZE - 2)

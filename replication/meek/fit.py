@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
 
-from replication.checks import at_least, positive
+from replication.checks import at_least, one_of, positive, within
 from replication.meek.law import Float, ParametricLaw, Real
 from replication.training import track
 
@@ -37,8 +38,15 @@ ITERATIONS = 3000
 CONDITION = 1e5
 """Largest condition number of the Hessian, in standardised parameters, at which the runs determine the law.
 
-Well spread runs have 1e3 to 1e4. Runs with 20 tokens per parameter have 3e5 if it is within a tenth, 1e15 if exactly.
+Well spread runs have 2e3 to 4e3. Runs with 20 tokens per parameter have 1e5 to 4e5 if it is within a tenth, more than
+1e7 if exactly.
 """
+KEPT = 32
+"""Of many starts, those that are followed to the end; the best after `SCREENED` steps."""
+SCREENED = 2
+"""Newton steps after which many starts are compared."""
+NAMES = ("A", "B", "E", "alpha", "beta")
+_TERMS = ("A N^-alpha", "B D^-beta", "E", "alpha", "beta")
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,18 @@ class ChinchillaFit(ParametricLaw):
     Attributes
     ----------
     objective : float or ndarray
-        Sum of the Huber losses at the solution.
+        Sum of the Huber losses at the solution, or their mean.
     gradient_norm : float or ndarray
         Norm of the scaled objective's gradient there, in standardised parameters.
     converged : bool or ndarray
-        Whether that is at most `TOLERANCE`.
+        Whether that is at most `TOLERANCE` and the runs determine the law: where they do not, a search stops anywhere
+        along a valley, and its gradient is small too.
     condition : float or ndarray
-        Condition number of the Hessian there; above `CONDITION` other constants fit as well.
+        Condition number of the Hessian expected there, in standardised parameters; above `CONDITION` other constants
+        fit as well. The exact Hessian of so narrow a Huber loss hangs on the few runs with next to no residual.
+    direction : ndarray, shape (5,) or (resamples, 5)
+        Unit vector along which the objective hardly changes: logarithms of both terms at the middle of the runs, ln E,
+        and alpha and beta times the standard deviation of ln N and ln D.
     n : int
         Points fitted, after outliers were left out.
     """
@@ -63,7 +76,54 @@ class ChinchillaFit(ParametricLaw):
     gradient_norm: Real
     converged: bool | NDArray[np.bool_]
     condition: Real
+    direction: Float
     n: int
+    _problem: _Problem = field(repr=False, compare=False)
+
+    @property
+    def free(self) -> str:
+        """What can change with next to no effect on the fit, in words, such as ``"A N^-alpha up, B D^-beta down"``."""
+        if self.direction.ndim > 1:
+            raise ValueError(f"free: is of one fit, got {len(self.direction)}")
+        size = np.abs(self.direction)
+        sign = np.sign(self.direction[size.argmax()])
+        told = np.flatnonzero(size >= 0.3 * size.max())
+        return ", ".join(f"{_TERMS[i]} {'up' if self.direction[i] * sign > 0 else 'down'}" for i in told)
+
+    def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
+        """Confidence interval of a constant.
+
+        Of a single fit it is the profile interval: all values at which the objective, minimised over the other four,
+        is not significantly larger (drop-in-dispersion test of M-estimators, with the density of the residuals
+        estimated). It reaches to 0 or to infinity where nothing limits the constant. Of a bootstrap it lies between
+        percentiles.
+
+        Parameters
+        ----------
+        name : {"A", "B", "E", "alpha", "beta"}
+            Which.
+        level : float
+            Confidence, in (0, 1).
+
+        Examples
+        --------
+        >>> N, D = np.meshgrid(np.geomspace(1e8, 1e10, 8), np.geomspace(1e9, 1e11, 8))
+        >>> noise = 1 + 0.003 * np.sin(np.arange(64.0) ** 2)
+        >>> loss = ParametricLaw(482.0, 2085.0, 1.82, 0.35, 0.37).loss(N, D).ravel() * noise
+        >>> low, high = fit_chinchilla(N.ravel(), D.ravel(), loss).interval("alpha")
+        >>> low < 0.35 < high
+        True
+        """
+        one_of("name", name, NAMES)
+        within("level", level, "(0, 1)")
+        value = np.asarray(getattr(self, name))
+        if value.ndim:
+            low, high = np.quantile(value, [(1 - level) / 2, (1 + level) / 2])
+            return float(low), float(high)
+        theta = np.array([np.log(self.A), np.log(self.B), np.log(self.E), self.alpha, self.beta])
+        ends = self._problem.profile(self._problem.standard(theta[None])[0], NAMES.index(name), level)
+        low, high = (np.exp(end) for end in ends) if name in ("A", "B", "E") else (max(end, 0.0) for end in ends)
+        return float(low), float(high)
 
 
 class IllConditionedWarning(UserWarning):
@@ -106,6 +166,7 @@ def fit_chinchilla(
     loss: ArrayLike,
     *,
     delta: float = 1e-3,
+    reduction: Literal["sum", "mean"] = "sum",
     outliers: Rule | None = None,
     starts: ArrayLike = DEFAULT_STARTS,
 ) -> ChinchillaFit:
@@ -114,13 +175,18 @@ def fit_chinchilla(
     Parameters
     ----------
     N, D, loss : array_like, shape (n,)
-        Parameters, training tokens, and final loss in nats per token of n training runs.
+        Parameters, training tokens, and final loss of n training runs: lists, arrays or columns of a table, in any
+        units (billions; nats or bits per token), which are those of the law.
     delta : float
         Where the Huber loss of the residual of ln L becomes linear.
+    reduction : {"sum", "mean"}
+        Of the Huber losses, as in ``torch.nn.HuberLoss``. Only the number that is reported depends on it: the search
+        works on the sum at a scale of its own, so that a mean does not end it early, as it did for Hoffmann et al.
     outliers : callable(N, D, loss) -> bool mask, optional
         Which runs to keep, such as ``drop_largest(5)``; default: all.
     starts : array_like, shape (S, 5)
-        Starting points: ln A, ln B, ln E, alpha, beta (see `hoffmann_grid`).
+        Starting points: ln A, ln B, ln E, alpha, beta. The default four find the optimum that the field's grid of 4,500
+        does (`hoffmann_grid`), a hundred times faster; of so many only the most promising are followed to the end.
 
     Returns
     -------
@@ -130,7 +196,8 @@ def fit_chinchilla(
     Warns
     -----
     IllConditionedWarning
-        The runs hardly determine the law, as when all have the same tokens per parameter.
+        The runs hardly determine the law, as when all have the same tokens per parameter, or but two sizes. The
+        message says what is free.
 
     Raises
     ------
@@ -147,12 +214,14 @@ def fit_chinchilla(
     >>> round(float(fitted.alpha), 4), round(float(fitted.frontier().alpha), 4)
     (0.35, 0.1799)
     """
+    one_of("reduction", reduction, ("sum", "mean"))
     problem = _Problem.of(N, D, loss, delta, outliers)
-    fitted = problem.fit(problem.solve(np.ones((1, problem.n)), _starts(starts)), 0)
+    fitted = problem.fit(problem.solve(np.ones((1, problem.n)), _starts(starts)), 0, reduction)
     if fitted.condition > CONDITION:
         warnings.warn(
             f"N, D: these runs hardly determine the law (condition number {fitted.condition:.0e}, at most "
-            f"{CONDITION:.0e} would do); give runs that differ more in size and in tokens per parameter",
+            f"{CONDITION:.0e} would do); free are: {fitted.free}; give runs that differ more in size and in tokens per "
+            "parameter",
             IllConditionedWarning,
             stacklevel=2,
         )
@@ -167,6 +236,7 @@ def bootstrap_chinchilla(
     resamples: int = 4000,
     seed: int = 0,
     delta: float = 1e-3,
+    reduction: Literal["sum", "mean"] = "sum",
     outliers: Rule | None = None,
     starts: ArrayLike = DEFAULT_STARTS,
 ) -> ChinchillaFit:
@@ -174,7 +244,7 @@ def bootstrap_chinchilla(
 
     Parameters
     ----------
-    N, D, loss, delta, outliers, starts
+    N, D, loss, delta, reduction, outliers, starts
         As `fit_chinchilla` takes them; outliers are left out before runs are drawn. Every resample is fitted from every
         start and from the solution of the whole sample.
     resamples : int
@@ -193,12 +263,13 @@ def bootstrap_chinchilla(
         As `fit_chinchilla`, or there is no resample.
     """
     at_least("resamples", resamples, 1)
+    one_of("reduction", reduction, ("sum", "mean"))
     problem = _Problem.of(N, D, loss, delta, outliers)
     whole = problem.solve(np.ones((1, problem.n)), _starts(starts))
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(problem.n, np.full(problem.n, 1 / problem.n), size=resamples).astype(np.float64)
     everywhere = np.concatenate([_starts(starts), problem.natural(whole.theta)])
-    return problem.fit(problem.solve(counts, everywhere), slice(None))
+    return problem.fit(problem.solve(counts, everywhere), slice(None), reduction)
 
 
 class _Solution(NamedTuple):
@@ -206,6 +277,7 @@ class _Solution(NamedTuple):
     objective: Float
     gradient_norm: Float
     condition: Float
+    direction: Float
 
 
 @dataclass(frozen=True)
@@ -254,9 +326,9 @@ class _Problem:
         alpha, beta = alpha / self.spread[0], beta / self.spread[1]
         return np.stack([a + alpha * self.centre[0], b + beta * self.centre[1], e, alpha, beta], axis=1)
 
-    def fit(self, solution: _Solution, index: int | slice) -> ChinchillaFit:
+    def fit(self, solution: _Solution, index: int | slice, reduction: str = "sum") -> ChinchillaFit:
         a, b, e, alpha, beta = self.natural(solution.theta).T
-        norm = solution.gradient_norm[index]
+        norm, condition = solution.gradient_norm[index], solution.condition[index]
         with np.errstate(over="ignore"):
             A, B, E = np.exp(a), np.exp(b), np.exp(e)
         no_law = ~((alpha > 0) & (beta > 0) & np.isfinite(A) & np.isfinite(B))
@@ -271,63 +343,180 @@ class _Problem:
             E=E[index],
             alpha=alpha[index],
             beta=beta[index],
-            objective=solution.objective[index] / SCALE,
+            objective=solution.objective[index] / SCALE / (self.n if reduction == "mean" else 1),
             gradient_norm=norm,
-            converged=norm <= TOLERANCE,
-            condition=solution.condition[index],
+            converged=(norm <= TOLERANCE) & (condition <= CONDITION),
+            condition=condition,
+            direction=solution.direction[index],
             n=self.n,
+            _problem=self,
         )
 
     def solve(self, counts: Float, starts: Float) -> _Solution:
         """Best solution of every row of counts over all starts."""
         begin = self.standard(starts)
-        best = _Solution(np.empty((len(counts), 5)), *(np.empty(len(counts)) for _ in range(3)))
+        theta, value, norm = np.empty((len(counts), 5)), np.empty(len(counts)), np.empty(len(counts))
+        condition, direction = np.empty(len(counts)), np.empty((len(counts), 5))
         rows = max(1, BATCH // len(begin))
         for first in track(range(0, len(counts), rows), "batches of fits"):
-            found = self._newton(counts[first : first + rows], begin)
-            objective = found.objective.reshape(-1, len(begin))
-            chosen = objective.argmin(axis=1) + np.arange(len(objective)) * len(begin)
-            for whole, piece in zip(best, found, strict=True):
-                whole[first : first + rows] = piece[chosen]
-        return best
+            these = slice(first, first + rows)
+            of, at = np.repeat(counts[these], len(begin), axis=0), np.tile(begin, (len(counts[these]), 1))
+            kept = len(begin)
+            if kept > KEPT:
+                screened, early, _ = self._newton(of, at, steps=SCREENED)
+                best = np.argsort(early.reshape(-1, kept), axis=1, kind="stable")[:, :KEPT]
+                chosen = (best + np.arange(len(best))[:, None] * kept).ravel()
+                of, at, kept = of[chosen], screened[chosen], KEPT
+            found = self._newton(of, at)
+            best = found[1].reshape(-1, kept).argmin(axis=1) + np.arange(len(counts[these])) * kept
+            theta[these], value[these], norm[these] = (part[best] for part in found)
+            condition[these], direction[these] = self._identified(counts[these], theta[these])
+        return _Solution(theta, value, norm, condition, direction)
 
-    def _newton(self, counts: Float, begin: Float) -> _Solution:
-        """Solutions of every row of counts from every start, by damped Newton steps with one damping per problem.
+    def _newton(
+        self, counts: Float, begin: Float, *, steps: int | None = None, within: Float | None = None
+    ) -> tuple[Float, Float, Float]:
+        """Solutions of problems, each with its counts and its start, by damped Newton steps: place, value, gradient.
 
-        The Hessian is exact; where it is not positive, steps are refused until the damping makes it so. At most `CHUNK`
-        problems are worked on at a time; one that is finished makes room for the next, so that few long ones do not
-        hold up the rest.
+        The Hessian is exact; where it is not positive, steps are refused until the damping, one number per problem,
+        makes it so. At most `CHUNK` problems are worked on at a time; one that is finished makes room for the next, so
+        that few long ones do not hold up the rest. `within` has for each problem an orthonormal basis, shape (5, k), of
+        the directions in which it may move.
         """
-        theta = np.tile(begin, (len(counts), 1))
+        theta = begin.copy()
         # with these the first step of a problem stays where it is, and is taken
         value, gradient, hessian = (
             np.full(len(theta), np.inf),
             np.zeros_like(theta),
             np.tile(np.eye(5), (len(theta), 1, 1)),
         )
-        damping, steps = np.full(len(theta), 5e-2), np.zeros(len(theta), np.int64)
+        most = ITERATIONS if steps is None else steps
+        damping, taken = np.full(len(theta), 5e-2), np.zeros(len(theta), np.int64)
         active, waiting = np.split(np.arange(len(theta)), [CHUNK])
         while active.size:
-            curvature = hessian[active]
+            curvature, slope = hessian[active], gradient[active][:, :, None]
+            if within is not None:
+                basis = within[active]
+                curvature, slope = basis.transpose(0, 2, 1) @ curvature @ basis, basis.transpose(0, 2, 1) @ slope
             size = np.abs(np.trace(curvature, axis1=1, axis2=2))
-            damped = curvature + (damping[active] * size + 1e-12)[:, None, None] * np.eye(5)
-            step = np.linalg.solve(damped, -gradient[active][:, :, None])[:, :, 0]
-            trial = theta[active] + np.clip(step, -1, 1)
-            new = self.derivatives(counts[active // len(begin)], trial)
+            damped = curvature + (damping[active] * size + 1e-12)[:, None, None] * np.eye(curvature.shape[1])
+            step = np.clip(np.linalg.solve(damped, -slope), -1, 1)
+            trial = theta[active] + (step if within is None else basis @ step)[:, :, 0]
+            new = self.derivatives(counts[active], trial)
             better = new[0] < value[active]
             moved = active[better]
             theta[moved] = trial[better]
             value[moved], gradient[moved], hessian[moved] = (part[better] for part in new)
             damping[active] *= np.where(better, 0.2, 8.0)
             damping[moved] = np.maximum(damping[moved], 1e-12)
-            steps[active] += 1
-            unsolved = np.linalg.norm(gradient[active], axis=1) > TOLERANCE * 0.1
-            active = active[unsolved & (damping[active] < 1e12) & (steps[active] <= ITERATIONS)]
+            taken[active] += 1
+            slope = gradient[active]
+            if within is not None:
+                slope = np.einsum("pik,pi->pk", basis, slope)
+            unsolved = np.linalg.norm(slope, axis=1) > TOLERANCE * 0.1
+            active = active[unsolved & (damping[active] < 1e12) & (taken[active] <= most)]
             room = CHUNK - len(active)
             active, waiting = np.concatenate([active, waiting[:room]]), waiting[room:]
         # a start at which the objective is not finite is never left
         norm = np.where(np.isfinite(value), np.linalg.norm(gradient, axis=1), np.inf)
-        return _Solution(theta, value, norm, np.linalg.cond(np.nan_to_num(hessian)))
+        return theta, value, norm
+
+    def _identified(self, counts: Float, theta: Float) -> tuple[Float, Float]:
+        """Condition number of the expected Hessian of every problem, and the direction in which it is flattest."""
+        values, vectors = np.linalg.eigh(self._information(counts, theta))
+        least = values[:, 0]
+        return np.where(least > 0, values[:, -1] / np.where(least > 0, least, 1.0), np.inf), vectors[:, :, 0]
+
+    def _information(self, counts: Float, theta: Float) -> Float:
+        """What the Hessian would be if every residual were within delta and of mean zero, without `SCALE`."""
+        shares = self._shares(theta)[0]
+        slopes = np.stack([*shares, -self.x * shares[0], -self.y * shares[1]], axis=2)
+        return np.asarray(np.nan_to_num(np.einsum("pni,pnj->pij", counts[:, :, None] * slopes, slopes)))
+
+    def profile(self, best: Float, index: int, level: float) -> tuple[float, float]:
+        """Ends of the profile interval of a natural parameter (ln A, ln B, ln E, alpha, beta) around a solution.
+
+        From the solution to either side the objective is minimised over the other directions, first in growing steps
+        and then between the last two, until it is larger by what the level allows.
+        """
+        rows = np.zeros((5, 5))
+        rows[:, 0], rows[:, 1], rows[:, 2] = np.eye(5)[0], np.eye(5)[1], np.eye(5)[2]
+        # d (natural parameters) / d (standardised ones)
+        rows[0, 3], rows[1, 4] = self.centre[0] / self.spread[0], self.centre[1] / self.spread[1]
+        rows[3, 3], rows[4, 4] = 1 / self.spread[0], 1 / self.spread[1]
+        of = rows[index]
+        # a step along `ahead` changes the parameter by one; `basis` spans the directions that leave it alone
+        ahead = of / (of @ of)
+        basis = np.linalg.svd(of[None])[2][1:].T
+        one = np.ones((1, self.n))
+        least, allowed = float(self.derivatives(one, best[None])[0][0]), self._allowed(best, level)
+        start = float(self.natural(best[None])[0, index])
+
+        def rise(at: Float, by: float) -> tuple[Float, float]:
+            found, value, _ = self._newton(one, (at + by * ahead)[None], within=basis[None])
+            return found[0], float(value[0]) - least
+
+        # where the objective is quadratic, the end is here
+        information = SCALE * self._information(one, best[None])[0]
+        near = float(np.clip(np.sqrt(2 * allowed * (of @ np.linalg.pinv(information) @ of)), 1e-6, 0.1))
+        # what can move so far is limited by nothing, and no exponent is negative
+        far = {-1.0: start if index > 2 else 50.0, 1.0: 10.0 if index > 2 else 50.0}
+        ends = []
+        for side in (-1.0, 1.0):
+            at, low, step, excess_low = best, 0.0, near, 0.0
+            excess = 0.0
+            while low < far[side]:
+                step = min(step, far[side] - low)
+                there, excess = rise(at, side * step)
+                if excess > allowed:
+                    break
+                at, low, step, excess_low = there, low + step, 2 * step, excess
+            if excess <= allowed:
+                ends.append(side * np.inf)
+                continue
+            high, turn = low + step, False
+            while high - low > 1e-3 * high:
+                # the root of the rise is nearly straight; every other step halves, in case that it is not
+                roots = np.sqrt(np.maximum([excess_low, allowed, excess], 0))
+                share = (roots[1] - roots[0]) / (roots[2] - roots[0])
+                by = (high - low) * (0.5 if turn else float(np.clip(share, 0.02, 0.98)))
+                turn = not turn
+                there, found = rise(at, side * by)
+                if found > allowed:
+                    high, excess = low + by, found
+                else:
+                    at, low, excess_low = there, low + by, found
+            ends.append(start + side * low)
+        return ends[0], ends[1]
+
+    def _allowed(self, best: Float, level: float) -> float:
+        """Rise of the objective at the ends of a profile interval.
+
+        Twice the rise times E[psi'] / E[psi^2] is about chi-squared with one degree of freedom (Schrader and
+        Hettmansperger 1980), psi being the Huber loss's derivative; Student's t allows for few runs. Few residuals lie
+        within delta, so their density there is that between two quantiles, as far from the median as Hall and Sheather
+        (1988) say. Five residuals are left out of it: so narrow a Huber loss passes through as many runs as it has
+        parameters.
+        """
+        r = self._shares(best[None])[1][0]
+        freedom = max(self.n - 5, 1)
+        psi = np.clip(r, -self.delta, self.delta)
+        spread = float(np.median(np.abs(r))) / float(ndtri(0.75))
+        share = min(self.n ** (-1 / 3) * (1.96**2 * 1.5 / (2 * np.pi)) ** (1 / 3), 0.45)
+        window = max(self.delta, spread * float(ndtri(0.5 + share)))
+        inside = max(int((np.abs(r) <= window).sum()) - 5, 1)
+        slope = inside / freedom * self.delta / window
+        # losses are hardly known to more than five digits, nor is the solution
+        square = max(float(psi @ psi) / freedom, 1e-10)
+        return float(SCALE * float(stdtrit(freedom, (1 + level) / 2)) ** 2 * square / slope / 2)
+
+    def _shares(self, theta: Float) -> tuple[Float, Float]:
+        """Shares of the three terms in the predicted loss, shape (3, P, n), and the residuals of ln L, shape (P, n)."""
+        a, b, e, alpha, beta = theta.T[:, :, None]
+        with np.errstate(over="ignore", invalid="ignore"):
+            terms = np.stack(np.broadcast_arrays(_exp(a - alpha * self.x), _exp(b - beta * self.y), np.exp(e)))
+            total = terms.sum(axis=0)
+            return terms / total, self.target - np.log(total)
 
     @cached_property
     def _powers(self) -> tuple[Float, Float, Float]:

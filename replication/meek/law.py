@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replication.checks import finite, positive
+from replication.checks import at_least, finite, positive
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Float = NDArray[np.float64]
 Real = float | Float
@@ -116,6 +120,50 @@ class ParametricLaw:
         G, gamma = self._balance(), alpha * beta / (alpha + beta)
         K = (self.A * G**-alpha + self.B * G**beta) * FLOP_PER_TOKEN**gamma
         return ScalingLaw(K, gamma, self.E)
+
+    def plot(self, N: ArrayLike, D: ArrayLike, loss: ArrayLike, *, budgets: int = 6, axis: Axes | None = None) -> Axes:
+        """Draw training runs and the law: loss over size, a curve per budget of compute, and the frontier.
+
+        Parameters
+        ----------
+        N, D, loss : array_like, shape (n,)
+            Training runs, in the units of the law.
+        budgets : int
+            Curves of equal compute; they stand at the middles of as many groups of runs, by compute. A run's colour is
+            that of its group.
+        axis : Axes, optional
+            Where to draw; a new figure by default.
+
+        Raises
+        ------
+        ValueError
+            The runs are not positive or not equally long, the law is of several fits, or there is no budget.
+        """
+        from replication.evidence import plots
+
+        at_least("budgets", budgets, 1)
+        if np.ndim(self.A) or np.ndim(self.alpha):
+            raise ValueError(f"plot: draws one law, got arrays of shape {np.shape(self.A)}")
+        N, D, loss = (np.atleast_1d(positive(name, of)) for name, of in (("N", N), ("D", D), ("loss", loss)))
+        if not N.shape == D.shape == loss.shape or N.ndim != 1:
+            raise ValueError(f"N, D, loss: must be equally long, got shapes {N.shape}, {D.shape}, {loss.shape}")
+        C = FLOP_PER_TOKEN * N * D
+        edges = np.geomspace(C.min(), C.max(), budgets + 1)
+        group = np.clip(np.searchsorted(edges, C, side="right") - 1, 0, budgets - 1)
+        levels = {int(i): float(np.exp(np.log(C[group == i]).mean())) for i in np.unique(group)}
+        if axis is None:
+            _, (axis,) = plots.panels(height=3.6, xlabel="parameters", ylabel="loss", log="x")
+        looks = plots.ordered(levels)
+        for i, level in levels.items():
+            own, colour = group == i, looks[i]["color"]
+            size = np.geomspace(N[own].min() / 1.3, N[own].max() * 1.3, 100)
+            axis.plot(size, self.loss(size, level / FLOP_PER_TOKEN / size), color=colour, label=f"{level:.1e} FLOP")
+            axis.plot(N[own], loss[own], "o", color=colour, ms=3, alpha=0.7)
+        best = np.geomspace(min(levels.values()), max(levels.values()), 100)
+        size, tokens = self.allocation(best)
+        axis.plot(size, self.loss(size, tokens), color="0.2", ls="--", label="compute-optimal")
+        axis.legend(frameon=False, fontsize=plots.SIZE - 1.5)
+        return axis
 
     def _balance(self) -> Float:
         alpha, beta = np.asarray(self.alpha, dtype=np.float64), np.asarray(self.beta, dtype=np.float64)

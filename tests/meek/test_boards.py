@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from replication.meek.boards import (
     Band,
+    block_slopes,
     first_new_bests,
     gap_slope,
     gap_slopes,
@@ -195,3 +196,35 @@ def test_random_bands_of_a_board_without_prices_effect_are_like_the_band():
         low, high = np.quantile(random_band_slopes(table, CHEAP, 200, rng), [0.025, 0.975])
         inside.append(low <= gap_slope(monthly_gap(table, CHEAP)) <= high)
     assert 0.85 <= np.mean(inside) <= 1
+
+
+def test_all_rows_of_a_model_are_left_out_together():
+    """As with a price of every month: what is left is the board without the model."""
+    rows = [("a", "2024-01-01", 50.0, 9.0), ("b", "2024-01-01", 30.0, 0.5), ("b", "2024-03-01", 40.0, 0.5),
+            ("c", "2024-02-01", 35.0, 0.5), ("d", "2024-04-01", 60.0, 9.0)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["model", "date", "score", "price"])
+    table["date"] = pd.to_datetime(table["date"])
+    band = Band("cheap", "price", 0.0, 1.0)
+    found = slopes_left_out(table, band)
+    assert found.index.is_unique
+    assert set(found.index) == {"a", "b", "c", "d"}
+    without = monthly_gap(table[table["model"] != "b"], band)
+    assert found["b"] == pytest.approx(gap_slope(without))
+
+
+def test_blocks_of_months_keep_a_straight_line_and_follow_its_noise():
+    months = pd.period_range("2024-01", periods=24, freq="M")
+    line = pd.Series(np.linspace(30, 7, 24), index=months)
+    np.testing.assert_allclose(block_slopes(line, 50), gap_slope(line))
+    rng, hit = np.random.default_rng(0), 0
+    for seed in range(60):
+        noisy = line + rng.normal(0, 3, 24)
+        slopes = block_slopes(noisy, 200, seed)
+        low, high = np.quantile(slopes, [0.025, 0.975])
+        hit += low <= gap_slope(line) <= high
+        assert np.median(slopes) == pytest.approx(gap_slope(noisy), abs=1.5)
+    # residuals of a fitted line are smaller than the noise, and 24 months are few
+    assert 0.75 <= hit / 60 <= 1
+    np.testing.assert_array_equal(block_slopes(noisy, 5, 1), block_slopes(noisy, 5, 1))
+    with pytest.raises(ValueError, match=r"^gap: must have at least 6 months, got 5$"):
+        block_slopes(line[:5], 10)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from meek_targets import TARGETS, follows, printed
 from pydantic import ValidationError
@@ -12,20 +16,22 @@ from replication.data import DataNotFound
 from replication.evidence.samples import samples
 from replication.meek.experiments import convergence
 from replication.meek.experiments.convergence import Config, corrections, follower_gap, plant, scheduled_gap
+from replication.meek.fit import fit_chinchilla
 from replication.meek.gap import inference_gap, peak_time, training_gap
-from replication.meek.law import BESIROGLU, PAPER
+from replication.meek.law import BESIROGLU, PAPER, ParametricLaw
 
 CLAIMS, NOTEBOOK = evidence.load_claims("meek"), "40_meek_convergence"
 TESTS = [test.id for test in CLAIMS.at(NOTEBOOK, "standard")]
 # decided by draws or data sets, of which there are too few here
-BY_DRAWS = {"M3-late", "M3-monte-carlo", "M6-monte-carlo", "M8-contains", "M8-coverage", "M8-months"}
+BY_DRAWS = {"M3-late", "M3-monte-carlo", "M6-monte-carlo", "M8-contains", "M8-coverage", "M8-months",
+            "M8-profile", "M8-told"}  # fmt: skip
 REFUTED = {"M3-ceiling", "M4-substance", "M6-alpha-refit", "M6-follower", "M9-today"}
 CASES = {"alpha .154": "alpha 0.154", "alpha .155": "alpha 0.155", "alpha .178": "alpha 0.178, A not refitted"}
 
 
 @pytest.fixture(scope="module")
 def config():
-    return Config(resamples=60, coverage_sets=2, coverage_resamples=20)
+    return Config(resamples=60, coverage_sets=2, coverage_resamples=20, profile_sets=4)
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +241,62 @@ def test_coverage_says_whether_the_interval_holds_the_truth(monkeypatch):
     assert sum(honest) >= 2
     monkeypatch.setattr(convergence, "peak_time", lambda law: peak_time(law) + (np.ndim(law.A) > 0))
     assert covered() == [0.0] * 4
+
+
+def test_profiles_say_whether_the_interval_holds_the_truth_and_whether_collinear_runs_are_told(monkeypatch):
+    config = Config(profile_sets=4)
+
+    def found():
+        rows = [row for part in range(1, 5) for row in convergence.profiles(config, part)]
+        return {
+            name: [row["value"] for row in rows if row["quantity"] == name]
+            for name in ("profile_covered", "collinear_told")
+        }
+
+    far = ParametricLaw(50.0, 3000.0, 0.7, 0.22, 0.4)
+    honest = found()
+    assert sum(honest["profile_covered"]) >= 6
+    assert honest["collinear_told"] == [1.0] * 4
+    monkeypatch.setattr(convergence, "fit_chinchilla", lambda *_: fit_chinchilla(*plant(far, 0.01, 0)))
+    other = found()
+    assert sum(other["profile_covered"]) == 0
+    assert other["collinear_told"] == [0.0] * 4
+
+
+def test_draws_that_are_kept_are_the_first_of_all(monkeypatch):
+    whole = evidence.tidy(convergence.refit(Config(resamples=30)))
+    monkeypatch.setattr(convergence, "KEPT", 10)
+    few = evidence.tidy(convergence.refit(Config(resamples=30)))
+    assert len(few[few["quantity"] == "gamma"]) == 10
+    pick = whole["seed"].isna() | (whole["seed"] < 10)
+    pd.testing.assert_frame_equal(few, whole[pick].reset_index(drop=True), check_dtype=False)
+
+
+def test_the_text_for_those_who_decide_follows_the_records(records, config):
+    from replication.meek import figures_convergence as figures
+
+    text = figures.policy(records, config.points)
+    assert "240 planted runs, which measure nothing," in text
+    assert "runs digitised from Hoffmann et al." in figures.policy(records, "digitised")
+    rows = records[records["quantity"] == "summary"].set_index(["source", "what", "level"])["value"]
+    low, high = (rows["law", "peak time", level] for level in ("low", "high"))
+    assert f"[{low:.1f}, {high:.1f}] years with the law" in text
+    assert "168 and 467 times" in text
+    assert "0.7 and 1.5 years in the past" in text
+    assert "0.101 nats" in text or f"{follower_gap(20.0, 1.5):.3f} nats" in text
+    moved = records.assign(value=records["value"] + (records["quantity"] == "summary"))
+    assert figures.policy(moved, config.points) != text
+    assert "planted runs" in figures.limit("planted")
+    assert "colour bar" in figures.limit("digitised")
+
+
+def test_head_starts_are_those_of_the_published_table():
+    file = Path(__file__).parents[2] / "results" / "standard" / "41_meek_empirical.json"
+    rows = evidence.load_records(json.loads(file.read_text(encoding="utf-8"))["records"])
+    found = rows[(rows["quantity"] == "head_start") & (rows["series"] == "median model")].set_index("year")["value"]
+    for (start, kappa), year in zip(convergence.MEASURED.items(), (2024, 2025), strict=True):
+        assert str(year) in start
+        assert kappa == pytest.approx(found[year], rel=1e-4)
 
 
 def test_digitised_runs_that_are_not_there_are_named(monkeypatch, tmp_path):

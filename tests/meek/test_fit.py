@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -123,7 +124,8 @@ PLANTED = [
 @pytest.mark.parametrize("law", PLANTED)
 def test_planted_law_without_noise_is_recovered(law):
     fitted = fit_chinchilla(*runs(law))
-    assert fitted.converged
+    assert fitted.gradient_norm <= fit.TOLERANCE
+    assert fitted.converged == (law is not PLANTED[-1])
     assert fitted.n == 240
     assert fitted.objective == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(fields(fitted), fields(law), rtol=1e-3)
@@ -134,31 +136,147 @@ def test_planted_law_without_noise_is_recovered(law):
 
 def test_the_condition_number_is_that_of_the_hessian_at_the_solution():
     data = runs(noise=0.01)
-    problem, fitted = fit._Problem.of(*data, 1e-3, None), fit_chinchilla(*data)
+    # within so wide a quadratic zone, and with next to no residual, it is the Hessian itself
+    still = runs()
+    problem, fitted = fit._Problem.of(*still, 1.0, None), fit_chinchilla(*still, delta=1.0)
     _, _, hessian = problem.derivatives(np.ones((1, problem.n)), problem.standard(natural(fitted)[None]))
-    values = np.linalg.eigvalsh(hessian[0])
+    values, vectors = np.linalg.eigh(hessian[0])
     assert fitted.condition == pytest.approx(values[-1] / values[0], rel=1e-4)
+    assert abs(fitted.direction @ vectors[:, 0]) == pytest.approx(1, abs=1e-6)
     drawn = bootstrap_chinchilla(*data, resamples=20)
     assert drawn.condition.shape == (20,)
     assert (drawn.condition > 1).all()
 
 
-@pytest.mark.parametrize(("spread", "warned"), [(0.0, True), (0.01, True), (1.0, False)])
-def test_runs_with_the_same_tokens_per_parameter_are_warned_of(spread, warned):
-    """They are fitted as well by other exponents: those of a law with both terms alike come back."""
-    rng = np.random.default_rng(0)
+def grid(sizes, tokens):
+    """Every size with every number of tokens, and the losses of a law."""
+    N, D = (axis.ravel() for axis in np.meshgrid(sizes, tokens))
+    return N, D, ParametricLaw(482.0, 2085.0, 1.8, 0.35, 0.37).loss(N, D)
+
+
+def ratio(seed, law=BESIROGLU, spread=0.0, noise=0.01):
+    """Runs with about 20 tokens per parameter."""
+    rng = np.random.default_rng(seed)
     N = np.exp(rng.uniform(np.log(5e7), np.log(1.6e10), 240))
     D = 20 * N * np.exp(spread * rng.standard_normal(240))
-    loss = BESIROGLU.loss(N, D) * np.exp(0.01 * rng.standard_normal(240))
+    return N, D, law.loss(N, D) * np.exp(noise * rng.standard_normal(240))
+
+
+@pytest.mark.parametrize(("spread", "warned"), [(0.0, True), (0.01, True), (0.1, True), (1.0, False)])
+def test_runs_with_the_same_tokens_per_parameter_are_warned_of(spread, warned):
+    """They are fitted as well by other exponents: those of a law with both terms alike come back."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", IllConditionedWarning)
-        fitted = fit_chinchilla(N, D, loss)
+        fitted = fit_chinchilla(*ratio(0, spread=spread))
     assert [one.category for one in caught] == [IllConditionedWarning] * warned
     assert (fitted.condition > CONDITION) == warned
+    assert fitted.converged == (not warned)
     if warned:
-        assert "these runs hardly determine the law" in str(caught[0].message)
+        assert f"free are: {fitted.free}; give runs" in str(caught[0].message)
+        # the two terms against each other, by their heights or by their exponents
+        told = dict(part.rsplit(" ", 1) for part in fitted.free.split(", "))
+        assert "E" not in told
+        assert set(told.values()) == {"up", "down"}
     if spread == 0:
         assert fitted.alpha == pytest.approx(fitted.beta, rel=1e-3)
+
+
+def test_two_sizes_leave_what_depends_on_size_free_whatever_the_starts():
+    """Two values of the size's term and a constant: three unknowns for two numbers."""
+    data = grid([1e8, 1e9], np.geomspace(2e9, 1e11, 10))
+    for starts in (DEFAULT_STARTS[:1], DEFAULT_STARTS[2:3]):
+        with pytest.warns(IllConditionedWarning, match=r"free are: A N\^-alpha up, .*alpha down"):
+            fitted = fit_chinchilla(*data, starts=starts)
+        assert not fitted.converged
+        low, high = fitted.interval("alpha")
+        assert low < 0.2
+        assert high == np.inf
+        assert fitted.interval("E")[0] == pytest.approx(0, abs=0.1)
+        # the tokens differ, and their exponent is known
+        assert fitted.interval("beta") == pytest.approx((0.37, 0.37), abs=1e-3)
+    assert fit_chinchilla(*grid(np.geomspace(1e8, 1e9, 4), np.geomspace(2e9, 1e11, 10))).converged
+
+
+@pytest.mark.parametrize("law", [BESIROGLU, HOFFMANN, ParametricLaw(2e4, 150.0, 1.8, 0.6, 0.21)])
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_collinear_runs_are_always_told(law, noise):
+    """By a warning, or by an error where the fit is no law."""
+    for seed in range(3):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", IllConditionedWarning)
+            with pytest.raises((IllConditionedWarning, ValueError), match="determine the law"):
+                fit_chinchilla(*ratio(seed, law, noise=noise))
+
+
+# --- profile intervals ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::replication.meek.fit.IllConditionedWarning")
+def test_ends_of_a_profile_interval_are_where_the_objective_has_risen():
+    """Minimised by SciPy over the other four, from the end that is reported."""
+    data = runs(n=60, noise=0.01)
+    fitted = fit_chinchilla(*data)
+    theta, problem = natural(fitted), fitted._problem
+    allowed = problem._allowed(problem.standard(theta[None])[0], 0.9) / fit.SCALE
+    for index, name in enumerate(FIELDS):
+        for end in fitted.interval(name, 0.9):
+            at = np.log(end) if index < 3 else end
+
+            def profiled(others, index=index, at=at):
+                return 1e4 * objective(np.insert(others, index, at), *data)
+
+            begin = np.delete(theta, index)
+            if index % 3 < 2:  # an exponent and its scale move together
+                middle = float(np.log(data[index % 3]).mean())
+                begin[index - 3 if index > 2 else index + 2] += (at - theta[index]) * (
+                    middle if index > 2 else 1 / middle
+                )
+            limits = {"maxiter": 8000, "maxfev": 8000, "xatol": 1e-9, "fatol": 1e-9, "adaptive": True}
+            rise = minimize(profiled, begin, method="Nelder-Mead", options=limits).fun / 1e4 - float(fitted.objective)
+            # SciPy may stop above the minimum, never below it
+            assert rise > 0.9 * allowed, name
+            assert rise < 3 * allowed, name
+
+
+def test_intervals_widen_with_the_level_and_with_noise():
+    fitted, noisy = fit_chinchilla(*runs(noise=0.005, seed=1)), fit_chinchilla(*runs(noise=0.02, seed=1))
+    for name in FIELDS:
+        low, high = fitted.interval(name)
+        inner, wide = fitted.interval(name, 0.5), noisy.interval(name)
+        assert low < inner[0] < getattr(fitted, name) < inner[1] < high
+        assert wide[1] - wide[0] > 1.5 * (high - low)
+
+
+def test_intervals_of_a_bootstrap_lie_between_percentiles_and_agree_with_the_profile():
+    data = runs(noise=0.01, seed=2)
+    drawn, fitted = bootstrap_chinchilla(*data, resamples=300), fit_chinchilla(*data)
+    assert drawn.interval("alpha", 0.9) == pytest.approx(np.percentile(drawn.alpha, [5, 95]))
+    for name in ("E", "alpha", "beta"):
+        (a, b), (c, d) = drawn.interval(name), fitted.interval(name)
+        assert 0.6 < (d - c) / (b - a) < 1.7
+    with pytest.raises(ValueError, match=r"^free: is of one fit, got 300$"):
+        _ = drawn.free
+
+
+def test_an_interval_is_of_a_constant_and_of_a_level():
+    fitted = fit_chinchilla(*runs())
+    with pytest.raises(ValueError, match=r"^name: must be one of A, B, E, alpha, beta, got 'gamma'"):
+        fitted.interval("gamma")
+    with pytest.raises(ValueError, match=r"^level: "):
+        fitted.interval("alpha", 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.005, 0.02])
+@pytest.mark.parametrize("n", [40, 240])
+def test_profile_intervals_cover_the_truth(n, noise):
+    """Over 200 planted data sets; 0.91 to 0.985 allows for the simulation: three standard errors around 0.95."""
+    sets, hit = 200, []
+    for seed in range(sets):
+        fitted = fit_chinchilla(*runs(n=n, noise=noise, seed=700 + seed))
+        hit.append([low <= getattr(BESIROGLU, name) <= high
+                    for name in ("E", "alpha") for low, high in [fitted.interval(name)]])  # fmt: skip
+    assert ((np.mean(hit, axis=0) > 0.90) & (np.mean(hit, axis=0) < 0.99)).all()
 
 
 @pytest.mark.parametrize("law", PLANTED[:3])
@@ -178,6 +296,27 @@ def test_units_of_the_data_do_not_matter():
     assert there.objective == pytest.approx(float(here.objective), rel=1e-9)
     assert [there.alpha, there.beta, there.E] == pytest.approx([here.alpha, here.beta, here.E], rel=1e-6)
     np.testing.assert_allclose(there.A, here.A / 1e6**here.alpha, rtol=1e-5)
+
+
+def test_bits_tables_and_lists_are_taken_as_they_are():
+    N, D, loss = runs(noise=0.005)
+    nats = fit_chinchilla(N, D, loss)
+    bits = fit_chinchilla(N, D, loss / np.log(2))
+    assert [bits.alpha, bits.beta] == pytest.approx([nats.alpha, nats.beta], rel=1e-6)
+    scaled = [float(of / np.log(2)) for of in (nats.A, nats.B, nats.E)]
+    assert fields(bits)[:3] == pytest.approx(scaled, rel=1e-5)
+    table = pd.DataFrame({"N": N, "D": D, "loss": loss}, index=np.arange(len(N))[::-1])
+    for columns in ([table[name] for name in table], [column.tolist() for column in (N, D, loss)]):
+        assert fields(fit_chinchilla(*columns)) == fields(nats)
+
+
+def test_the_mean_is_the_sum_over_the_runs():
+    data = runs(n=60, noise=0.01)
+    whole, mean = fit_chinchilla(*data), fit_chinchilla(*data, reduction="mean")
+    assert fields(mean) == fields(whole)
+    assert mean.objective == pytest.approx(float(whole.objective) / 60)
+    drawn = [bootstrap_chinchilla(*data, resamples=3, reduction=of).objective for of in ("sum", "mean")]
+    np.testing.assert_allclose(drawn[1], drawn[0] / 60)
 
 
 def test_order_of_the_runs_does_not_matter():
@@ -248,7 +387,9 @@ def test_gradient_norm_is_that_of_the_solution():
 
 def test_few_noisy_runs_converge_as_well():
     ours = bootstrap_chinchilla(*runs(n=25, noise=0.02), resamples=40)
-    assert ours.converged.all()
+    assert (ours.gradient_norm <= fit.TOLERANCE).all()
+    # though a resample of so few may not determine the law
+    np.testing.assert_array_equal(ours.converged, ours.condition <= CONDITION)
 
 
 def test_a_start_without_a_finite_objective_is_not_taken_for_a_solution():
@@ -304,10 +445,10 @@ def test_grid_of_hoffmann():
     ]
 
 
-def test_starts_of_the_grid_find_the_law_too():
-    chosen = hoffmann_grid()[np.random.default_rng(0).choice(4500, 40, replace=False)]
-    data = runs(noise=0.01)
-    found, default = fit_chinchilla(*data, starts=chosen), fit_chinchilla(*data)
+def test_the_grid_finds_what_the_default_starts_do():
+    """Of its starts, those that look best after two steps are followed to the end."""
+    data = runs(n=60, noise=0.01)
+    found, default = fit_chinchilla(*data, starts=hoffmann_grid()), fit_chinchilla(*data)
     assert found.objective == pytest.approx(float(default.objective), rel=1e-9)
 
 
@@ -425,6 +566,7 @@ def test_data_must_be_positive(name, bad):
         ({"D": np.ones((20, 1))}, r"^N, D, loss: must be one-dimensional"),
         ({"N": np.full(20, 1e8)}, r"^N: is the same in every run, so its exponent cannot be fitted$"),
         ({"D": np.full(20, 1e9)}, r"^D: is the same in every run"),
+        ({"reduction": "median"}, r"^reduction: must be one of sum, mean, got 'median'"),
         ({"delta": 0.0}, r"^delta: must be positive and finite, got 0$"),
         ({"delta": np.nan}, r"^delta: must be positive and finite, got nan$"),
         ({"starts": np.ones((2, 4))}, r"^starts: must be finite, of shape \(S, 5\).*got \(2, 4\)$"),

@@ -135,3 +135,34 @@ def test_parametric_law_refuses(name):
             build(**fields | {name: -1.0})
         with pytest.raises(ValueError, match=r"^E: must be finite, got inf$"):
             build(**fields | {"E": np.inf})
+
+
+def test_the_plot_has_a_curve_per_budget_through_its_runs():
+    import matplotlib.pyplot as plt
+
+    C = np.repeat([1e19, 1e20, 1e21], 5)
+    N = np.tile(np.geomspace(1e8, 1e9, 5), 3)
+    loss = law.BESIROGLU.loss(N, C / 6 / N)
+    axis = law.BESIROGLU.plot(N, C / 6 / N, loss, budgets=3)
+    curves = [line for line in axis.lines if line.get_linestyle() == "-"]
+    assert [line.get_label() for line in curves] == ["1.0e+19 FLOP", "1.0e+20 FLOP", "1.0e+21 FLOP"]
+    for curve, level in zip(curves, (1e19, 1e20, 1e21), strict=True):
+        size, height = curve.get_data()
+        np.testing.assert_allclose(height, law.BESIROGLU.loss(size, level / 6 / size))
+    (best,) = (line for line in axis.lines if line.get_label() == "compute-optimal")
+    size, height = best.get_data()
+    tokens = np.geomspace(1e19, 1e21, 100) / 6 / size
+    np.testing.assert_allclose(height, law.BESIROGLU.loss(size, tokens))
+    again = plt.figure().add_subplot()
+    assert law.BESIROGLU.plot(N, C / 6 / N, loss, axis=again) is again
+    plt.close("all")
+    for change, message in (
+        ({"budgets": 0}, r"^budgets: must be at least 1, got 0$"),
+        ({"loss": loss[1:]}, r"^N, D, loss: must be equally long, got shapes \(15,\), \(15,\), \(14,\)$"),
+        ({"N": -N}, r"^N: must be positive"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            law.BESIROGLU.plot(**{"N": N, "D": C / 6 / N, "loss": loss} | change)
+    many = ParametricLaw(np.full(2, 482.0), 2085.0, 1.8, 0.35, 0.37)
+    with pytest.raises(ValueError, match=r"^plot: draws one law, got arrays of shape \(2,\)$"):
+        many.plot(N, C / 6 / N, loss)

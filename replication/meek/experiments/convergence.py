@@ -7,6 +7,7 @@ test; and the uncertainty of the law (bootstrap of the Chinchilla fit) together 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from replication import data, evidence
 from replication.evidence import Part
 from replication.meek.benchmark import PAPER as PAPER_SIGMOID
 from replication.meek.benchmark import peak_score_gap, score_gap
-from replication.meek.fit import bootstrap_chinchilla, drop_largest, fit_chinchilla
+from replication.meek.fit import NAMES, IllConditionedWarning, bootstrap_chinchilla, drop_largest, fit_chinchilla
 from replication.meek.gap import (
     C0,
     FLOP_PER_DOLLAR,
@@ -73,11 +74,8 @@ TASKS = (1, 2, 5, 10, 50, 100)
 PEAKS = {1: (46.39, 4.08), 2: (49.33, 4.38), 5: (28.99, 5.08), 10: (9.64, 5.75)}
 """Largest gap in points of MMLU, and its time, by steps."""
 HEAD_STARTS = (1.0, 2.0, 5.0, 10.0, 30.0, 72.0, 1e3, 1e4, 1e5, 1e6)
-MEASURED_HEAD_STARTS = {
-    "over 2024's median model": 168.35,
-    "over 2025's median model": 466.76,
-    "5e25 FLOP over 2e20": 2.5e5,
-}
+MEASURED = {"over 2024's median model": 168.35, "over 2025's median model": 466.76}
+MEASURED_HEAD_STARTS = {**MEASURED, "5e25 FLOP over 2e20": 2.5e5}
 """The largest language model's training compute over the year's median one, as the empirical notebook measures it at
 standard; and over that of a small model, which is no measurement."""
 FOLLOWERS = (2.8, 2.0, 1.5)
@@ -92,6 +90,8 @@ PRICE_DECLINE = 9.0
 
 COVERAGE_PARTS = 4
 """Parts among which the planted data sets are divided."""
+KEPT = 1000
+"""Draws that are kept one by one; intervals and bands are of all of them."""
 LEVELS = {"low": 0.025, "median": 0.5, "high": 0.975}
 """Ends and middle of the bands of uncertainty."""
 
@@ -106,6 +106,9 @@ class Config(evidence.Settings):
     resamples: PositiveInt = Field(1000, description="bootstrap resamples of the runs")
     coverage_sets: int = Field(24, ge=2, description="planted data sets by which the bootstrap's coverage is checked")
     coverage_resamples: PositiveInt = Field(100, description="resamples of each")
+    profile_sets: int = Field(
+        40, ge=2, description="planted data sets by which the fit's intervals and warnings are checked"
+    )
     noise: PositiveFloat = Field(0.01, description="standard deviation of ln(loss) around the planted law")
     doubling_months: PositiveFloat = Field(
         8.08, description="algorithmic progress: median of the months for a factor 2 (2.8 a year)"
@@ -172,6 +175,10 @@ def parts(config: Config) -> list[Part]:
         *(
             Part(f"coverage, {part} of {COVERAGE_PARTS}", coverage, settings, {"part": part})
             for settings in [only("coverage_sets", "coverage_resamples", "noise")]
+            for part in range(1, COVERAGE_PARTS + 1)
+        ),
+        *(
+            Part(f"profiles, {part} of {COVERAGE_PARTS}", profiles, only("profile_sets", "noise"), {"part": part})
             for part in range(1, COVERAGE_PARTS + 1)
         ),
     ]
@@ -396,8 +403,10 @@ def refit(config: Config) -> Iterator[Row]:
     """The law refitted with its bootstrap, what that says of the peak, and the uncertainty of growth on top."""
     points = load(config)
     fitted = fit_chinchilla(*points)
-    for name in ("A", "B", "E", "alpha", "beta"):
+    for name in NAMES:
         yield {"quantity": "fit", "parameter": name, "value": float(getattr(fitted, name))}
+        for level, value in zip(("low", "high"), fitted.interval(name), strict=True):
+            yield {"quantity": "fit_interval", "parameter": name, "level": level, "value": value}
     yield {"quantity": "fitted_runs", "value": len(points.N)}
     yield {"quantity": "fit_objective", "value": float(fitted.objective)}
     yield {"quantity": "fit_condition", "value": float(fitted.condition)}
@@ -413,10 +422,10 @@ def refit(config: Config) -> Iterator[Row]:
         "monte_carlo_gap_at_20": training_gap(20.0, law, growth),
     }
     for quantity, values in kept.items():
-        for draw, value in enumerate(values):
+        for draw, value in enumerate(values[:KEPT]):
             yield {"quantity": quantity, "seed": draw, "value": float(value)}
     for years in (10.0, 20.0):
-        for draw, value in enumerate(100 * score_gap(years, PAPER_SIGMOID, law, growth)):
+        for draw, value in enumerate(100 * score_gap(years, PAPER_SIGMOID, law, growth)[:KEPT]):
             yield {"quantity": "monte_carlo_points", "t": years, "seed": draw, "value": float(value)}
     summaries = {
         "peak time": times,
@@ -462,6 +471,28 @@ def coverage(config: Config, part: int) -> Iterator[Row]:
         draws = bootstrap_chinchilla(*points, resamples=config.coverage_resamples, seed=seed)
         found = evidence.percentile_interval(peak_time(draws.frontier()))
         yield {"quantity": "covered", "seed": seed, "value": float(found.low <= truth <= found.high)}
+
+
+def profiles(config: Config, part: int) -> Iterator[Row]:
+    """Whether profile intervals hold the planted constants, and whether runs at 20 tokens per parameter are told of."""
+    for seed in range(part, config.profile_sets + 1, COVERAGE_PARTS):
+        fitted = fit_chinchilla(*plant(BESIROGLU, config.noise, 10_000 + seed))
+        for name in ("alpha", "E"):
+            low, high = fitted.interval(name)
+            covered = low <= getattr(BESIROGLU, name) <= high
+            yield {"quantity": "profile_covered", "parameter": name, "seed": seed, "value": float(covered)}
+        N = plant(BESIROGLU, config.noise, seed).N
+        noise = np.random.default_rng(seed).standard_normal(len(N))
+        loss = BESIROGLU.loss(N, 20 * N) * np.exp(config.noise * noise)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", IllConditionedWarning)
+            try:
+                fit_chinchilla(N, 20 * N, loss)
+                told = False
+            # or a fit that is no law, which is an error
+            except (IllConditionedWarning, ValueError):
+                told = True
+        yield {"quantity": "collinear_told", "seed": seed, "value": float(told)}
 
 
 FORMULAS = {

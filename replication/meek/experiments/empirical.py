@@ -21,6 +21,7 @@ from replication.meek.benchmark import PAPER as PAPER_SIGMOID
 from replication.meek.boards import (
     Band,
     Order,
+    block_slopes,
     first_new_bests,
     gap_slope,
     gap_slopes,
@@ -40,10 +41,19 @@ Trend = Literal["closing", "widening", "steady"]
 
 READ = ("meek_benchmarks", "art_analysis", "aider_polyglot", "price_trends", "ml_systems", "api_prices", "llm_elo")
 """The tables that are read, of those that `replication.data.TABLES` knows."""
+KEPT = 400
+"""Draws that are kept one by one, for the tests; intervals in figures are of all of them."""
+LAST_OF_PAPER = pd.Period("2025-04", "M")
+"""The last month of the paper's data; what follows is out of sample."""
 PLANTED_GAPS: dict[str, tuple[float, float]] = {"closing": (30, 3), "widening": (5, 30), "steady": (15, 15)}
 """The gap of a planted board in its first and in its last month, points."""
 FIGURE_SIGMOID = {"A": 0.556686, "k": -23.7749, "x0": 1.973948, "b": 0.254043}
 """The sigmoid of the authors' MMLU figure."""
+
+ELO = "LMArena Elo"
+"""The board of an unbounded rating."""
+LATER = ("MMLU-Pro, monthly prices", "GPQA, monthly prices", ELO)
+"""The boards that reach beyond the paper's data."""
 
 MMLU_PRO, GPQA = "MMLU-Pro (Reasoning & Knowledge)", "GPQA Diamond (Scientific Reasoning)"
 
@@ -337,7 +347,7 @@ def boards(tables: Tables, config: Config) -> list[Board]:
     later = Band(f"at most ${config.later_price:g}", "price", 0.0, config.later_price)
     if "api_prices" in tables:
         rows = monthly_prices(tables["api_prices"])
-        for name, column in (("MMLU-Pro, monthly prices", "mmlu_pro"), ("GPQA, monthly prices", "gpqa")):
+        for name, column in zip(LATER, ("mmlu_pro", "gpqa"), strict=False):
             found.append(Board(name, rows.assign(score=rows[column]), (later,), dated_prices=True))
     if "llm_elo" in tables:
         found.append(Board(ELO, elo(tables["llm_elo"]), (later,)))
@@ -347,10 +357,6 @@ def boards(tables: Tables, config: Config) -> list[Board]:
 def _percent(column: pd.Series[Any]) -> pd.Series[float]:
     """Percentages, of which some lack the sign and are shares of 1."""
     return _number(column).where(column.astype("string").str.contains("%", na=False), 100 * _number(column))
-
-
-ELO = "LMArena Elo"
-"""The board of an unbounded rating."""
 
 
 def _number(column: pd.Series[Any]) -> pd.Series[float]:
@@ -384,20 +390,48 @@ def board_records(board: Board, config: Config, cell: Row) -> Iterator[Row]:
         members = band.of(board.table).dropna(subset=["date", "score"])
         count = members["model"].nunique() if board.dated_prices else len(members)
         yield {"quantity": "models_in_band", **at, "value": count}
-        if board.dated_prices:
-            continue
         for model, value in slopes_left_out(board.table, band).items():
             yield {"quantity": "gap_slope_without", **at, "model": model, "value": value}
-        for draw, value in enumerate(random_band_slopes(board.table, band, config.random_bands, rng)):
-            yield {"quantity": "slope_minus_random", **at, "draw": draw, "value": slope - float(value)}
+        if len(gap) >= 6:
+            yield from _ends("block_slope", block_slopes(gap, config.resamples), **at)
+        if board.dated_prices:
+            continue
+        random = slope - random_band_slopes(board.table, band, config.random_bands, rng)
+        yield from _ends("random_slope", slope - random, **at)
+        if (board.name, band.name) == ("MMLU-Pro", "price band"):
+            for draw, value in enumerate(random):
+                yield {"quantity": "slope_minus_random", **at, "draw": draw, "value": float(value)}
     drawn = {band.name: resampled_gaps(board.table, band, config.resamples) for band in board.bands}
     # a draw without a slope in some band is left out of all, so that the draws of a board stay paired
     whole = np.isfinite([gap_slopes(gaps) for gaps in drawn.values()]).all(axis=0)
     for name, gaps in drawn.items():
-        half = gaps.iloc[:, gaps.shape[1] // 2 :]
-        for quantity, part in (("gap_slope_draw", gaps), ("later_slope_draw", half)):
-            for draw, value in enumerate(gap_slopes(part)[whole]):
-                yield {"quantity": quantity, **cell, "band": name, "draw": draw, "value": float(value)}
+        at = {**cell, "band": name}
+        slopes = gap_slopes(gaps)[whole]
+        yield from _ends("drawn_slope", slopes, **at)
+        if cell["origin"] != "observed":
+            continue
+        kept = {"gap_slope_draw": slopes}
+        if board.name == "MMLU-Pro":
+            kept["later_slope_draw"] = gap_slopes(gaps.iloc[:, gaps.shape[1] // 2 :])[whole]
+        if board.name in LATER:
+            kept["change_draw"] = (gaps.iloc[:, -1] - gaps[LAST_OF_PAPER]).to_numpy()[whole]
+            for month, column in gaps.items():
+                yield from _ends("gap_of_draws", column.dropna().to_numpy(), **at, date=str(month))
+        for quantity, values in kept.items():
+            for draw, value in enumerate(values[:KEPT]):
+                yield {"quantity": quantity, **at, "draw": draw, "value": _short(value)}
+
+
+def _ends(quantity: str, values: Float, **cell: Any) -> Iterator[Row]:
+    """The ends of the 95 % interval between percentiles."""
+    found = evidence.percentile_interval(values[np.isfinite(values)])
+    for bound, value in (("low", found.low), ("high", found.high)):
+        yield {"quantity": quantity, **cell, "bound": bound, "value": _short(value)}
+
+
+def _short(value: float) -> float:
+    """Of a draw six digits are kept."""
+    return float(f"{value:.6g}")
 
 
 def against_unbounded(config: Config) -> Iterator[Row]:
@@ -416,8 +450,8 @@ def against_unbounded(config: Config) -> Iterator[Row]:
     *closing, other = [gap_slopes(found[months]) / found[months].mean(axis=1).to_numpy() for found in gaps]
     for name, found in zip(later, closing, strict=True):
         cell = {"origin": "observed", "board": name}
-        for draw, value in enumerate(found - other):
-            yield {"quantity": "closing_difference", **cell, "draw": draw, "value": float(value)}
+        for draw, value in enumerate((found - other)[:KEPT]):
+            yield {"quantity": "closing_difference", **cell, "draw": draw, "value": _short(value)}
 
 
 def maxima(board: Board, cell: Row) -> Iterator[Row]:
@@ -452,7 +486,7 @@ def authors_figure(config: Config) -> Iterator[Row]:
 def _two_orders(board: pd.DataFrame, band: Band, cell: Row) -> Iterator[Row]:
     for order in get_args(Order):
         gap = monthly_gap(board, band, partial(first_new_bests, order=order))
-        yield from _gap(gap, quantity="gap_by_first", **cell, band=band.name, order=order)
+        yield from _gap(gap, quantity="gap_by_first", **cell, band=band.name, bound=order)
 
 
 def _bests(rows: pd.DataFrame, **cell: Any) -> Iterator[Row]:
@@ -463,7 +497,7 @@ def _bests(rows: pd.DataFrame, **cell: Any) -> Iterator[Row]:
 def _gap(gap: pd.Series[float], quantity: str = "gap", **cell: Any) -> Iterator[Row]:
     months = pd.PeriodIndex(gap.index)
     for month, year, value in zip(months.astype(str), years(months), gap, strict=True):
-        yield {"quantity": quantity, **cell, "date": month, "year": float(year), "value": float(value)}
+        yield {"quantity": quantity, **cell, "date": month, "year": round(float(year), 6), "value": float(value)}
 
 
 class Planted(NamedTuple):
@@ -610,17 +644,17 @@ def sigmoids(config: Config) -> Iterator[Row]:
             at = {**cell, "projection": projection}
             yield {"quantity": "points_peak", **at, "value": 100 * peak.gap}
             yield {"quantity": "points_peak_time", **at, "value": peak.time}
-        for draw in whole:
+        for draw in whole[:KEPT]:
             if found := drawn[draw]:
                 peak_gap = 100 * peak_score_gap(found, law.frontier()).gap
-                yield {"quantity": "points_peak_draw", **cell, "draw": draw, "value": peak_gap}
+                yield {"quantity": "points_peak_draw", **cell, "draw": draw, "value": _short(peak_gap)}
         above = np.mean([found is None or float(found.ceiling) > 1 for found in drawn])
         yield {"quantity": "ceiling_above_one", **cell, "n": config.resamples, "value": float(above)}
         curves = np.array([found(grid) for found in drawn if found])
         low, high = np.quantile(curves, [0.025, 0.975], axis=0)
         for bound, curve in (("fit", fit(grid)), ("low", low), ("high", high)):
             for at_loss, value in zip(grid, curve, strict=True):
-                yield {"quantity": "curve", **cell, "bound": bound, "loss": float(at_loss), "value": float(value)}
+                yield {"quantity": "curve", **cell, "bound": bound, "loss": _short(at_loss), "value": _short(value)}
 
 
 def _resampled(loss: Float, score: Float, draws: int) -> list[SigmoidFit | None]:
@@ -671,12 +705,12 @@ def head_starts(config: Config) -> Iterator[Row]:
         leader = float(compute[year <= at].max())
         cell = {"origin": "observed", "year": at}
         for meek, level in (("median model", float(np.median(ours))), ("$1,000", C0)):
-            row = {**cell, "meek": meek, "n": len(ours)}
+            row = {**cell, "series": meek, "n": len(ours)}
             yield {"quantity": "head_start", **row, "value": leader / level}
             yield {"quantity": "head_start_peak_time", **row, "value": float(peak_time(head_start=leader / level))}
         drawn = leader / np.median(ours[rng.integers(0, len(ours), (config.resamples, len(ours)))], axis=1)
         for bound, share in (("low", 0.025), ("high", 0.975)):
             yield {"quantity": "head_start_bound", **cell, "bound": bound, "value": float(np.quantile(drawn, share))}
         if at > last - 2:
-            for draw, value in enumerate(drawn):
-                yield {"quantity": "head_start_draw", **cell, "draw": draw, "value": float(value)}
+            for draw, value in enumerate(drawn[:KEPT]):
+                yield {"quantity": "head_start_draw", **cell, "draw": draw, "value": _short(value)}
