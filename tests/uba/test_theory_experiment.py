@@ -164,11 +164,25 @@ def test_quadratic_losses_are_tuned_over_the_peaks(records):
     assert cell["value"].item() == pytest.approx(tuned[0.5] / tuned[2.0], rel=1e-12)
 
 
+def over_budgets(*losses):
+    """Rows of losses per budget, of shape (phi, peak)."""
+    tables = [np.array(of)[..., None] for of in losses]
+    budgets = range(1, len(losses) + 1)
+    return list(theory._over_budgets(tables, [0.5, 2.0, 5.0], np.ones(2), budgets, [0.1], "quadratic", 3.0))
+
+
 def test_diverged_peaks_never_win():
-    losses = np.array([[1.0, math.inf], [math.nan, 2.0], [3.0, math.inf]])
-    found = {(r["quantity"], r.get("phi")): r["value"] for r in theory._best(losses, [0.5, 2.0, 5.0], np.ones(2), {})}
+    made = over_budgets([[1.0, math.inf], [math.nan, 2.0], [3.0, math.inf]])
+    found = {(row["quantity"], row.get("phi")): row["value"] for row in made}
     assert found["best_phi", None] == 0.5
     assert found["loss_over_cosine", 5.0] == 1.5
+    assert found["loss_over_best", 5.0] == 3.0
+
+
+def test_the_regret_of_one_phi_is_that_of_its_worst_budget():
+    (row,) = (row for row in over_budgets([[1.0], [1.1], [9.0]], [[4.0], [2.4], [2.0]]) if "regret" in row["quantity"])
+    # φ = 0.5 loses 100 % at the second budget, 2 loses 10 and 20 %, 5 loses 800 % at the first
+    assert (row["phi"], row["value"]) == (2.0, pytest.approx(20))
 
 
 @pytest.mark.parametrize("kappa", [3.0, 100.0, 1000.0])

@@ -85,7 +85,7 @@ class Config(evidence.Settings):
         [0.025, 0.05, 0.1, 0.2], min_length=2, description="peak learning rates for SGD (momentum 0.9, decay 5e-4)"
     )
     widenings: int = Field(3, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
-    mean_rate: bool = Field(True, description="also train UBA at φ = 5 at the mean rate of cosine")
+    mean_rate: bool = Field(True, description="also train UBA with φ of 5 at the mean rate of cosine")
     adamw_budgets: list[PositiveFloat] = Field([4.0], description="budgets with AdamW (decay 0.1)")
     adamw_schedules: list[str] = Field(["uba 0.5", "cosine", "uba 5", "linear"], description="schedules with AdamW")
     adamw_peaks: list[PositiveFloat] = Field(
