@@ -60,7 +60,7 @@ def groups(
     Examples
     --------
     >>> [rows.tolist() for rows in groups(5, 2)], [rows.tolist() for rows in groups(5, 2, shuffle=1)]
-    ([[0, 1], [2, 3], [4]], [[0, 1], [3, 4], [2]])
+    ([[0, 1], [2, 3], [4]], [[2, 3], [1, 4], [0]])
     """
     order = None
     if shuffle is not None:
