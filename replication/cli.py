@@ -73,7 +73,7 @@ def cli() -> None:
     Look around:        replicate list
                         replicate show 11_uba_vision
     Run a notebook:     replicate run 11_uba_vision
-    With your values:   replicate run 11_uba_vision -p mlp_seeds 50 -y '{models: [mlp]}'
+    With your values:   replicate run 11_uba_vision -p seeds 50 -y '{model: mlp}'
     Run them all:       replicate batch --workers 2
     A grid of runs:     replicate batch grid.yaml --workers 2
     After a Ctrl-C:     replicate resume
@@ -119,9 +119,7 @@ _publish = click.option(
 @click.argument("notebook")
 @_profile
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set one parameter; repeat for more.")
-@click.option(
-    "-y", "mapping", metavar="YAML", help="Set parameters by a YAML mapping, e.g. '{mlp_seeds: 50, models: [mlp]}'."
-)
+@click.option("-y", "mapping", metavar="YAML", help="Set parameters by a YAML mapping, e.g. '{seeds: 50, model: mlp}'.")
 @_workers
 @_engine
 @_scheduler
@@ -145,8 +143,8 @@ def run(
     \b
     replicate run 10_uba_theory
     replicate run 11 --profile standard --workers 2
-    replicate run 11_uba_vision -p mlp_seeds 50 -p label_noise 0.1
-    replicate run notebooks/11_uba_vision.ipynb -y '{mlp_seeds: 50, models: [mlp]}'
+    replicate run 11_uba_vision -p seeds 50 -p label_noise 0.1
+    replicate run notebooks/11_uba_vision.ipynb -y '{seeds: 50, model: mlp}'
 
     `replicate show NOTEBOOK` lists the parameters. A wrong name, type or value is refused before anything starts.
 
@@ -213,10 +211,10 @@ def batch(
       profile: smoke
       runs:
         - notebook: 11_uba_vision
-          parameters: {models: [mlp]}      # the same in each
+          parameters: {model: mlp}      # the same in each
           grid: {label_noise: [0.0, 0.2]}  # every combination
-          zip: {phi_sgd: [1.0, 5.0], phi_adamw: [0.5, 1.0]} # side by side
-          groups: {short: {budgets: [0.25, 0.5]}, long: {budgets: [0.5, 1.0]}}
+          zip: {flip: [false, true], shift: [0, 1]} # side by side
+          groups: {short: {budgets: [1.0]}, long: {budgets: [8.0]}}
           resources: {GPU: 1}              # of a worker
 
     Everything is checked before anything starts. A notebook that fails never stops the rest; it is kept as

@@ -6,12 +6,12 @@ A grid file::
     notebooks: [10_uba_theory]  # as their profile has them; without `notebooks` and `runs`: all that have the profile
     runs:
       - notebook: 11_uba_vision
-        parameters: {models: [mlp]}                       # the same in each run of the entry
-        grid: {label_noise: [0.0, 0.2], mlp_seeds: 5..6}  # every combination: 4
-        zip: {phi_sgd: [1.0, 5.0], phi_adamw: [0.5, 1.0]} # side by side: 2; with the grid: 8 runs
+        parameters: {model: mlp}                       # the same in each run of the entry
+        grid: {label_noise: [0.0, 0.2], seeds: 5..6}  # every combination: 4
+        zip: {flip: [false, true], shift: [0, 1]} # side by side: 2; with the grid: 8 runs
         groups:                                           # parameter sets with names: 2; with the others: 16 runs
-          short: {budgets: [0.25, 0.5], mlp_steps: 120}
-          long: {budgets: [0.5, 1.0], mlp_steps: 480}
+          short: {budgets: [1.0, 2.0], batch_size: 16}
+          long: {budgets: [4.0, 8.0], batch_size: 32}
         resources: {GPU: 1}                               # what a cluster's worker must offer for each of them
 """
 
