@@ -482,7 +482,7 @@ def gc(yes: bool, older_than: float | None, keep_last: int, in_batches: bool) ->
     What goes:   failed, and unfinished that nobody works on;
                  stale: verdicts of older claims, which today's sources cannot bring up to date;
                  superseded: there is a newer finished run of the same notebook, profile and parameters;
-                 parts of experiments that no run needs, finished or not.
+                 parts of experiments, a day old or more, that no run needs, finished or not.
     What stays:  runs that results/ were published from; runs that are being computed; runs of a batch as it was last
                  started, unless --in-batches; every finished run that is the newest of its parameters.
     """
@@ -497,7 +497,8 @@ def gc(yes: bool, older_than: float | None, keep_last: int, in_batches: bool) ->
         click.echo(
             f"{'removed ' if yes else 'would go'} {one.name}: {one.reason}, {one.age}, {collect.in_words(one.size)}"
         )
-    loose = list(collect.loose_parts(store, older_than=older_than))
+    # a run that was killed goes on with its parts, also if its folder is gone: they are given a day
+    loose = list(collect.loose_parts(store, older_than=1.0 if older_than is None else older_than))
     gone += sum(file.stat().st_size for file in loose)
     for file in loose if yes else ():
         file.unlink(missing_ok=True)

@@ -156,7 +156,7 @@ class Plan:
             "data": inputs(experiment, config),
             "device": device(config),
             # what is pinned decides the bits
-            "numerics": {name: os.environ.get(name) for name in provenance.PINNED},
+            "numerics": {name: os.environ.get(name) for name in sources.PINNED},
         }
         for part in parts:
             if part.name in known:

@@ -18,15 +18,8 @@ from typing import Any
 
 import numpy as np
 
-#: What makes CPU and GPU arithmetic the same from machine to machine and from run to run.
-PINNED = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_CBWR": "AVX2",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-}
+from replication.sources import PINNED
+
 _ONLY_AVX2 = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")
 _FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "neon", "asimd", "sve")
 

@@ -23,7 +23,7 @@ from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json, write_json
 from replication.runs.profiles import Project
 from replication.runs.remote import Remote
-from replication.sources import device_class, digest, file_digests, versions
+from replication.sources import PINNED, device_class, digest, file_digests, versions
 
 #: Cells with these tags are written by the runner or papermill: they are results, not source.
 GENERATED_TAGS = frozenset({"injected-parameters", "papermill-error-cell-tag"})
@@ -160,7 +160,8 @@ class RunStore:
         device = "cuda" if spec.resources.get("GPU") else device_class()
         ingredients = {**common, "device": device}
         # instructions that the caller's shell asks for decide bits, and may decide an answer
-        if asked := {name: os.environ[name] for name in _INSTRUCTIONS if name in os.environ}:
+        shell = {name: os.environ.get(name, PINNED[name]) for name in _INSTRUCTIONS}
+        if asked := {name: value for name, value in shell.items() if value != PINNED[name]}:
             ingredients["numerics"] = asked
         run_id = digest([notebook, values, ingredients])[:16]
         experiment = profiles.experiment(self.project, notebook)

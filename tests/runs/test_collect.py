@@ -195,5 +195,9 @@ def test_parts_that_no_run_needs_go(toy: Toy) -> None:
         write_json(folder / name, {})
     assert [path.name for path in collect.loose_parts(store)] == ["loose.failed.json", "loose.json"]
     assert list(collect.loose_parts(store, older_than=1)) == []
+    before = sorted(path.name for path in folder.iterdir())
     toy.replicate("gc", "--yes")
-    assert sorted(path.name for path in folder.iterdir()) == ["going.json", "needed.json", "needed.lock"]
+    assert sorted(path.name for path in folder.iterdir()) == before
+    # with the run that was going
+    toy.replicate("gc", "--older-than", "0", "--yes")
+    assert sorted(path.name for path in folder.iterdir()) == ["needed.json", "needed.lock"]
