@@ -30,7 +30,7 @@ METHODS = {"drs": ("DRS", COLOURS[0], "o"), "maml": ("MAML", COLOURS[3], "s")}
 WINS = "fraction of trials won by MAML"
 ALPHA = "step size α"
 M_TASKS = "M, number of tasks"
-N_SAMPLES = "N = {:g}".format
+_N_SAMPLES = "N = {:g}".format
 
 
 def maps(records: pd.DataFrame, stage: str) -> Figure:
@@ -124,7 +124,7 @@ def objectives(records: pd.DataFrame) -> Figure:
     formula = {N: pd.Series(modelling_error(alpha, N, BETA), alpha) for N in FEW}
     plots.curves(errors, formula, plots.ordered(FEW), label="_{}".format)
     errors.set(xlabel=ALPHA, ylabel="modelling error of DRS\n(half squared error)", yscale="log", ylim=(1e-8, 1))
-    plots.curves(wins, plots.means(rows_of(records, "neutral_wins"), "N", "M"), plots.ordered(FEW), label=N_SAMPLES)
+    plots.curves(wins, plots.means(rows_of(records, "neutral_wins"), "N", "M"), plots.ordered(FEW), label=_N_SAMPLES)
     wins.axhline(0.5, **plots.DOTTED)
     wins.set(xlabel=M_TASKS, ylabel=WINS, ylim=(0, 0.6))
     plots.log_ticks(wins, "x")
@@ -237,7 +237,7 @@ def similarity(records: pd.DataFrame) -> Figure:
     spreads = np.linspace(0.01, 1, 100)
     for N, style in ((5, "-"), (10, "-."), (25, ":")):
         at_zero = [float(neutral_alpha(N, Tasks(BETA, spread=spread))) for spread in spreads.tolist()]
-        zero.plot(spreads, at_zero, color="black", ls=style, label=N_SAMPLES(N))
+        zero.plot(spreads, at_zero, color="black", ls=style, label=_N_SAMPLES(N))
     zero.set(ylabel=ALPHA, ylim=(0, 1.4))
     return plots.legend(figure)
 
@@ -261,7 +261,7 @@ def asymptotics(records: pd.DataFrame) -> Figure:
             N: found[N] / (curvature(alpha, N, BETA) / 2 * variances(alpha, N, BETA).maml / found[N].index)
             for N in FEW[1:]
         }
-        plots.curves(axis, ratios, plots.ordered(ratios), label=N_SAMPLES)
+        plots.curves(axis, ratios, plots.ordered(ratios), label=_N_SAMPLES)
         axis.axhline(1, **plots.RULE)
         axis.set_ylim(0.5, 5)
     return plots.legend(figure)

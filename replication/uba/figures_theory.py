@@ -19,8 +19,8 @@ from replication.uba.schedule import uba
 PHIS = (0.1, 0.5, 1, 2, 5, 20)
 BASELINES = {"linear": "linear", "rex": "REX", "step": "step", "onecycle": "one-cycle"}
 STYLES = ("--", ":", "-.", (0, (1, 1)))
-KAPPA: Callable[[float], str] = "κ = {:g}".format
-PHI: Callable[[float], str] = "φ = {:g}".format
+_KAPPA: Callable[[float], str] = "κ = {:g}".format
+_PHI: Callable[[float], str] = "φ = {:g}".format
 STEPS = "budget T, steps"
 
 
@@ -37,7 +37,7 @@ def shapes(phis: tuple[float, ...] = PHIS, steps: int = 400) -> Figure:
     figure, (curves, means) = plots.panels(("", ""), widths=(1.4, 1), ylabel="learning rate / peak")
     t = np.arange(steps)
     own = {phi: pd.Series(uba(t, steps, phi), t / steps) for phi in phis}
-    plots.curves(curves, own, plots.ordered(phis), label=lambda phi: PHI(phi) + (" (cosine)" if phi == 2 else ""))
+    plots.curves(curves, own, plots.ordered(phis), label=lambda phi: _PHI(phi) + (" (cosine)" if phi == 2 else ""))
     others = {name: pd.Series(factors(name, steps), t / steps) for name in BASELINES}
     plots.curves(curves, others, _grey(BASELINES), label=BASELINES.__getitem__)
     curves.set_xlabel("share of the budget, t/T")
@@ -71,7 +71,7 @@ def min_max(records: pd.DataFrame) -> Figure:
 def _excess(axis: Axes, records: pd.DataFrame, steps: float) -> None:
     rows = rows_of(records, "excess_log_contraction", steps=steps)
     found = plots.means(rows, "kappa", "phi_over_2kappa")
-    plots.curves(axis, found, plots.ordered(found), label=KAPPA)
+    plots.curves(axis, found, plots.ordered(found), label=_KAPPA)
     axis.axvline(1, **plots.DOTTED)
     plots.log_ticks(axis, "x", [0.5, 0.7, 1, 1.4, 2])
     axis.set_xlabel("φ / (2κ)")
@@ -92,7 +92,7 @@ def kappa(records: pd.DataFrame) -> Figure:
     rows = _little_noise(records)
     found = plots.means(rows, "kappa", "phi")
     looks = {kappa: {**look, "marker": None} for kappa, look in plots.ordered(found).items()}
-    plots.curves(right, found, looks, label=KAPPA)
+    plots.curves(right, found, looks, label=_KAPPA)
     for kappa, look in looks.items():
         curve = found[kappa]
         right.plot(curve.index[int(curve.argmin())], 1, "o", color=look["color"], ms=6, zorder=3, clip_on=False)
@@ -139,7 +139,7 @@ def regret(records: pd.DataFrame, problem: str) -> Figure:
     shown = [
         (noise, kappa) for noise in (rows["noise"].min(), rows["noise"].max()) for kappa in kappas[:: len(kappas) - 1]
     ]
-    titles = [f"noise s² = {noise:g}, {KAPPA(kappa)}" for noise, kappa in shown]
+    titles = [f"noise s² = {noise:g}, {_KAPPA(kappa)}" for noise, kappa in shown]
     figure, axes = plots.panels(titles, height=2.3, columns=2, xlabel="φ", ylabel="loss / best φ's")
     looks = plots.ordered(sorted(rows["budget"].unique()))
     for axis, (noise, kappa) in zip(axes, shown, strict=True):
@@ -239,7 +239,7 @@ def capped(records: pd.DataFrame) -> Figure:
     figure, (axis,) = plots.panels(height=3, log="xy")
     found = plots.means(rows, "kappa", "peak")
     looks = {key: {**look, "marker": "osD^vP*X"[i]} for i, (key, look) in enumerate(plots.ordered(found).items())}
-    plots.curves(axis, found, looks, label=lambda key: f"best φ, {KAPPA(key)}")
+    plots.curves(axis, found, looks, label=lambda key: f"best φ, {_KAPPA(key)}")
     for key, look in looks.items():
         axis.plot(key, 2 * key, **{**look, "ms": 11, "mfc": "none", "ls": ""}, label=f"φ = 2κ = {2 * key:g}")
     left = rows["peak"].min() * 0.8
@@ -280,7 +280,7 @@ def stationarity(records: pd.DataFrame) -> Figure:
     figure, axes = plots.panels(titles, height=2.7, xlabel=STEPS)
     for axis, problem in zip(axes, problems, strict=False):
         found = _geometric(gradients[gradients["problem"] == problem], "phi", "budget")
-        plots.curves(axis, found, looks, label=PHI)
+        plots.curves(axis, found, looks, label=_PHI)
         budgets = next(iter(found.values())).index.to_numpy(dtype=float)
         top = 3 * np.mean([curve.iloc[0] for curve in found.values()])
         axis.plot(budgets, top * np.sqrt(budgets[0] / budgets), **plots.DASHED, label=r"slope of $T^{-1/2}$")
