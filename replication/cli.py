@@ -532,7 +532,7 @@ def parts_(notebook: str, profile: str) -> None:
     asked = store.plan(Spec(store.project.notebook(notebook), profile, {}))
     if not asked.experiment:
         raise RefusedError(f"{asked.notebook} has no experiment.")
-    plan = parts.plan(asked, store.project)
+    plan = parts.plan(asked.experiment, asked.config, store.project.store)
     table = Table("part", "state", Column("seconds", justify="right"), "on", title=asked.notebook, title_justify="left")
     for part, key in plan.listed():
         told, state = plan.stored(key) or {}, plan.state(key)

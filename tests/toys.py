@@ -36,6 +36,18 @@ label: str = "plain"  # a name
 fail: bool = False  # raise in the middle\
 """
 
+CONFIG = """\
+from replication import evidence
+
+class Config(evidence.Settings):
+    seeds: int = 3
+    peak: float = 0.5
+    budgets: list[int] = [10, 20]
+    label: str = "plain"
+    fail: bool = False
+"""
+"""The start of an experiment's module: the settings that `PARAMETERS` are of."""
+
 RUN = """\
 import json, os, pathlib, time
 folder = pathlib.Path(os.environ["REPLICATION_RUN_DIR"]) if "REPLICATION_RUN_DIR" in os.environ else None

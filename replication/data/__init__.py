@@ -18,7 +18,7 @@ from replication.data.tables import (
     table_path,
     tables_checksum,
 )
-from replication.data.text import Corpus, table_bits, text_checksum, text_corpus, text_folder, text_jsonl
+from replication.data.text import Corpus, read_text, table_bits, text_checksum, text_corpus, text_folder, text_jsonl
 
 __all__ = [
     "TABLES",
@@ -36,6 +36,7 @@ __all__ = [
     "download_table",
     "download_tables",
     "read_table",
+    "read_text",
     "table_bits",
     "table_path",
     "text_corpus",

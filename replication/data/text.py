@@ -25,6 +25,7 @@ __all__ = [
     "CORPUS_SHA256",
     "SEPARATOR",
     "Corpus",
+    "read_text",
     "table_bits",
     "text_checksum",
     "text_corpus",
@@ -124,6 +125,13 @@ def text_corpus() -> Corpus:
             if corpus is None:
                 corpus = _build(path)
     return corpus
+
+
+def read_text(source: str = "") -> Corpus:
+    """The embedded corpus for "", else that of a `.jsonl` or `.jsonl.gz` file or of a folder."""
+    if not source:
+        return text_corpus()
+    return text_jsonl(source) if source.endswith((".jsonl", ".jsonl.gz")) else text_folder(source)
 
 
 def text_checksum() -> str:

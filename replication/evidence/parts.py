@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import importlib
 import json
 import os
 import platform
@@ -20,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -45,30 +44,26 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def only(self, *names: str, **values: Any) -> Self:
+    def only(self, *names: str) -> Self:
         """A copy for one part, which holds some fields alone; the others are None, so that the part cannot read them.
 
         Parameters
         ----------
         *names : str
-            Fields that are kept as they are.
-        **values
-            Fields with values of their own, such as one method of several.
+            Fields that are kept.
 
         Examples
         --------
         >>> class Config(Settings):
         ...     methods: list[str] = ["a", "b"]
         ...     steps: int = 3
-        ...     seeds: int = 5
-        >>> Config().only("steps", methods=["a"])
-        Config(methods=['a'], steps=3, seeds=None)
+        >>> Config().only("steps")
+        Config(methods=None, steps=3)
         """
         fields = type(self).model_fields
-        if unknown := {*names, *values} - fields.keys():
-            told = f"{', '.join(sorted(unknown))}, but the fields are {', '.join(fields)}"
-            raise ValueError(f"only: got {told}")
-        return self.model_copy(update={**dict.fromkeys(fields.keys() - set(names)), **values})
+        if unknown := set(names) - fields.keys():
+            raise ValueError(f"only: got {', '.join(sorted(unknown))}, but the fields are {', '.join(fields)}")
+        return self.model_copy(update=dict.fromkeys(fields.keys() - set(names)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +124,8 @@ class Plan:
 
     parts: tuple[Part, ...]
     keys: tuple[str, ...]
+    data: Mapping[str, str]
+    """Checksums of the data sets that are read, by name."""
     folder: Path | None
     """Where rows are kept; None keeps them in memory."""
 
@@ -152,8 +149,9 @@ class Plan:
         """
         parts = tuple(experiment.parts(config))
         known: dict[str, str] = {}
+        data: dict[str, str] = getattr(experiment, "inputs", lambda _config: {})(config)
         common = {
-            "data": inputs(experiment, config),
+            "data": data,
             "device": device(config),
             # what is pinned decides the bits
             "numerics": {name: os.environ.get(name) for name in sources.PINNED},
@@ -177,7 +175,7 @@ class Plan:
             )[:24]
         # uba-vision of replication.uba.experiments.vision
         name = "-".join(getattr(experiment, "__name__", "").split(".")[1::2]) or "experiment"
-        return cls(parts, tuple(known.values()), folder / "parts" / name if folder else None)
+        return cls(parts, tuple(known.values()), data, folder / "parts" / name if folder else None)
 
     def listed(self) -> list[tuple[Part, str]]:
         """Each part with its key."""
@@ -208,12 +206,6 @@ class Plan:
             except Timeout:
                 return "running"
         return "failed" if self.failure(key) else "waiting"
-
-
-def inputs(experiment: Experiment, config: Settings) -> dict[str, str]:
-    """Checksums of the data sets that an experiment reads, by name."""
-    told: dict[str, str] = getattr(experiment, "inputs", lambda _config: {})(config)
-    return told
 
 
 def device(config: Settings) -> str:
@@ -292,34 +284,38 @@ def sweep(plan: Plan, *, helping: bool = False, started: float | None = None) ->
             time.sleep(_LOOK)
 
 
-def collect(plan: Plan) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The rows of all finished parts, in order, and the names of those that failed with what went wrong."""
-    frames, failures = [], {}
+class Collected(NamedTuple):
+    """What the parts of a plan left."""
+
+    records: pd.DataFrame
+    """The rows of all finished parts, in order."""
+    finished: dict[str, dict[str, Any]]
+    """When, where and how long each finished part was computed, by its name."""
+    failures: dict[str, str]
+    """The names of those that failed, with what went wrong."""
+    undecidable: set[str]
+    """The quantities in which a failed part may have had a share: those that it says that it yields, or else that
+    finished parts of the same function did; if there is neither, all of them."""
+
+
+def collect(plan: Plan) -> Collected:
+    """Read what the parts of a plan left, each once."""
+    frames: dict[str, pd.DataFrame] = {}
+    finished, failures = {}, {}
     for part, key in plan.listed():
-        found = plan.stored(key)
-        if found:
-            frames.append(load_records(found["rows"]))
+        if found := plan.stored(key):
+            frames[part.name] = load_records(found.pop("rows"))
+            finished[part.name] = found
         else:
             failures[part.name] = str((plan.failure(key) or {"message": "not computed"})["message"])
-    return joined(frames), failures
-
-
-def undecidable(plan: Plan, records: pd.DataFrame, failures: Mapping[str, str]) -> set[str]:
-    """The quantities in which a failed part may have had a share.
-
-    Those are what it says that it yields, or else what finished parts of the same function did; if there is neither,
-    all of them.
-    """
-    found: set[str] = set()
+    records = joined(frames.values())
+    undecidable: set[str] = set()
     for part in plan.parts:
-        if part.name not in failures:
-            continue
-        told = set(part.yields)
-        for sibling, key in plan.listed():
-            if sibling.compute == part.compute and (stored := plan.stored(key)):
-                told |= set(load_records(stored["rows"])["quantity"])
-        found |= told or set(records["quantity"])
-    return found
+        if part.name in failures:
+            siblings = [frames[one.name] for one in plan.parts if one.compute == part.compute and one.name in frames]
+            told = set(part.yields).union(*(frame["quantity"] for frame in siblings))
+            undecidable |= told or set(records["quantity"])
+    return Collected(records, finished, failures, undecidable)
 
 
 def _try(plan: Plan, i: int) -> bool | None:
@@ -331,8 +327,8 @@ def _try(plan: Plan, i: int) -> bool | None:
         with FileLock(file.with_suffix(".lock"), timeout=0):
             if plan.stored(key):
                 return True
-            needed = {name: plan.keys[[one.name for one in plan.parts].index(name)] for name in part.needs}
-            rows = {name: load_records((plan.stored(of) or {})["rows"]) for name, of in needed.items()}
+            keys = {one.name: of for one, of in plan.listed()}
+            rows = {name: load_records((plan.stored(keys[name]) or {})["rows"]) for name in part.needs}
             begin = time.perf_counter(), time.process_time()
             try:
                 made = _compute(part, rows)
@@ -340,7 +336,7 @@ def _try(plan: Plan, i: int) -> bool | None:
                 _fail(plan, key, part, f"{type(error).__name__}: {error}", traceback.format_exc())
                 return False
             spent = time.perf_counter() - begin[0], time.process_time() - begin[1]
-            _write(
+            write_json(
                 file,
                 {
                     "schema": SCHEMA,
@@ -382,7 +378,7 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _fail(plan: Plan, key: str, part: Part, message: str, trace: str = "") -> None:
     print(trace or message, file=sys.stderr)  # noqa: T201 (the run's log)
     told = {"name": part.name, "message": message, "traceback": trace, "when": time.time()}
-    _write(plan.file(key).with_suffix(".failed.json"), told)
+    write_json(plan.file(key).with_suffix(".failed.json"), told)
 
 
 def _outdated(found: Mapping[str, Any]) -> bool:
@@ -409,12 +405,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
+    """Write a JSON object by rename."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def experiment(name: str) -> Experiment:
-    """The experiment module of a dotted name."""
-    found: Any = importlib.import_module(name)
-    return found  # type: ignore[no-any-return]
+        temporary.write_text(text, encoding="utf-8")

@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from replication.sources import PINNED
+from replication.sources import INSTRUCTIONS, PINNED
 
-_ONLY_AVX2 = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")
 _FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "neon", "asimd", "sve")
 
 
@@ -35,7 +34,7 @@ def pin_numerics() -> dict[str, Any]:
     dict
         ``pinned`` (bool), ``reason`` (empty, or why not) and ``variables``, as they are now.
     """
-    wanted = {name: value for name, value in PINNED.items() if name not in _ONLY_AVX2 or _has_avx2()}
+    wanted = {name: value for name, value in PINNED.items() if name not in INSTRUCTIONS or _has_avx2()}
     found = {name: os.environ.get(name) for name in wanted}
     for name, value in wanted.items():
         os.environ.setdefault(name, value)

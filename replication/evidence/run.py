@@ -24,7 +24,6 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from replication import places
-from replication.atomic import replacing
 from replication.checks import one_of
 from replication.evidence import parts, provenance
 from replication.evidence.claims import PROFILES, ClaimError, PaperClaims, Profile, claims_file, load_claims
@@ -122,10 +121,9 @@ class Run:
         self._provenance: dict[str, Any] | None = None
         self._plan: parts.Plan | None = None
         self._replayed: Mapping[str, Any] | None = None
-        self._reused = 0
         self._missing: dict[str, str] = {}
-        self._failed: dict[str, str] = {}
-        self._undecidable: set[str] = set()
+        self._collected = parts.Collected(pd.DataFrame(), {}, {}, set())
+        self._reused = 0
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
@@ -153,7 +151,7 @@ class Run:
         missing: Mapping[str, str] | None = None
         if self._replayed is None:
             self._plan = parts.Plan.of(experiment, config, places.runs() or Path(tempfile.mkdtemp()))
-            data = parts.inputs(experiment, config)
+            data = self._plan.data
             missing = getattr(experiment, "missing", lambda _config: {})(config)
         else:
             data = self._replayed["provenance"]["data"]
@@ -226,23 +224,21 @@ class Run:
         plan = self._plan
         if self._folder is not None:
             listed = [[part.name, key] for part, key in plan.listed()]
-            _write_json(self._folder / "parts.json", {"folder": str(plan.folder), "parts": listed})
+            parts.write_json(self._folder / "parts.json", {"folder": str(plan.folder), "parts": listed})
         # the command's start, or this notebook's: others may have computed parts of this run before it came here
         since = float(os.environ.get("REPLICATION_SINCE") or self._started.timestamp())
         parts.sweep(plan, started=since)
-        stored = [plan.stored(key) for key in plan.keys]
-        self._reused = sum(told is not None and told["when"] < since for told in stored)
-        records, self._failed = parts.collect(plan)
-        if len(self._failed) == len(plan.parts):
-            raise parts.PartsFailedError(self._failed)
-        self._undecidable = parts.undecidable(plan, records, self._failed)
-        for name, what in self._failed.items():
+        found = self._collected = parts.collect(plan)
+        self._reused = sum(told["when"] < since for told in found.finished.values())
+        if not found.finished:
+            raise parts.PartsFailedError(found.failures)
+        for name, what in found.failures.items():
             print(f"Part {name} failed, and nothing that needs it is decided: {what}")  # noqa: T201 (for the page)
-        return records
+        return found.records
 
     def evaluate(self, records: pd.DataFrame) -> list[Outcome]:
         """Answer this notebook's tests; one that needs a part that failed is not run."""
-        whole = records[~records["quantity"].isin(list(self._undecidable))]
+        whole = records[~records["quantity"].isin(list(self._collected.undecidable))]
         return evaluate(whole, self.claims, self.notebook, self.profile)
 
     def verdicts(self, outcomes: Sequence[Outcome]) -> list[Verdict]:
@@ -290,7 +286,7 @@ class Run:
             if len(values):
                 low, middle, high = values.quantile([0.25, 0.5, 0.75])
                 rows.append((quantity.label, f"{rounded(middle, low, high)} {quantity.unit}".strip(), str(len(values))))
-        seconds = [told[0] for told in self._told().values()]
+        seconds = [told["seconds"] for told in self._collected.finished.values()]
         rows.append(("computing all parts, on one core", f"{sum(seconds):.0f} s", str(len(seconds))))
         return Table(("on this machine", "median [quartiles]", "n"), tuple(rows))
 
@@ -317,7 +313,10 @@ class Run:
             machine = {
                 "started": self._started.isoformat(timespec="seconds"),
                 "wall_seconds": round(time.perf_counter() - self._clock, 3),
-                "parts": self._told(),
+                "parts": {
+                    name: [told["seconds"], told["cpu_seconds"], told["processor"]]
+                    for name, told in self._collected.finished.items()
+                },
                 "reused": self._reused,
                 "volatile": dump_records(records[volatile]),
             }
@@ -329,7 +328,7 @@ class Run:
                 "run_id": self._run_id,
                 "parameters": self._provenance["parameters"],
                 "missing": self._missing,
-                "failed": self._failed,
+                "failed": self._collected.failures,
                 "parts": {part.name: key for part, key in self._plan.listed()} if self._plan else {},
                 "verdicts": [verdict.to_dict() for verdict in decided],
                 "tests": [outcome.to_dict() for outcome in answered],
@@ -337,7 +336,7 @@ class Run:
                 "provenance": {**self._provenance, "threads": provenance.threads(), **machine},
                 "evidence_key": evidence_key(self.paper),
             }
-            _write_json(self._folder / "results.json", results)
+            parts.write_json(self._folder / "results.json", results, indent=1)
         counts = summary_sentence(verdict.verdict for verdict in decided)
         print(f"{self.notebook}, profile {self.profile}: {counts}\nApart: {apart(answered)}.")  # noqa: T201
         print("\n".join(f"- {verdict.claim_id}: {verdict.verdict}" for verdict in decided))  # noqa: T201 (for the page)
@@ -354,12 +353,6 @@ class Run:
         if found["parameters"] != provenance.without_paths(to_jsonable_python(config.model_dump())):
             raise ValueError(f"REPLICATION_RECORDS: {path.name} is of other parameters than this page")
         return found
-
-    def _told(self) -> dict[str, list[Any]]:
-        """Wall and CPU seconds and the processor of each part: what a published time consists of."""
-        listed = self._plan.listed() if self._plan else []
-        found = {part.name: self._plan.stored(key) for part, key in listed if self._plan}
-        return {name: [told["seconds"], told["cpu_seconds"], told["processor"]] for name, told in found.items() if told}
 
 
 def checked(experiment: parts.Experiment, values: Mapping[str, Any]) -> parts.Settings:
@@ -380,9 +373,3 @@ def checked(experiment: parts.Experiment, values: Mapping[str, Any]) -> parts.Se
             message = one["msg"].removeprefix("Value error, ")
             told.append(f"{where}: {message[:1].lower()}{message[1:]}{got}" if where else message)
         raise ValueError("; ".join(told)) from None
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -17,7 +17,6 @@ A grid file::
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -45,7 +44,7 @@ from replication.runs.files import read_json, read_yaml, write_json
 from replication.runs.notebook import Listener, Options, Outcome, execute, message
 from replication.runs.profiles import Project, expand_range
 from replication.runs.store import Run, RunStore, Spec
-from replication.sources import canonical
+from replication.sources import digest
 
 
 class Sweep(BaseModel):
@@ -194,7 +193,7 @@ class Batch:
             if spec.overrides and store.results(run) is None:
                 profiles.validate(store.project, run.notebook, run.parameters)
         asked = [[run.notebook, run.profile, run.parameters] for run in self.runs]
-        self.name = hashlib.sha256(canonical(asked).encode()).hexdigest()[:8]
+        self.name = digest(asked)[:8]
 
     @classmethod
     def remembered(cls, store: RunStore, name: str | None = None) -> Batch:

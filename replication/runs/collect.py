@@ -125,12 +125,11 @@ def loose_parts(store: RunStore, *, older_than: float | None = None) -> Iterator
         Days since they were written; younger ones stay.
     """
     needed = {key for _, results in publish.committed(store.project) for key in results.get("parts", {}).values()}
-    for path in store.root.glob("*/*/results.json"):
-        found = read_json(path)
-        needed |= set(found.get("parts", {}).values()) if isinstance(found, dict) else set()
-    for path in store.root.glob("*/*/work/parts.json"):
-        found = read_json(path)
-        needed |= {key for _, key in found["parts"]} if isinstance(found, dict) else set()
+    for folder in store.root.glob("*/*"):
+        # in this order: a run that ends in between leaves its results and takes its work away
+        going, finished = read_json(folder / "work" / "parts.json"), read_json(folder / "results.json")
+        needed |= {key for _, key in going["parts"]} if isinstance(going, dict) else set()
+        needed |= set(finished.get("parts", {}).values()) if isinstance(finished, dict) else set()
     for file in sorted(store.root.glob("parts/*/*")):
         if file.name.partition(".")[0] not in needed:
             days = (time.time() - file.stat().st_mtime) / _DAY

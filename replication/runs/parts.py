@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +24,14 @@ if TYPE_CHECKING:
     from replication.evidence.parts import Plan
 
 
-def plan(run: Run, project: Project) -> Plan:
-    """The parts of a run with their places in the store."""
+def plan(experiment: str, config: Mapping[str, Any], store: str | Path) -> Plan:
+    """The parts of an experiment, a module by its name, with their places in a store."""
     from replication.evidence import parts, provenance
 
     # as the run does, before torch is imported: what is pinned is part of the keys
     provenance.pin_numerics()
-    experiment: Any = importlib.import_module(run.experiment)
-    config = {name: value for name, value in run.parameters.items() if name != "profile"}
-    return parts.Plan.of(experiment, experiment.Config(**config), project.store)
+    module: Any = importlib.import_module(experiment)
+    return parts.Plan.of(module, module.Config(**config), Path(store))
 
 
 def help_with(run: Run, project: Project, options: Options) -> None:
@@ -41,11 +41,7 @@ def help_with(run: Run, project: Project, options: Options) -> None:
     """
     if not run.experiment or project.shared or (not options.force and RunStore(project).current(run)):
         return
-    request = {
-        "experiment": run.experiment,
-        "config": {name: value for name, value in run.parameters.items() if name != "profile"},
-        "store": str(project.store),
-    }
+    request = {"experiment": run.experiment, "config": run.config, "store": str(project.store)}
     notebook.run_child(helper(run), __name__, request, notebook.environment(run, project, options))
 
 
@@ -58,14 +54,11 @@ def main() -> int:
     """Compute the parts that standard input asks for."""
     request: dict[str, Any] = json.loads(sys.stdin.readline())
     threading.Thread(target=notebook.die_with_caller, daemon=True).start()
-    from replication import evidence
     from replication.evidence import parts
 
-    evidence.pin_numerics()
-    experiment: Any = importlib.import_module(request["experiment"])
-    plan = parts.Plan.of(experiment, experiment.Config(**request["config"]), Path(request["store"]))
+    asked = plan(**request)
     os.dup2(2, 1)
-    parts.sweep(plan, helping=True, started=float(os.environ["REPLICATION_SINCE"]))
+    parts.sweep(asked, helping=True, started=float(os.environ["REPLICATION_SINCE"]))
     return 0
 
 

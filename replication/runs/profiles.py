@@ -237,9 +237,9 @@ def page_profile(page: Mapping[str, Any]) -> str:
     return SMOKE
 
 
-def experiment(project: Project, notebook: str) -> str:
+def experiment(notebook: Mapping[str, Any]) -> str:
     """The module whose ``Config`` the parameters of a notebook are, by its metadata; empty for none."""
-    about = (read_json(project.notebook_file(notebook)) or {}).get("metadata", {}).get("replication", {})
+    about = notebook.get("metadata", {}).get("replication", {})
     name = about.get("experiment", "")
     return f"replication.{about['paper']}.experiments.{name}" if name else ""
 
@@ -252,7 +252,7 @@ def validate(project: Project, notebook: str, values: Mapping[str, Any]) -> None
     RefusedError
         A value is not allowed; the message names the parameter, what it got and what is allowed.
     """
-    name = experiment(project, notebook)
+    name = experiment(read_json(project.notebook_file(notebook)) or {})
     if name and project.package == Path(replication.__file__).absolute().parent:
         from replication.evidence.run import checked
 

@@ -68,8 +68,9 @@ def page_file(project: Project, profile: str, notebook: str) -> Path:
 
 def refresh_parameters(project: Project, notebook: str) -> bool:
     """Write a notebook's parameters cell from its experiment's ``Config``; whether it was another."""
-    name, path = profiles.experiment(project, notebook), project.notebook_file(notebook)
+    path = project.notebook_file(notebook)
     node = read_json(path)
+    name = profiles.experiment(node)
     cells = [cell for cell in node["cells"] if "parameters" in cell["metadata"].get("tags", [])]
     if not name or not cells:
         return False

@@ -23,14 +23,12 @@ from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json, write_json
 from replication.runs.profiles import Project
 from replication.runs.remote import Remote
-from replication.sources import PINNED, device_class, digest, file_digests, versions
+from replication.sources import INSTRUCTIONS, device_class, digest, file_digests, versions
 
 #: Cells with these tags are written by the runner or papermill: they are results, not source.
 GENERATED_TAGS = frozenset({"injected-parameters", "papermill-error-cell-tag"})
 #: The package's parts that every paper's results depend on, beside the paper's own room.
 SHARED_ROOMS = ("training", "data", "compat.py")
-# variables that name the instruction sets of numerical libraries; unset, the notebooks pin them
-_INSTRUCTIONS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")
 # what two equal executions tell differently; kept in provenance.json only
 _STAMPS = ("started", "wall_seconds", "parts", "reused", "volatile")
 
@@ -83,6 +81,11 @@ class Run:
         """`notebook/run id`, as people write it."""
         return f"{self.notebook}/{self.run_id}"
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """The fields of the experiment's ``Config``: all parameters but the profile's name."""
+        return {name: value for name, value in self.parameters.items() if name != "profile"}
+
 
 def source_digest(notebook: Mapping[str, Any]) -> str:
     """Digest of a notebook's code and prose: without outputs, counts, metadata, and cells that the runner writes."""
@@ -124,7 +127,7 @@ class RunStore:
         self.root = project.store
         self.shared = Remote(project.shared) if project.shared else None
         self._data: dict[str, str] = {}
-        self._notebooks: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._notebooks: dict[str, tuple[str, str, dict[str, Any]]] = {}
 
     def prepare(self) -> None:
         """Make sure that runs can be kept, before any time is spent on one.
@@ -155,26 +158,25 @@ class RunStore:
         """
         notebook = self.project.notebook(spec.notebook)
         values = profiles.resolve(self.project, notebook, spec.profile, spec.overrides)
-        paper, common = self._common(notebook)
+        paper, experiment, common = self._common(notebook)
         # a worker with a GPU computes on it, whatever the machine has on which the run is planned
         device = "cuda" if spec.resources.get("GPU") else device_class()
         ingredients = {**common, "device": device}
-        # instructions that the caller's shell asks for decide bits, and may decide an answer
-        shell = {name: os.environ.get(name, PINNED[name]) for name in _INSTRUCTIONS}
-        if asked := {name: value for name, value in shell.items() if value != PINNED[name]}:
+        # instructions that the caller's shell asks for decide bits, and may decide an answer; unset, notebooks pin them
+        shell = {name: os.environ.get(name, value) for name, value in INSTRUCTIONS.items()}
+        if asked := {name: value for name, value in shell.items() if value != INSTRUCTIONS[name]}:
             ingredients["numerics"] = asked
         run_id = digest([notebook, values, ingredients])[:16]
-        experiment = profiles.experiment(self.project, notebook)
         return Run(notebook, spec.profile, values, paper, run_id, ingredients, dict(spec.resources), experiment)
 
     def differences(self, run: Run) -> list[str]:
         """In which things this machine differs from the one on which a run was planned, in words."""
-        _, here = self._common(run.notebook)
+        *_, here = self._common(run.notebook)
         words = {"source": "notebook", "rooms": "sources", "distributions": "versions", "data": "data"}
         return [words[name] for name, value in here.items() if run.ingredients[name] != value]
 
-    def _common(self, notebook: str) -> tuple[str, dict[str, Any]]:
-        """The paper of a notebook, and what all of its runs depend on; read once, since a batch may hold hundreds."""
+    def _common(self, notebook: str) -> tuple[str, str, dict[str, Any]]:
+        """A notebook's paper, experiment, and what its runs depend on; read once, since a batch may hold hundreds."""
         if notebook not in self._notebooks:
             node = read_json(self.project.notebook_file(notebook))
             if not isinstance(node, dict) or "cells" not in node:
@@ -192,7 +194,7 @@ class RunStore:
                 "distributions": versions(files),
                 "data": {name: self._checksum(name) for name in about.get("data", [])},
             }
-            self._notebooks[notebook] = paper, common
+            self._notebooks[notebook] = paper, profiles.experiment(node), common
         return self._notebooks[notebook]
 
     def _checksum(self, name: str) -> str:

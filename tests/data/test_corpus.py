@@ -145,6 +145,7 @@ def test_text_folder(tmp_path: Path) -> None:
         ("b", tmp_path.name, "b/1.txt", "drei"),
         ("text", tmp_path.name, "top.txt", "vier"),
     ]
+    assert data.read_text(str(tmp_path)).checksum == corpus.checksum
     with pytest.raises(ValueError, match=r"image\.png is not UTF-8"):
         data.text_folder(tmp_path, pattern="*")
     with pytest.raises(data.DataNotFound, match=r"holds no file named \*\.md"):
@@ -165,6 +166,7 @@ def test_text_jsonl(tmp_path: Path, suffix: str) -> None:
     content = "".join(f"{json.dumps(line)}\n" if line else "\n" for line in lines).encode()
     path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
     corpus = data.text_jsonl(path)
+    assert data.read_text(str(path)).checksum == corpus.checksum
     assert list(corpus.documents["text"]) == ["Grüße", "two", "3"]
     assert list(corpus.documents["domain"]) == ["a", "text", "b"]
     assert list(corpus.documents["path"]) == ["1", "3", "4"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import time
@@ -39,6 +40,10 @@ def best(_config: Config, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     yield {"quantity": "best", "value": rows["value"].min()}
 
 
+def apart(_config: Config) -> Iterator[dict[str, Any]]:
+    yield {"quantity": "other", "value": 1.0}
+
+
 def trained(config: Config) -> list[Part]:
     made = [Part(method, train, config.only("seeds"), {"method": method}) for method in config.methods]
     return [*made, Part("best", best, config.only(), needs=tuple(part.name for part in made))]
@@ -56,7 +61,9 @@ def _no_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 def compute(folder: Path, **values: Any) -> tuple[parts.Plan, pd.DataFrame, dict[str, str]]:
     plan = parts.Plan.of(EXPERIMENT, Config(**values), folder)
     parts.sweep(plan)
-    return plan, *parts.collect(plan)
+    found = parts.collect(plan)
+    assert found.finished.keys() | found.failures.keys() == {part.name for part in plan.parts}
+    return plan, found.records, found.failures
 
 
 def test_rows_stand_in_the_order_of_the_parts_and_are_those_of_one_function(tmp_path: Path) -> None:
@@ -109,9 +116,15 @@ def test_a_failing_part_leaves_the_others_and_what_needs_it_fails_too(tmp_path: 
     assert [plan.state(key) for key in plan.keys] == ["done", "failed", "done", "failed"]
     assert "no such method" in plan.failure(plan.keys[1])["traceback"]
     # the siblings' quantity lacks a method; `best` has no finished sibling, so nothing can be vouched for
-    others = pd.concat([records, records.assign(quantity="other")])
-    assert parts.undecidable(plan, others, {"broken": ""}) == {"loss"}
-    assert parts.undecidable(plan, others, failures) == {"loss", "other"}
+    assert parts.collect(plan).undecidable == {"loss"}
+    other = Part("other", apart, Config().only())
+    both = dataclasses.replace(plan, parts=(*plan.parts, other), keys=(*plan.keys, "other"))
+    parts.sweep(both)
+    assert parts.collect(both).undecidable == {"loss", "other"}
+    told = dataclasses.replace(
+        both, parts=(*plan.parts[:-1], dataclasses.replace(plan.parts[-1], yields=("b",)), other)
+    )
+    assert parts.collect(told).undecidable == {"loss", "b"}
     # a later run tries again
     CALLS.clear()
     compute(tmp_path, methods=["a", "broken", "b"])
@@ -127,9 +140,9 @@ def test_what_another_process_holds_is_waited_for(tmp_path: Path) -> None:
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
-    records, failures = parts.collect(plan)
-    assert not failures
-    pd.testing.assert_frame_equal(records, evidence.gather(EXPERIMENT, Config()))
+    found = parts.collect(plan)
+    assert not found.failures
+    pd.testing.assert_frame_equal(found.records, evidence.gather(EXPERIMENT, Config()))
 
 
 def test_a_helper_leaves_what_measures_time(tmp_path: Path) -> None:

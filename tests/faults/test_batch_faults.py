@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from toys import Toy, build, toy_cells
+from toys import CONFIG, Toy, build, toy_cells
 
 pytestmark = [
     pytest.mark.faults,
@@ -74,16 +74,10 @@ def test_twenty_kills_at_random_instants_change_nothing(undisturbed: tuple[Toy, 
     assert len(expected) == 24
 
 
-PARTS = """\
+PARTS = (
+    CONFIG
+    + """
 import os, random, time
-from replication import evidence
-
-class Config(evidence.Settings):
-    seeds: int = 3
-    peak: float = 0.5
-    budgets: list[int] = [10, 20]
-    label: str = "plain"
-    fail: bool = False
 
 def measured(config, part):
     with open(os.environ["TOY_LOG"], "a") as log:
@@ -98,6 +92,7 @@ def parts(config):
     made = [evidence.Part(f"part {k}", measured, config.only("seeds", "peak"), {"part": k}) for k in range(16)]
     return [*made, evidence.Part("end", ended, config.only(), needs=tuple(part.name for part in made))]
 """
+)
 START = """\
 run = evidence.start("toy", notebook="toy", profile=profile)
 from replication.toy.experiments import many

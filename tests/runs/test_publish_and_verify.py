@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import Toy, build, display, leave, toy_cells
+from toys import CONFIG, Toy, build, display, leave, toy_cells
 
 from replication.evidence.scoreboard import Board
 from replication.runs import publish, verify
@@ -289,16 +289,10 @@ def test_page_of_no_profile_is_published_at_any(board: Toy) -> None:
     assert publish.publish(board.store, run) == [board.project.notebook_file("00_board")]
 
 
-EXPERIMENT = """\
+EXPERIMENT = (
+    CONFIG
+    + """
 import time
-from replication import evidence
-
-class Config(evidence.Settings):
-    seeds: int = 3
-    peak: float = 0.5
-    budgets: list[int] = [10, 20]
-    label: str = "plain"
-    fail: bool = False
 
 def measured(config):
     rows = [{"quantity": "value", "seed": seed, "value": config.seeds * config.peak} for seed in range(3)]
@@ -315,6 +309,7 @@ def parts(config):
         evidence.Part("error", checked, config.only("fail"), yields=("error",)),
     ]
 """
+)
 
 FINISH = """\
 from matplotlib import pyplot

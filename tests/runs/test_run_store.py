@@ -96,7 +96,7 @@ def test_versions_of_imported_distributions_decide_the_id(toy: Toy, monkeypatch:
 
 
 def test_instructions_that_the_shell_asks_for_decide_the_id(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in store._INSTRUCTIONS:
+    for name in sources.INSTRUCTIONS:
         monkeypatch.delenv(name, raising=False)
     run = plan(toy)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")

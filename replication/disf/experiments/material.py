@@ -81,12 +81,7 @@ def documents(text: str, *, document_bytes: int, pieces: int) -> Documents:
     Documents
         In the corpus's order; pieces shorter than 64 bytes, and exact copies of an earlier one, are left out.
     """
-    if not text:
-        corpus = data.text_corpus()
-    elif text.endswith((".jsonl", ".jsonl.gz")):
-        corpus = data.text_jsonl(text)
-    else:
-        corpus = data.text_folder(text)
+    corpus = data.read_text(text)
     found: dict[str, tuple[str, str]] = {}
     for entry in corpus.documents.itertuples(index=False):
         encoded = str(entry.text).encode()[: pieces * document_bytes]

@@ -104,12 +104,7 @@ def load(config: Config) -> Text:
 
 @cache
 def _load(source: str, context: int, held_out_bytes: int, where: str) -> Text:
-    if not source:
-        corpus = data.text_corpus()
-    elif source.endswith((".jsonl", ".jsonl.gz")):
-        corpus = data.text_jsonl(source)
-    else:
-        corpus = data.text_folder(source)
+    corpus = data.read_text(source)
     size = context + 1
     domains = corpus.documents["domain"].to_numpy()
     encoded = [np.frombuffer(text.encode(), np.uint8) for text in corpus.documents["text"]]
