@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import click
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -27,6 +26,7 @@ from replication.runs.agreement import Agreement, agreement
 from replication.runs.display import Display, JsonLines, Watcher
 from replication.runs.engines import Engine, ProcessEngine, SerialEngine
 from replication.runs.errors import RefusedError, ReplicationError
+from replication.runs.files import yaml_value
 from replication.runs.notebook import Options, Outcome, missing, sentence
 from replication.runs.profiles import Project
 from replication.runs.store import Run, RunStore, Spec
@@ -157,7 +157,11 @@ def run(
     store = RunStore(Project.find())
     name = store.project.notebook(notebook)
     declared = profiles.parameters(store.project, name)
-    overrides = _mapping(mapping) | {key: profiles.from_text(declared.get(key), text) for key, text in pairs}
+    overrides = _mapping(mapping)
+    for key, text in pairs:
+        if key in overrides:
+            raise RefusedError(f"parameter {key!r} is set twice; give it once, by -p or by -y.")
+        overrides[key] = profiles.from_text(declared.get(key), text)
     if publishing and overrides:
         raise RefusedError("--publish is for a profile as it stands; leave out -p and -y.")
     boards = publish.scoreboards(store.project) if publishing else []
@@ -167,10 +171,7 @@ def run(
 
 
 def _mapping(text: str | None) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(text or "{}")
-    except yaml.YAMLError as error:
-        raise RefusedError(f"-y is not YAML: {' '.join(str(error).split())}") from error
+    found = yaml_value(text or "{}", "-y")
     if not isinstance(found, dict):
         raise RefusedError(f"-y must be a mapping such as '{{seeds: [0, 1]}}', got {text!r}.")
     return found
