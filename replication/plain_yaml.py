@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
         seen: set[Hashable] = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge":
-                name = self.construct_object(key, deep=True)  # type: ignore[no-untyped-call]
+                name = self.construct_object(key, deep=True)
                 if isinstance(name, Hashable):  # what is not is an error of the call below
                     if name in seen:
                         raise _refused(f"the key {name!r} stands twice", key)

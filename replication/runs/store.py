@@ -114,7 +114,7 @@ def room_files(package: Path, paper: str) -> list[Path]:
 
 
 def listed_parts(work: Path) -> dict[str, Path]:
-    """The parts that a kernel listed in its `work/`, by name, each with its file; none if it listed nothing readable."""
+    """The parts that a kernel listed in its `work/`, by name, each with its file; none if nothing readable is there."""
     listed = read_json(work / "parts.json")
     try:
         return {str(name): Path(listed["folder"]) / f"{key}.json" for name, key in listed["parts"]}

@@ -140,3 +140,25 @@ def test_disk_that_fills_up_loses_nothing_finished(toy: Toy) -> None:
     finished = {path: path.read_bytes() for path in before if path.name == "results.json"}
     assert finished == {path: content for path, content in before.items() if path.name == "results.json"}
     assert json.loads(next(iter(finished.values())))["verdicts"]
+
+
+@pytest.mark.parametrize("engine", ["serial", "processes", "dask"])
+@pytest.mark.parametrize("lines", [[], ["--json"]], ids=["display", "json"])
+def test_a_reader_that_goes_away_ends_the_batch_as_an_interrupt_does(toy: Toy, engine: str, lines: list[str]) -> None:
+    path = toy.root / "grid.yaml"
+    path.write_text("runs: [{notebook: toy, grid: {seeds: 1..4}}]")
+    workers = "1" if engine == "serial" else "2"
+    batch = toy.start("batch", str(path), "--engine", engine, "--workers", workers, *lines)
+    assert batch.stdout is not None
+    assert batch.stderr is not None
+    batch.stdout.readline()
+    batch.stdout.close()
+    assert batch.wait(timeout=120) == 141
+    said = batch.stderr.read()
+    assert "Nobody reads what it prints any more." in said
+    assert "replicate resume" in said
+    assert "Traceback" not in said
+    assert "Exception" not in said
+    assert toy.processes() == []
+    assert toy.replicate("resume").returncode == 0
+    assert len(toy.values()) == 4
