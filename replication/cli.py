@@ -748,6 +748,9 @@ def select(corpus: Path | None, out: Path, as_json: bool, scheduler: str | None,
         return
     for fault in done.faults:
         click.echo(f"left out: {fault}", err=True)
+    if done.ignored:
+        more = counts["ignored"] - len(done.ignored)
+        click.echo(f"ignored: {', '.join(done.ignored)}{f' and {more:,} more' if more else ''}", err=True)
     for note in done.notes:
         click.echo(f"warning: {note}", err=True)
     left = ", ".join(f"{counts[name]:,} {name}" for name in ("empty", "broken", "copies") if counts[name])
