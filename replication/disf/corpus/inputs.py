@@ -130,10 +130,10 @@ class Input:
         if on_error == "stop" and (broken or unreadable):
             what = f"{broken} broken lines or rows and {unreadable} unreadable files in {self.root}"
             shown = "\n  ".join(self.faults)
-            raise CorpusError(
-                f"{what}:\n  {shown}\nMend them, or leave them out: --on-error skip (on_error='skip'); --pattern says "
-                "which names to read."
-            )
+            advice = "Mend them, or leave them out: --on-error skip (on_error='skip')."
+            if self.left:
+                advice += " --pattern says which names to read."
+            raise CorpusError(f"{what}:\n  {shown}\n{advice}")
         if not self.counts["documents"]:
             raise CorpusError(f"{self.root} holds no document: {self.counts['empty']} are empty, {broken} are broken")
 
