@@ -102,7 +102,7 @@ _timeout = click.option(
 )
 _start_timeout = click.option(
     "--start-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.IntRange(min=1),
     default=Options.start_timeout,
     show_default=True,
     help="Seconds that a kernel has to start.",
@@ -150,7 +150,7 @@ def run(
     scheduler: str | None,
     force: bool,
     timeout: float | None,
-    start_timeout: float,
+    start_timeout: int,
     publishing: bool,
 ) -> None:
     """Run one NOTEBOOK of the project: a name, the start of one, or its file.
@@ -213,7 +213,7 @@ def batch(
     resources: str | None,
     force: bool,
     timeout: float | None,
-    start_timeout: float,
+    start_timeout: int,
     publishing: bool,
     as_json: bool,
 ) -> None:
@@ -310,7 +310,7 @@ def resume(
     engine: str | None,
     scheduler: str | None,
     timeout: float | None,
-    start_timeout: float,
+    start_timeout: int,
     as_json: bool,
 ) -> None:
     """Finish the newest batch, or the one named BATCH: what is finished is kept, the rest is run.

@@ -24,7 +24,7 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -58,7 +58,7 @@ class Sweep(BaseModel):
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     zip: dict[str, list[Any]] = Field(default_factory=dict)
     groups: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    resources: dict[str, PositiveFloat] = Field(default_factory=dict)
+    resources: dict[str, Annotated[PositiveFloat, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
 
     @field_validator("grid", "zip", mode="before")
     @classmethod

@@ -95,7 +95,7 @@ class Options:
 
     force: bool = False
     timeout: float | None = None
-    start_timeout: float = 300.0
+    start_timeout: int = 300
     elsewhere: bool = False
     since: float = field(default_factory=time.time, compare=False)
 
@@ -461,7 +461,7 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
         if expired.is_set():
             raise _Failure(_late(options.timeout), status="timed out") from error
         if "respond in" in str(error):  # nbclient's words
-            late = f"the kernel did not answer within {options.start_timeout:g} s (--start-timeout)"
+            late = f"the kernel did not answer within {options.start_timeout} s (--start-timeout)"
             raise _Failure(late, status="timed out") from error
         raise _Failure(f"the kernel died: {error}. Was it short of memory? See log.txt.") from error
     finally:

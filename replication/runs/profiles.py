@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 import replication
 from replication import places
@@ -70,22 +70,23 @@ class Parameter:
         try:
             return _adapter(self.type_name).validate_python(value, strict=True)
         except ValidationError as error:
-            where, what = "", value
-            for step in error.errors()[0]["loc"]:
+            first = error.errors()[0]
+            where, what, kind = "", value, "finite " if first["type"] == "finite_number" else ""
+            for step in first["loc"]:
                 try:
                     what = what[step]
                 except (TypeError, KeyError, IndexError):
                     break
                 where += f" at [{step!r}]"
             raise RefusedError(
-                f"parameter {self.name!r} is {self.type_name}, got {what!r} ({type(what).__name__}){where}."
+                f"parameter {self.name!r} is {kind}{self.type_name}, got {what!r} ({type(what).__name__}){where}."
             ) from None
 
 
 @functools.cache
 def _adapter(type_name: str) -> TypeAdapter[Any]:
     try:
-        return TypeAdapter(eval(type_name, _TYPES))
+        return TypeAdapter(eval(type_name, _TYPES), config=ConfigDict(allow_inf_nan=False))
     except Exception as error:
         raise RefusedError(
             f"type {type_name!r} is not one a parameter can have; "
@@ -171,7 +172,7 @@ class Project:
         """
         stem, known = Path(name).name.removesuffix(".ipynb"), self.notebooks()
         path = Path(name).expanduser()
-        if len(path.parts) > 1 or (path.suffix == ".ipynb" and path.is_file()):
+        if {*name} & {os.sep, "/"} or (path.suffix == ".ipynb" and path.is_file()):
             # a path means that file: from here, or, so that examples work anywhere, from the project
             here = path if path.exists() else self.root / path
             if stem not in known or not here.exists() or not here.samefile(self.notebook_file(stem)):
