@@ -216,7 +216,8 @@ def select_corpus(settings: Settings) -> Selected:
             probe.touch()
         (folder / ".probe").unlink(missing_ok=True)
     try:
-        # two commands may have one output and different work folders, or one work folder and different outputs
+        # Two commands may have one output and different work folders, or one work folder and different outputs. The locks'
+        # files stay: to remove one is to risk that two processes hold it.
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0), FileLock(work / ".lock", timeout=0), pool:
             run = _Run(settings, roots[0] if settings.corpus else None, roots[-1] if ready else None, out, work, pool)
             return run.execute()
