@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from replication import data
-from replication.data.store import cache_folder, data_folder, file_sha256
+from replication.places import cache_folder, data_folder, file_sha256
 
 
 def test_folders_follow_the_environment(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
