@@ -326,7 +326,8 @@ def test_resuming_from_a_checkpoint_is_exact(stop, order, phi):
     second = build(11, 9.0)  # everything must come from the checkpoint
     if order == "optimizer first":
         second.optimizer.load_state_dict(state["optimizer"])
-    second.load_state_dict(state["scheduler"])
+    with pytest.warns(UserWarning, match="replaces"):
+        second.load_state_dict(state["scheduler"])
     if order == "scheduler first":
         second.optimizer.load_state_dict(state["optimizer"])
     assert second.phi == phi
@@ -567,7 +568,7 @@ def test_a_state_with_another_budget_or_shape_says_what_it_replaces():
     old = UBALR(make(), 100, 5)
     flat(old, 9)
     new = UBALR(make(), 200, 2)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="the state's") as told:
         new.load_state_dict(old.state_dict())
     assert [str(warning.message) for warning in told] == [
         "total_iters: the state's 100 replaces 200; to go on with 200, call extend(200) after loading",
