@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from replication import __version__
+from replication import __version__, places
 from replication.runs import batch as batches
 from replication.runs import collect, diff, parts, profiles, publish, report, verify
 from replication.runs.agreement import Agreement, agreement
@@ -85,6 +85,12 @@ def cli() -> None:
     A run that is already there is not computed again: its folder under runs/ is named by a hash of the notebook,
     its parameters, the code, the versions and the data. Commands do the same in whatever folder you give them.
     """
+    if other := places.elsewhere():
+        click.echo(
+            f"replicate works on {places.home() or 'no project'}, but the current folder is in another clone, {other}: "
+            f"use its own .venv/bin/replicate, or set REPLICATION_HOME={other}",
+            err=True,
+        )
 
 
 _profile = click.option(

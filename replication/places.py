@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import replication
@@ -19,6 +20,18 @@ def home() -> Path | None:
     """
     asked = os.environ.get("REPLICATION_HOME")
     candidates = [Path(asked).expanduser().absolute()] if asked else Path(replication.__file__).absolute().parents
+    return _project(candidates)
+
+
+def elsewhere() -> Path | None:
+    """Another clone that the current folder is in, though `home` is what everything works on; None if there is none."""
+    here, own = _project([Path.cwd(), *Path.cwd().parents]), home()
+    if here is None or not (here / "replication" / "places.py").is_file():
+        return None
+    return None if own and here.resolve() == own.resolve() else here
+
+
+def _project(candidates: Iterable[Path]) -> Path | None:
     for root in candidates:
         if (root / "notebooks").is_dir() and (root / "pyproject.toml").is_file():
             return root

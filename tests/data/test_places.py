@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from replication import data
+from replication import data, places
 from replication.places import cache_folder, data_folder, file_sha256
 
 
@@ -32,3 +34,27 @@ def test_missing_data_is_a_missing_file_and_damage_is_not() -> None:
 def test_checksum_refuses_unknown_names() -> None:
     with pytest.raises(ValueError, match="'cifar100' is not a data set; there are digits, text, cifar10 and meek"):
         data.checksum("cifar100")
+
+
+def test_a_clone_that_is_not_worked_on_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REPLICATION_HOME", raising=False)
+    other = tmp_path / "other"
+    for folder in ("notebooks", "replication"):
+        (other / folder).mkdir(parents=True)
+    (other / "pyproject.toml").touch()
+    monkeypatch.chdir(other / "notebooks")
+    assert places.elsewhere() is None  # some other project
+    (other / "replication" / "places.py").touch()
+    assert places.elsewhere() == other
+    command = [sys.executable, "-m", "replication", "list", "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (
+        f"replicate works on {places.home()}, but the current folder is in another clone, {other}: use" in told.stderr
+    )
+    monkeypatch.setenv("REPLICATION_HOME", str(other))
+    assert places.elsewhere() is None
+    monkeypatch.delenv("REPLICATION_HOME")
+    home = places.home()
+    assert home is not None
+    monkeypatch.chdir(home / "notebooks")
+    assert places.elsewhere() is None
