@@ -342,7 +342,7 @@ def _run_all(
     bad = [outcome for outcome in outcomes if not outcome.ok]
     said = functools.partial(click.echo, err=as_json)
     if publishing:
-        for path in [*published, *([publish.refresh_readme(store.project)] if published else [])]:
+        for path in [*published, *(publish.refresh_readme(store.project) if published else [])]:
             said(f"published {_shown(path)}")
     elif len(made.runs) == 1 and good:
         said(f"Results are in {_shown(store.folder(good[0]))}")
@@ -388,7 +388,7 @@ def _shown(path: Path) -> str:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Where to write, without suffix  [default: runs/reports/…]"
 )
-@click.option("--readme", is_flag=True, help="Only write the README's table of verdicts, from results/.")
+@click.option("--readme", is_flag=True, help="Only write the README's findings and their picture, from results/.")
 def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme: bool) -> None:
     """Write one page about the newest batch, a named BATCH, or profiles: as HTML and as Markdown.
 
@@ -405,7 +405,8 @@ def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme:
 
     store = RunStore(Project.find())
     if readme:
-        click.echo(f"wrote {_shown(publish.refresh_readme(store.project))}")
+        for path in publish.refresh_readme(store.project):
+            click.echo(f"wrote {_shown(path)}")
         return
     if name and wanted:
         raise RefusedError("give a batch or --profile, not both.")
