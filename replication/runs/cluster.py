@@ -20,6 +20,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from replication.checks import extra
 from replication.runs import notebook, parts
 from replication.runs.engines import Assist, Execute
 from replication.runs.errors import RefusedError, ReplicationError
@@ -99,8 +100,9 @@ def connect(
     ReplicationError
         No scheduler answers at the address within `answer` seconds.
     """
-    import dask
-    from distributed import Client
+    with extra("cluster"):
+        import dask
+        from distributed import Client
 
     if scheduler is None:
         # workers keep scratch files; not in whatever folder the command is given

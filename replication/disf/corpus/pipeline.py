@@ -36,7 +36,6 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from replication.atomic import replacing
-from replication.data.store import file_sha256
 from replication.disf import selection
 from replication.disf.corpus import extractors, output, readers, rows
 from replication.disf.corpus.batch import select_rows
@@ -46,6 +45,7 @@ from replication.disf.corpus.journal import Journal
 from replication.disf.corpus.readers import Kind
 from replication.disf.corpus.settings import Settings, taking
 from replication.disf.corpus.workers import Workers
+from replication.places import file_sha256
 
 __all__ = ["Selected", "select_corpus"]
 
