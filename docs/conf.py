@@ -115,10 +115,11 @@ def draw_pictures() -> None:
     """Run the examples of the pages on methods, which save the pictures that the pages show."""
     matplotlib.use("agg")
     with contextlib.chdir(HERE / "generated"):
-        for page in ("disf",):
+        for page in sorted(HERE.glob("*.md")):
             names: dict[str, Any] = {}
-            for code in EXAMPLE.findall((HERE / f"{page}.md").read_text(encoding="utf-8")):
-                exec(compile(code, f"{page}.md", "exec"), names)
+            for code in EXAMPLE.findall(page.read_text(encoding="utf-8")):
+                if "savefig" in code or names:  # a page's later examples go on from its first
+                    exec(compile(code, page.name, "exec"), names)
 
 
 def leave_out_modules_without_source(app: Any) -> list[Any]:

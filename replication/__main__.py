@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from replication.cli import main
+import sys
+
+from replication.checks import extra
+
+
+def main() -> None:
+    """Run the command line, or say what it needs."""
+    try:
+        with extra("notebooks"):
+            from replication import cli
+    except ModuleNotFoundError as error:
+        sys.exit(f"replicate: {error}")
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

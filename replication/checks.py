@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -14,6 +15,32 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 T = TypeVar("T")
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Around imports that the extra `name` installs: one that is missing is reported with the command that installs it.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        A package is not installed.
+
+    Examples
+    --------
+    >>> with extra("docs"):
+    ...     import sphynx
+    Traceback (most recent call last):
+    ModuleNotFoundError: sphynx is not installed: pip install 'replication-notebooks[docs]'
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "replication" or "replication-notebooks[" in str(error):
+            raise
+        told = f"{package} is not installed: pip install 'replication-notebooks[{name}]'"
+        raise ModuleNotFoundError(told, name=error.name) from error
 
 
 def near(value: object, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from replication import __version__
+from replication import __version__, places
 from replication.runs import batch as batches
 from replication.runs import collect, diff, parts, profiles, publish, report, verify
 from replication.runs.agreement import Agreement, agreement
@@ -91,6 +91,12 @@ def cli() -> None:
     A run that is already there is not computed again: its folder under runs/ is named by a hash of the notebook,
     its parameters, the code, the versions and the data. Commands do the same in whatever folder you give them.
     """
+    if other := places.elsewhere():
+        click.echo(
+            f"replicate works on {places.home() or 'no project'}, but the current folder is in another clone, {other}: "
+            f"use its own .venv/bin/replicate, or set REPLICATION_HOME={other}",
+            err=True,
+        )
 
 
 _profile = click.option(
@@ -369,7 +375,7 @@ def _run_all(
     bad = [outcome for outcome in outcomes if not outcome.ok]
     said = functools.partial(click.echo, err=as_json)
     if publishing:
-        for path in [*published, *([publish.refresh_readme(store.project)] if published else [])]:
+        for path in [*published, *(publish.refresh_readme(store.project) if published else [])]:
             said(f"published {_shown(path)}")
     elif len(made.runs) == 1 and good:
         said(f"Results are in {_shown(store.folder(good[0]))}")
@@ -415,7 +421,7 @@ def _shown(path: Path) -> str:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Where to write, without suffix  [default: runs/reports/…]"
 )
-@click.option("--readme", is_flag=True, help="Only write the README's table of verdicts, from results/.")
+@click.option("--readme", is_flag=True, help="Only write the README's findings and their picture, from results/.")
 def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme: bool) -> None:
     """Write one page about the newest batch, a named BATCH, or profiles: as HTML and as Markdown.
 
@@ -432,7 +438,8 @@ def report_(name: str | None, wanted: tuple[str, ...], out: Path | None, readme:
 
     store = RunStore(Project.find())
     if readme:
-        click.echo(f"wrote {_shown(publish.refresh_readme(store.project))}")
+        for path in publish.refresh_readme(store.project):
+            click.echo(f"wrote {_shown(path)}")
         return
     if name and wanted:
         raise RefusedError("give a batch or --profile, not both.")

@@ -34,13 +34,21 @@ def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def direct_requirements() -> list[Requirement]:
-    settings = pyproject()
-    project = settings["project"]
-    lines = [*project["dependencies"], *settings["build-system"]["requires"]]
-    for extra in ("dev", "docs"):
+def requirements(*extras: str) -> list[Requirement]:
+    """What pyproject.toml asks for with these extras; extras that name extras are resolved."""
+    project = pyproject()["project"]
+    lines = list(project["dependencies"])
+    for extra in extras:
         lines += project["optional-dependencies"][extra]
-    return [Requirement(line) for line in lines]
+    found: list[Requirement] = []
+    for requirement in map(Requirement, lines):
+        own = requirement.name == project["name"]
+        found += requirements(*requirement.extras) if own else [requirement]
+    return found
+
+
+def direct_requirements() -> list[Requirement]:
+    return [*requirements("dev", "docs"), *map(Requirement, pyproject()["build-system"]["requires"])]
 
 
 def pins() -> dict[str, str]:

@@ -241,7 +241,7 @@ class ConsistencyTrainer(Replicas):
         self._decay, self._p_mean, self._p_std = ema, p_mean, p_std
         self._device = torch.device(device)
 
-        skeleton, fresh = stack(build, [one.seed for one in replicas], self._device)
+        skeleton, fresh, _ = stack(build, [one.seed for one in replicas], self._device)
         self._skeleton = skeleton.eval()
         if start is not None:
             fresh = {name: p.to(self._device) for name, p in _like(start, fresh).items()}

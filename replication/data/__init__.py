@@ -7,18 +7,21 @@
 
 from __future__ import annotations
 
-from replication.data.images import Images, cifar10, cifar10_checksum, digits, download_cifar10
-from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, data_folder
-from replication.data.tables import (
-    TABLES,
-    TableSource,
-    download_table,
-    download_tables,
-    read_table,
-    table_path,
-    tables_checksum,
-)
-from replication.data.text import Corpus, read_text, table_bits, text_checksum, text_corpus, text_folder, text_jsonl
+from replication.checks import extra
+
+with extra("notebooks"):
+    from replication.data.images import Images, cifar10, cifar10_checksum, digits, download_cifar10
+    from replication.data.tables import (
+        TABLES,
+        TableSource,
+        download_table,
+        download_tables,
+        read_table,
+        table_path,
+        tables_checksum,
+    )
+    from replication.data.text import Corpus, read_text, table_bits, text_checksum, text_corpus, text_folder, text_jsonl
+    from replication.places import ChecksumMismatch, DataNotFound, cache_folder, data_folder
 
 __all__ = [
     "TABLES",

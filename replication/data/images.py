@@ -20,7 +20,7 @@ from filelock import FileLock
 from PIL import Image
 
 from replication.atomic import replacing
-from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256, retrieve
+from replication.places import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256, retrieve
 
 __all__ = ["Images", "cifar10", "cifar10_checksum", "digits", "download_cifar10"]
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 import yaml
 
-from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256, retrieve
+from replication.places import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256, retrieve
 
 __all__ = ["TABLES", "TableSource", "download_table", "download_tables", "read_table", "table_path", "tables_checksum"]
 

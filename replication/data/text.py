@@ -18,8 +18,8 @@ from filelock import FileLock
 
 from replication.atomic import replacing
 from replication.data import wheels
-from replication.data.store import ChecksumMismatch, DataNotFound, cache_folder
 from replication.data.wheels import Document
+from replication.places import ChecksumMismatch, DataNotFound, cache_folder
 
 __all__ = [
     "CORPUS_SHA256",

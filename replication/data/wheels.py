@@ -28,7 +28,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
-from replication.data.store import ChecksumMismatch, DataNotFound
+from replication.places import ChecksumMismatch, DataNotFound
 
 __all__ = ["DISTRIBUTIONS", "DOMAINS", "Document", "build", "check_versions", "domain_of"]
 

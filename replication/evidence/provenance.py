@@ -109,10 +109,11 @@ def git_revision() -> dict[str, Any]:
 
 @cache
 def package_versions() -> dict[str, str | None]:
-    """Installed versions of this package and of its direct dependencies; None where one is not installed."""
-    required = importlib.metadata.requires("replication") or []
-    names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in required if "extra ==" not in line]
-    return {name: _version(name) for name in ["replication", *sorted(names)]}
+    """Installed versions of this package and of what it and its notebooks need; None where one is not installed."""
+    required = importlib.metadata.requires("replication-notebooks") or []
+    lines = [line for line in required if not re.search(r"extra == .(dev|docs|minilm)", line)]
+    names = {re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in lines}
+    return {name: _version(name) for name in ["replication-notebooks", *sorted(names - {"replication-notebooks"})]}
 
 
 def cpu_model() -> str:

@@ -78,10 +78,11 @@ class Standing:
 
     @property
     def finding(self) -> str:
-        """What was found at the largest scale, in sentences of Markdown."""
+        """What was found at the largest scale, in a few sentences of Markdown."""
         if not self.scale:
             return f"{self.claim.says} **Not attempted.**"
-        return finding(self.claim, self.verdicts[self.scale], self.outcomes[self.scale], self.claims, self.scale)
+        found = self.verdicts[self.scale], self.outcomes[self.scale]
+        return finding(self.claim, *found, self.claims, self.scale, brief=True)
 
     @property
     def controls(self) -> str:

@@ -221,8 +221,19 @@ def apart(outcomes: Iterable[Outcome]) -> str:
     return "; ".join(parts) or "no gates, no checks"
 
 
-def finding(claim: Claim, verdict: Verdict, outcomes: Iterable[Outcome], claims: PaperClaims, scale: str) -> str:
-    """What was found on one claim, in sentences of Markdown: verdict, number, what could have been seen."""
+def finding(
+    claim: Claim,
+    verdict: Verdict,
+    outcomes: Iterable[Outcome],
+    claims: PaperClaims,
+    scale: str,
+    *,
+    brief: bool = False,
+) -> str:
+    """What was found on one claim, in sentences of Markdown: verdict, number, what could have been seen.
+
+    In brief, the controls that change how it reads are counted only.
+    """
     of = {outcome.test_id: outcome for outcome in outcomes}
     said = f"{claim.says} **{verdict.verdict.capitalize()}** at the {scale} scale"
     shown = of.get(verdict.shown)
@@ -237,7 +248,13 @@ def finding(claim: Claim, verdict: Verdict, outcomes: Iterable[Outcome], claims:
         parts.append(
             f"An effect of {shown.visible:.2g}{_space(claims.unit(test))} beyond that bound would have been seen."
         )
-    parts += [f"But: {_told(one, claims, scale)}" for one in objections(claim.id, verdict.verdict, of.values())]
+    against = list(objections(claim.id, verdict.verdict, of.values()))
+    if brief and against:
+        parts.append(
+            f"{len(against)} control{'s' * (len(against) > 1)} change{'s' * (len(against) == 1)} how that reads."
+        )
+    else:
+        parts += [f"But: {_told(one, claims, scale)}" for one in against]
     return " ".join(parts)
 
 

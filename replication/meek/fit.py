@@ -255,12 +255,13 @@ def bootstrap_chinchilla(
     Returns
     -------
     ChinchillaFit
-        Of arrays of shape (resamples,); ``.frontier()`` is the compute-optimal law of each.
+        Of arrays of shape (resamples,); ``.frontier()`` is the compute-optimal law of each. Resamples that determine no
+        law, as happens with few runs, are left out with an `IllConditionedWarning`.
 
     Raises
     ------
     ValueError
-        As `fit_chinchilla`, or there is no resample.
+        As `fit_chinchilla`, there is no resample, or most resamples determine no law.
     """
     at_least("resamples", resamples, 1)
     one_of("reduction", reduction, ("sum", "mean"))
@@ -326,17 +327,24 @@ class _Problem:
         alpha, beta = alpha / self.spread[0], beta / self.spread[1]
         return np.stack([a + alpha * self.centre[0], b + beta * self.centre[1], e, alpha, beta], axis=1)
 
-    def fit(self, solution: _Solution, index: int | slice, reduction: str = "sum") -> ChinchillaFit:
+    def fit(self, solution: _Solution, index: int | slice | NDArray[np.int64], reduction: str = "sum") -> ChinchillaFit:
         a, b, e, alpha, beta = self.natural(solution.theta).T
-        norm, condition = solution.gradient_norm[index], solution.condition[index]
         with np.errstate(over="ignore"):
             A, B, E = np.exp(a), np.exp(b), np.exp(e)
         no_law = ~((alpha > 0) & (beta > 0) & np.isfinite(A) & np.isfinite(B))
-        if no_law.any():
+        if 2 * no_law.sum() > len(no_law):
             raise ValueError(
                 f"N, D, loss: {no_law.sum()} of {len(no_law)} fits have an exponent that is not positive or a scale "
                 "that is not finite, so these runs do not determine the law; give more runs, over a wider range"
             )
+        if no_law.any():  # of a few runs, some resample lacks what determines the law
+            warnings.warn(
+                f"{no_law.sum()} of {len(no_law)} resamples determine no law and are left out",
+                IllConditionedWarning,
+                stacklevel=3,
+            )
+            index = np.flatnonzero(~no_law)
+        norm, condition = solution.gradient_norm[index], solution.condition[index]
         return ChinchillaFit(
             A=A[index],
             B=B[index],

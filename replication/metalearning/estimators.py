@@ -112,8 +112,7 @@ def draw(N: int, M: int, beta: Family = 2.0, trials: int = 1, seed: int = 0) -> 
         N, M, trials, beta or seed is outside its range.
     """
     N, M, trials = whole("N", N), whole("M", M), whole("trials", trials)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed: must be a whole number, not negative, got {seed!r}")
+    seed = whole("seed", seed, 0)
     tasks, shape = family(beta), (M, trials)
     p, rank = tasks.p, min(N, tasks.p)
     # a stream for each variable: the tasks come first on its own, so that more of them only append

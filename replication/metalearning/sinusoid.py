@@ -138,12 +138,12 @@ class MetaPopulation(Replicas):
         device: str | torch.device = "cpu",
     ) -> None:
         one_of("method", method, METHODS)
-        if not seeds or lr.shape != (len(seeds),):
+        if not len(seeds) or lr.shape != (len(seeds),):
             raise ValueError(
                 f"seeds and lr: need one rate for each of at least one seed, got {len(seeds)} and {tuple(lr.shape)}"
             )
         at_least("inner_rate", inner_rate, 0)
-        self.method, self.inner_rate, self.seeds = method, inner_rate, tuple(seeds)
+        self.method, self.inner_rate, self.seeds = method, inner_rate, tuple(map(int, seeds))
         linear = iter(stack(lambda: MLP(sizes), seeds, device)[1].values())
         parameters: dict[str, Tensor] = {}
         for i, (weight, bias) in enumerate(zip(linear, linear, strict=True)):

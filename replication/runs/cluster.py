@@ -20,6 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from replication.checks import extra
 from replication.interrupts import deferring_interrupts
 from replication.runs import notebook, parts
 from replication.runs.engines import Assist, Execute, needed
@@ -102,8 +103,9 @@ def connect(
     ReplicationError
         No scheduler answers at the address within `answer` seconds.
     """
-    import dask
-    from distributed import Client
+    with extra("cluster"):
+        import dask
+        from distributed import Client
 
     if scheduler is None:
         # workers keep scratch files; not in whatever folder the command is given

@@ -1,4 +1,4 @@
-"""What is committed of a run: its page, its results, and the README's table of all results."""
+"""What is committed of a run: its page, its results, and what the README says of all results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from replication.atomic import replacing
 from replication.runs import notebook, profiles
@@ -15,6 +15,10 @@ from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json, write_rows, write_text
 from replication.runs.profiles import Project
 from replication.runs.store import Run, RunStore, Spec
+from replication.sources import digest
+
+if TYPE_CHECKING:
+    from replication.evidence.scoreboard import Board
 
 BEGIN, END = "<!-- verdicts:begin -->", "<!-- verdicts:end -->"
 
@@ -116,8 +120,8 @@ def sorted_profiles(project: Project) -> list[str]:
     return sorted(folders, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
-def readme_table(project: Project) -> str:
-    """What was found, one line a paper, and the table of verdicts, generated from `results/` alone.
+def board(project: Project) -> Board:
+    """Where all claims stand, from `results/` alone.
 
     Raises
     ------
@@ -127,15 +131,28 @@ def readme_table(project: Project) -> str:
     from replication.evidence.scoreboard import Board
 
     try:
-        board = Board.of(results for _, results in committed(project))
-        findings, table = board.findings("notebooks/"), board.to_markdown("notebooks/")
-        return f"{findings}\n\n{table}" if findings else table
+        return Board.of(results for _, results in committed(project))
     except ValueError as error:
         raise ReplicationError(f"{error}; run the notebook again with --publish.") from error
 
 
+def found(board: Board) -> str:
+    """What the README says: what was found, one line a paper, and how many claims stand how."""
+    return f"{board.findings('notebooks/')}\n\n**{board}**" if board.standings else board.to_markdown()
+
+
+def picture_file(project: Project) -> Path:
+    """Where the scoreboard lies as a picture."""
+    return project.results / "scoreboard.png"
+
+
+def picture_of(board: Board) -> str:
+    """What tells pictures of two scoreboards apart; it is kept in the picture."""
+    return digest(board.to_markdown())
+
+
 def split_readme(project: Project) -> tuple[str, str, str]:
-    """The README's text before, between and after the table's markers.
+    """The README's text before, between and after the markers of what is generated.
 
     Raises
     ------
@@ -147,15 +164,23 @@ def split_readme(project: Project) -> tuple[str, str, str]:
     before, begin, rest = text.partition(BEGIN)
     inside, end, after = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in after:
-        raise ReplicationError(
-            f"README.md needs the lines {BEGIN} and {END} once each, where the table of verdicts goes."
-        )
+        raise ReplicationError(f"README.md needs the lines {BEGIN} and {END} once each, where the findings go.")
     return before, inside.strip(), after
 
 
-def refresh_readme(project: Project) -> Path:
-    """Write today's table between the README's markers."""
+def refresh_readme(project: Project) -> list[Path]:
+    """Write today's findings between the README's markers, and draw the scoreboard."""
+    import matplotlib.pyplot as plt
+
+    from replication.evidence.scoreboard import ladder
+
     before, _, after = split_readme(project)
-    path = project.root / "README.md"
-    write_text(path, f"{before}{BEGIN}\n{readme_table(project)}\n{END}{after}")
-    return path
+    path, today = project.root / "README.md", board(project)
+    write_text(path, f"{before}{BEGIN}\n{found(today)}\n{END}{after}")
+    if not today.standings:
+        return [path]
+    figure = ladder(today)
+    with replacing(picture_file(project)) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Description": picture_of(today)})
+    plt.close(figure)
+    return [path, picture_file(project)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replication.runs import notebook, profiles, publish
@@ -98,12 +99,26 @@ def _same(a: Any, b: Any) -> bool:
 def _readme(project: Project) -> Iterator[str]:
     try:
         _, inside, _ = publish.split_readme(project)
-        today = publish.readme_table(project)
+        today = publish.board(project)
     except ReplicationError as error:
         yield str(error)
         return
-    if inside != today:
-        yield "README.md: its table of verdicts is not the one of results/; `replicate report --readme` writes it."
+    again = "`replicate report --readme` writes it."
+    if inside != publish.found(today):
+        yield f"README.md: what it says was found is not what results/ say; {again}"
+    if today.standings and _picture(publish.picture_file(project)) != publish.picture_of(today):
+        yield f"results/scoreboard.png: it does not show the verdicts of results/; {again}"
+
+
+def _picture(path: Path) -> str | None:
+    """The description that a picture holds."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Description")
+    except OSError:
+        return None
 
 
 def _page(project: Project, stem: str, results_of: Mapping[tuple[str, str], Results]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from replication.checks import whole
-from replication.training.seeding import data_order, stream_seed
+from replication.training.seeding import data_order, distinct, stream_seed
 
 
 class Batches:
@@ -40,8 +40,8 @@ class Batches:
     Raises
     ------
     ValueError
-        If there are targets for another number of examples, the shift is negative, what is not an image is to be
-        augmented, what is not bytes is to be standardised, or as for `data_order`.
+        If ``x`` is sparse or not finite, there are targets for another number of examples, the shift is negative, what
+        is not an image is to be augmented, what is not bytes is to be standardised, or as for `data_order`.
 
     Examples
     --------
@@ -66,6 +66,10 @@ class Batches:
     ) -> None:
         if y is not None and len(y) != len(x):
             raise ValueError(f"y: need one target for each of {len(x)} examples, got {len(y)}")
+        if x.layout != torch.strided:
+            raise ValueError(f"x: must be dense, got {x.layout}; call x.to_dense()")
+        if x.is_floating_point() and not x.isfinite().all():
+            raise ValueError("x: must be finite, got NaN or infinity: every replica would diverge")
         whole("shift", shift, 0)
         if (flip or shift) and x.ndim != 4:
             raise ValueError(f"flip and shift: need images of shape (N, C, H, W), got {tuple(x.shape)}")
@@ -74,7 +78,7 @@ class Batches:
             raise ValueError(f"mean and std: need images of bytes, uint8 (N, C, H, W), got {x.dtype} {tuple(x.shape)}")
         self._x, self._y, self._batch_size, self._flip, self._shift = x, y, batch_size, flip, shift
         self._mean, self._std = (None if part is None else part.to(x.device) for part in (mean, std))
-        self._seeds = list(dict.fromkeys(seeds))
+        self._seeds = distinct(seeds)
         self._order = data_order(self._seeds, len(x), batch_size, steps).to(x.device)
         self._row = torch.tensor([self._seeds.index(seed) for seed in seeds], device=x.device)
         self._epoch, self._draws = -1, torch.empty(0)

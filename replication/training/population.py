@@ -24,7 +24,7 @@ from replication.checks import one_of, positive
 from replication.training.models import count_parameters
 from replication.training.optimizers import Optimizer, per_replica
 from replication.training.progress import track
-from replication.training.replicas import Parameters, Replicas, gradients, stack
+from replication.training.replicas import Parameters, Replicas, check_function, gradients, stack
 
 Stacked = Callable[[Parameters, Tensor], Tensor]
 Backend = Literal["population", "plain"]
@@ -105,7 +105,13 @@ class Population(Replicas):
     Raises
     ------
     ValueError
-        If there is no seed, ``clip_norm`` is not positive, or the model cannot be a replica (`stack`).
+        If there is no seed, ``clip_norm`` is not positive, or nothing of the model is trained (`stack`); at the first
+        step, if its forward pass is no function of parameters and input (`check_function`).
+
+    Notes
+    -----
+    A replica computes what it would compute alone: frozen parameters stay, and so does, as in ``torch.optim``, one that
+    the loss of the first batch does not depend on.
 
     Examples
     --------
@@ -130,16 +136,22 @@ class Population(Replicas):
         if clip_norm is not None:
             positive("clip_norm", clip_norm)
         one_of("backend", backend, ("auto", *get_args(Backend)))
-        self._skeleton, parameters = stack(build, seeds, device)
+        self._skeleton, parameters, self._constants = stack(build, seeds, device)
         super().__init__(parameters, optimizer)
         self.backend: Backend | Literal["auto"] = "population" if stacked and backend == "auto" else backend
-        self.seeds = tuple(seeds)
+        self.seeds = tuple(map(int, seeds))
         self._clip_norm = clip_norm
         self._stacked = stacked
-        one = partial(functional_call, self._skeleton)
-        mapped = vmap(grad_and_value(lambda p, x, y: cross_entropy(one(p, (x,)), y)))
+
+        def one(p: Parameters, constants: Parameters, x: Tensor) -> Tensor:
+            outputs: Tensor = functional_call(self._skeleton, {**p, **constants}, (x,))
+            return outputs
+
+        mapped = vmap(grad_and_value(lambda p, constants, x, y: cross_entropy(one(p, constants, x), y)))
         self._gradients = partial(_written, stacked) if stacked else mapped
-        self._forward = vmap(lambda p, x: one(p, (x,)), in_dims=(0, None))
+        self._forward = vmap(one, in_dims=(0, 0, None))
+        self._checked = stacked is not None
+        self._idle: Parameters = {}
         # a CPU convolves faster where the channels of a pixel lie together
         convolves = any(isinstance(module, nn.Conv2d) for module in self._skeleton.modules())
         self._channels_last = convolves and torch.device(device).type == "cpu"
@@ -150,16 +162,34 @@ class Population(Replicas):
     def _bind(self) -> None:
         """Make the modules whose parameters are rows of the stacked ones, not copies."""
         for index in range(len(self)):
-            module = copy.deepcopy(self._skeleton).requires_grad_()
+            module = copy.deepcopy(self._skeleton)
             named = dict(module.named_parameters())
-            for name, p in named.items():
-                p.data = self.parameters[name][index]
+            for name, stacked in self.parameters.items():
+                named[name].data = stacked[index]
+            self._fill(module, index)
             leaves = {part: [named[name] for name in names] for part, names in self._names.items()}
             row = slice(index, index + 1)
             state = {moment: _rows(of, row) for moment, of in self._state.items()}
             self._modules.append(_Module(module, leaves, _rows(self._flat, row), state))
         # one gradient for all, which stays in the caches
         self._slopes = {part: torch.empty_like(p[:1]) for part, p in self._flat.items()}
+
+    def _fill(self, module: nn.Module, index: int) -> None:
+        own = dict(module.named_parameters()) | dict(module.named_buffers())
+        for name, constant in self._constants.items():
+            own[name].data = constant[index].clone()
+
+    def _check(self, x: Tensor, y: Tensor) -> None:
+        """Look at the first batch: refuse what is no replica, and find what the loss does not depend on."""
+        self._checked = True
+        check_function(self._skeleton, lambda model: self._call(model, x[0]))
+        named = {name: p for name, p in self._skeleton.named_parameters() if name in self.parameters}
+        with torch.enable_grad():
+            loss = cross_entropy(self._call(self._skeleton, x[0]), y[0])
+            slopes = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+        self._idle = {
+            name: self.parameters[name].clone() for name, slope in zip(named, slopes, strict=True) if slope is None
+        }
 
     def _choose(self, x: Tensor) -> None:
         if self.backend == "auto":
@@ -197,15 +227,20 @@ class Population(Replicas):
                 raise ValueError(
                     f"x and lr: need {len(self)} replicas along the first axis, got {len(x)} and {tuple(lr.shape)}"
                 )
+        if not self._checked:
+            self._check(*steps[0][:2])
         self._choose(steps[0][0])
         if self.backend == "population":
-            return torch.stack([self._together(*step) for step in steps])
-        losses = torch.stack([self._alone(index, steps) for index in range(len(self))], 1)
-        self.steps += len(steps)
+            losses = torch.stack([self._together(*step) for step in steps])
+        else:
+            losses = torch.stack([self._alone(index, steps) for index in range(len(self))], 1)
+            self.steps += len(steps)
+        for name, p in self._idle.items():  # weight decay
+            self.parameters[name].copy_(p)
         return losses
 
     def _together(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
-        found, losses = self._gradients(self.parameters, x, y)
+        found, losses = self._gradients(self.parameters, self._constants, x, y)
         self._descend(self._clipped(self._flatten(found)), lr)
         detached: Tensor = losses.detach()
         return detached
@@ -215,7 +250,7 @@ class Population(Replicas):
         leaves = [p for part in one.leaves.values() for p in part]
         for count, (x, y, lr) in enumerate(steps, self.steps + 1):
             loss = cross_entropy(self._call(one.module, x[index]), y[index])
-            # as a mapped gradient: zero where the loss does not depend on a parameter
+            # zero where the loss does not depend on a parameter, as a mapped gradient
             found = iter(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))
             for part, of in one.leaves.items():
                 torch.cat([next(found).flatten() for _ in of], out=self._slopes[part][0])
@@ -269,7 +304,7 @@ class Population(Replicas):
             return torch.stack([self._call(one.module, x) for one in self._modules])
         if self._stacked is not None:
             return self._stacked(self.parameters, x.expand(len(self), *x.shape))
-        outputs: Tensor = self._forward(self.parameters, x)
+        outputs: Tensor = self._forward(self.parameters, self._constants, x)
         return outputs
 
     @torch.no_grad()
@@ -301,6 +336,7 @@ class Population(Replicas):
         """Return a copy of one replica as an ordinary module."""
         model = copy.deepcopy(self._skeleton)
         model.load_state_dict({name: p[index] for name, p in self.parameters.items()}, strict=False)
+        self._fill(model, index)
         return model
 
     def _settings(self) -> dict[str, Any]:
@@ -320,8 +356,11 @@ def _rows(flat: Parameters, row: slice) -> Parameters:
     return {part: p[row] for part, p in flat.items()}
 
 
-def _written(stacked: Stacked, parameters: Parameters, x: Tensor, y: Tensor) -> tuple[Parameters, Tensor]:
+def _written(
+    stacked: Stacked, parameters: Parameters, constants: Parameters, x: Tensor, y: Tensor
+) -> tuple[Parameters, Tensor]:
     """Gradients and losses of all replicas from their forward pass in one."""
+    del constants
 
     def losses(parameters: Parameters) -> Tensor:
         logits = stacked(parameters, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -11,9 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import track as rich_track
 
 from replication.atomic import replacing
 
@@ -51,7 +49,10 @@ def track(items: Sequence[Item], description: str) -> Iterator[Item]:
                     told = now
                     _tell(Path(folder), {"done": done, "total": len(items), "what": description})
                 yield item
-        elif sys.stderr.isatty():
+        elif sys.stderr.isatty() and importlib.util.find_spec("rich"):
+            from rich.console import Console
+            from rich.progress import track as rich_track
+
             yield from rich_track(items, description, console=Console(stderr=True), transient=True)
         else:
             yield from items

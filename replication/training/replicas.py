@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -15,14 +16,23 @@ from torch import Tensor, nn
 
 from replication.atomic import replacing
 from replication.training.optimizers import SGD, AdamW, Optimizer
-from replication.training.seeding import seeded
+from replication.training.seeding import distinct, seeded
 
 Parameters = dict[str, Tensor]
 
 
-def stack(
-    build: Callable[[], nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu"
-) -> tuple[nn.Module, Parameters]:
+class Stack(NamedTuple):
+    """The models of R replicas."""
+
+    skeleton: nn.Module
+    """A model to call with a replica's parameters and constants; its own are of no meaning."""
+    parameters: Parameters
+    """What is trained, each of shape (R, …)."""
+    constants: Parameters
+    """Frozen parameters (``requires_grad=False``) and buffers that are not the same in all models, shape (R, …)."""
+
+
+def stack(build: Callable[[], nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu") -> Stack:
     """Build one model per distinct seed and stack their parameters.
 
     Parameters
@@ -34,36 +44,70 @@ def stack(
     device : str or torch.device
         Where the parameters live.
 
-    Returns
-    -------
-    skeleton : Module
-        A model to call with a replica's parameters; its own are of no meaning.
-    parameters : dict of str to Tensor, shape (R, …)
+    Raises
+    ------
+    ValueError
+        If there is no seed, one is no integer of at least 0, or nothing of the model is trained.
+    """
+    models: dict[int, nn.Module] = {}
+    for seed in distinct(seeds):
+        with seeded(seed):
+            models[seed] = build()
+    skeleton = models[int(seeds[0])]
+
+    def stacked(named: Callable[[nn.Module], dict[str, Tensor]], *, all_of_it: bool) -> Parameters:
+        found = {seed: named(model) for seed, model in models.items()}
+        same = () if all_of_it else (name for name, of in named(skeleton).items() if _same(found, name, of))
+        names = [name for name in named(skeleton) if name not in set(same)]
+        return {name: torch.stack([found[int(seed)][name].detach() for seed in seeds]).to(device) for name in names}
+
+    parameters = stacked(lambda m: {n: p for n, p in m.named_parameters() if p.requires_grad}, all_of_it=True)
+    if not parameters:
+        raise ValueError("build: the model has no parameter with requires_grad=True, so nothing can be trained")
+    constants = stacked(
+        lambda m: {n: p for n, p in m.named_parameters() if not p.requires_grad} | dict(m.named_buffers()),
+        all_of_it=False,
+    )
+    return Stack(skeleton.to(device), parameters, constants)
+
+
+def _same(found: dict[int, Parameters], name: str, of: Tensor) -> bool:
+    return all(torch.equal(named[name], of) for named in found.values())
+
+
+def check_function(model: nn.Module, forward: Callable[[nn.Module], object]) -> None:
+    """Refuse a model whose forward pass is more than a function of its parameters and its input.
+
+    Parameters
+    ----------
+    model : Module
+        A copy of it is called.
+    forward : callable(Module)
+        Calls the copy as training will.
 
     Raises
     ------
     ValueError
-        If there is no seed, or the model couples the examples of a batch or draws random numbers in its forward pass
-        (batch norm, dropout): a replica would not compute what it computes alone.
+        If it draws random numbers (dropout), or changes a buffer (the statistics of batch norm): a replica would not
+        compute what it computes alone, nor the same again.
     """
-    if not seeds:
-        raise ValueError("seeds: need at least one replica, got an empty sequence")
-    models: dict[int, nn.Module] = {}
-    for seed in dict.fromkeys(seeds):
-        with seeded(seed):
-            models[seed] = build()
-    skeleton = models[seeds[0]]
-    for module in skeleton.modules():
-        if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
-            raise ValueError(
-                f"build: the model holds a {type(module).__name__}, which couples examples or draws random numbers; "
-                "use GroupNorm or LayerNorm, and no dropout"
-            )
-    named = {seed: dict(model.named_parameters()) for seed, model in models.items()}
-    parameters = {
-        name: torch.stack([named[seed][name].detach() for seed in seeds]).to(device) for name in named[seeds[0]]
-    }
-    return skeleton.to(device), parameters
+    model = copy.deepcopy(model)
+    held = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    devices = sorted({p.get_device() for p in model.parameters() if p.is_cuda})
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        before = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+        forward(model)
+        after = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+    if not all(map(torch.equal, before, after)):
+        raise ValueError(
+            "build: the model draws random numbers in its forward pass; set the probability of its dropout to 0"
+        )
+    changed = [name for name, buffer in model.named_buffers() if not torch.equal(buffer, held[name])]
+    if changed:
+        raise ValueError(
+            f"build: the model changes its buffer {changed[0]} in its forward pass, as batch norm does; "
+            "use GroupNorm or LayerNorm"
+        )
 
 
 def gradients(losses: Callable[[Parameters], Tensor], parameters: Parameters) -> tuple[Parameters, Tensor]:

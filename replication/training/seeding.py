@@ -10,13 +10,35 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from replication.checks import whole
+
 
 def stream_seed(seed: int, stream: str) -> int:
     """Return a 63-bit seed for one named use (``"init"``, ``"order"``) of an experiment's seed.
 
     Distinct streams are independent, so that changing the number of steps never changes the initial weights.
+
+    Raises
+    ------
+    ValueError
+        If the seed is no integer of at least 0: what is hashed must be the number, not how some object prints.
     """
-    return int.from_bytes(hashlib.sha256(f"{stream}:{seed}".encode()).digest()[:8], "little") >> 1
+    text = f"{stream}:{whole('seed', seed, 0)}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def distinct(seeds: Sequence[int]) -> list[int]:
+    """Return every seed once, in the order in which it is met, as an int of Python's.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is no integer of at least 0.
+    """
+    found = list(dict.fromkeys(whole("seeds", seed, 0) for seed in seeds))
+    if not found:
+        raise ValueError("seeds: need at least one, got an empty sequence")
+    return found
 
 
 @contextmanager
@@ -61,7 +83,7 @@ def data_order(seeds: Sequence[int], examples: int, batch_size: int, steps: int)
     """
     if batch_size > examples:
         raise ValueError(f"batch_size: {batch_size} is larger than the {examples} training examples")
-    if steps < 1 or batch_size < 1 or not seeds:
+    if steps < 1 or batch_size < 1 or not len(seeds):
         raise ValueError(f"steps, batch_size and seeds: need at least 1 each, got {steps}, {batch_size}, {len(seeds)}")
     per_epoch = examples // batch_size
 

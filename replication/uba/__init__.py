@@ -5,5 +5,6 @@ with are in :mod:`~replication.uba.baselines`, its theory in :mod:`~replication.
 """
 
 from replication.uba.schedule import UBALR, get_uba_schedule_with_warmup, uba
+from replication.uba.theory import chebyshev_steps, worst_case_contraction
 
-__all__ = ["UBALR", "get_uba_schedule_with_warmup", "uba"]
+__all__ = ["UBALR", "chebyshev_steps", "get_uba_schedule_with_warmup", "uba", "worst_case_contraction"]

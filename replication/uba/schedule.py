@@ -20,13 +20,15 @@ import functools
 import math
 import operator
 import warnings
-from typing import Any, SupportsIndex, overload
+from typing import Any, Literal, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.optimizer import Optimizer
+
+from replication.checks import one_of
 
 __all__ = ["UBALR", "get_uba_schedule_with_warmup", "uba"]
 
@@ -229,7 +231,8 @@ class UBALR(LRScheduler):
         Budget :math:`T \ge 1` in calls of ``step()``, warm-up included. Beyond it the last value is held: ``eta_min``
         for every ``phi > 0``, the peak for ``phi = 0``.
     phi : float
-        Shape :math:`\varphi \ge 0`; 2 is cosine annealing, smaller stays high for longer, 0 is constant.
+        Shape :math:`\varphi \ge 0`; 2 is cosine annealing, smaller stays high for longer, 0 is constant. Keep 2 unless
+        you can tune: the notebooks of this project measure what another value gains over it, once its peak is tuned.
     eta_min : float
         Lowest learning rate :math:`\eta_{\min}`, from 0 to the smallest initial learning rate of the groups.
     warmup_iters : int
@@ -257,7 +260,12 @@ class UBALR(LRScheduler):
     one. For the same reason a learning rate that you set by hand stays in force as a factor; to start anew on a used
     optimizer, set ``group["lr"] = group["initial_lr"]`` first (not needed for a group left at 0).
 
-    *Resuming.* Load the optimizer's state and the scheduler's state, in any order; the continuation is exact.
+    *Resuming.* Load the optimizer's state and the scheduler's state, in any order; the continuation is exact. A state
+    brings its own budget and shape, with a warning if they differ from the constructor's. For another budget call
+    :meth:`extend`.
+
+    *Parameter groups* that are added later go on from the rate that they come with, down the same curve, as with
+    torch's cosine; in warm-up they join the ramp.
 
     Examples
     --------
@@ -280,7 +288,7 @@ class UBALR(LRScheduler):
         self,
         optimizer: Optimizer,
         total_iters: int,
-        phi: float,
+        phi: float = 2.0,
         *,
         eta_min: float = 0.0,
         warmup_iters: int = 0,
@@ -293,6 +301,8 @@ class UBALR(LRScheduler):
         self.phi = _number("phi", phi, "at least 0 (the formula has a pole for phi < 0)")
         self.eta_min = _number("eta_min", eta_min)
         _integer("last_epoch", last_epoch, -1)
+        # `extend` moves these: from step _start on, the curve of _curve steps is run from _position to its end
+        self._curve, self._start, self._position = self.total_iters, 0, 0.0
         for i, group in enumerate(getattr(optimizer, "param_groups", ())):
             peak = float(group.get("initial_lr", group["lr"]))
             if self.eta_min > peak:
@@ -307,6 +317,7 @@ class UBALR(LRScheduler):
             warnings.warn("To get the last learning rate, use `get_last_lr()`.", UserWarning, stacklevel=2)
             return list(self._last_lr)
         t = self.last_epoch
+        self._join(t)
         if not self._is_initial:
             before = self._plain if self._plain_epoch == t - 1 else self._closed_form(t - 1)
         elif t == 0:  # a group left at 0, by a schedule that has ended, starts anew
@@ -331,25 +342,113 @@ class UBALR(LRScheduler):
         return self._plain
 
     def _closed_form(self, t: int) -> list[float | Tensor]:
-        low, up, down = _term(t, self.total_iters, self.phi, self.eta_min, self.warmup_iters, self.num_cycles)
+        place = self._place(t)
+        low, up, down = _term(place, self._curve, self.phi, self.eta_min, self.warmup_iters, self.num_cycles)
         return [low + (peak - low) * up / down for peak in self.base_lrs]
+
+    def _place(self, t: int) -> float:
+        """Where on the curve step ``t`` lies; exactly ``t`` if the budget was never changed."""
+        left = self.total_iters - self._start
+        return self._position + (t - self._start) * (self._curve - self._position) / left
+
+    def _join(self, t: int) -> None:
+        """Take in the parameter groups that were added since the last step."""
+        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
+            group.setdefault("initial_lr", float(group["lr"]))
+            self.base_lrs.append(group["initial_lr"])
+            self._plain_epoch = -1
+            if self._place(t - 1) < self.warmup_iters:  # taken as a factor, its rate would grow beyond it
+                _set(group, self._closed_form(t - 1)[-1])
+
+    def extend(self, total_iters: int, how: Literal["stretch", "anneal"] = "stretch") -> None:
+        """Go on with another budget.
+
+        Parameters
+        ----------
+        total_iters : int
+            The new budget in calls of ``step()``, counted from the beginning; more than the steps done. It may also be
+            smaller than the old one.
+        how : {"stretch", "anneal"}
+            "stretch" keeps the place on the curve: what is left of it is run in the steps that are left, so that the
+            rate goes on without a jump, only slower. "anneal" runs a whole curve without warm-up from the present rate
+            to ``eta_min`` in the steps that are left.
+
+        Raises
+        ------
+        ValueError
+            If no step is left, or no curve: after the last step of the budget a rate of ``eta_min`` is all there is. To
+            train on from there, give the groups a new rate and start a new schedule.
+
+        Examples
+        --------
+        >>> import torch
+        >>> optimizer = torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1)
+        >>> scheduler = UBALR(optimizer, total_iters=100)
+        >>> for _ in range(50):
+        ...     optimizer.step()
+        ...     scheduler.step()
+        >>> scheduler.extend(150)  # half the curve is left, for 100 steps
+        >>> [round(rate, 3) for rate in scheduler.get_last_lr()], scheduler.total_iters
+        ([0.05], 150)
+        """
+        done = self.last_epoch
+        total = _integer("total_iters", total_iters, 1)
+        one_of("how", how, ("stretch", "anneal"))
+        if total <= done:
+            raise ValueError(f"total_iters: must be more than the {done} steps done, got {total}")
+        rates = self._closed_form(done)
+        if done >= self.total_iters or (how == "anneal" and any(rate <= self.eta_min for rate in rates)):
+            raise ValueError(
+                f"total_iters: nothing of the curve is left after {done} of {self.total_iters} steps; give the groups "
+                "a new rate and start a new schedule"
+            )
+        if how == "anneal":
+            self.base_lrs, self._position, self._plain_epoch = rates, float(self.warmup_iters), -1
+        else:
+            self._position = self._place(done)
+        self.total_iters, self._start = total, done
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the scheduler's state, and its learning rates into an optimizer that has not been restored.
+
+        A budget and a shape that are not the constructor's replace those, with a warning; see :meth:`extend`.
 
         Parameters
         ----------
         state_dict : dict
             What :meth:`state_dict` returned.
+
+        Raises
+        ------
+        ValueError
+            If the state is of more parameter groups than the optimizer has.
         """
-        untouched = all(group["lr"] == lr for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True))
+        groups = self.optimizer.param_groups
+        if len(state_dict["base_lrs"]) > len(groups):
+            raise ValueError(
+                f"state_dict: must be of at most the optimizer's {len(groups)} parameter groups, "
+                f"got one of {len(state_dict['base_lrs'])}"
+            )
+        for name in ("total_iters", "phi", "eta_min", "warmup_iters", "num_cycles"):
+            if (ours := getattr(self, name)) != (stored := state_dict[name]):
+                do = f"; to go on with {ours}, call extend({ours}) after loading" if name == "total_iters" else ""
+                warnings.warn(f"{name}: the state's {stored} replaces {ours}{do}", UserWarning, stacklevel=2)
+        untouched = all(group["lr"] == lr for group, lr in zip(groups, self._last_lr, strict=False))
         super().load_state_dict(state_dict)
         if untouched:
-            for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(lr)
-                else:
-                    group["lr"] = lr
+            for group, lr in zip(groups, self._last_lr, strict=False):
+                _set(group, lr)
+
+    def __repr__(self) -> str:
+        shown = ("total_iters", "phi", "eta_min", "warmup_iters", "num_cycles", "last_epoch")
+        return f"UBALR({', '.join(f'{name}={getattr(self, name)}' for name in shown)})"
+
+
+def _set(group: dict[str, Any], lr: float | Tensor) -> None:
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
 
 
 def _factor(step: int, total: int, phi: float, floor: float, warmup: int, cycles: int) -> float:
@@ -361,7 +460,7 @@ def get_uba_schedule_with_warmup(
     optimizer: Optimizer,
     num_warmup_steps: int,
     num_training_steps: int,
-    phi: float,
+    phi: float = 2.0,
     num_cycles: int = 1,
     eta_min_ratio: float = 0.0,
     last_epoch: int = -1,

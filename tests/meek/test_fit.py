@@ -392,6 +392,19 @@ def test_few_noisy_runs_converge_as_well():
     np.testing.assert_array_equal(ours.converged, ours.condition <= CONDITION)
 
 
+def test_a_few_resamples_without_a_law_do_not_refuse_the_bootstrap():
+    rng = np.random.default_rng(2)
+    N, D = np.geomspace(1e8, 1e10, 6), rng.permutation(np.geomspace(2e9, 2e11, 6))
+    loss = HOFFMANN.loss(N, D) * np.exp(rng.normal(0, 0.05, 6))
+    with pytest.warns(IllConditionedWarning, match=r"\d+ of 100 resamples determine no law and are left out") as told:
+        ours = bootstrap_chinchilla(N, D, loss, resamples=100)
+    left_out = int(str(told[0].message).split()[0])
+    assert 0 < left_out < 50
+    assert ours.alpha.shape == ours.converged.shape == ours.direction.shape[:1] == (100 - left_out,)
+    assert (ours.alpha > 0).all()
+    assert (ours.beta > 0).all()
+
+
 def test_a_start_without_a_finite_objective_is_not_taken_for_a_solution():
     lost = np.array([800.0, 6.0, 0.5, 0.0, 0.3])
     found = fit._Problem.of(*runs(), 1e-3, None)

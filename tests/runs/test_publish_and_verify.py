@@ -39,7 +39,7 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
 def test_published_project_agrees_with_itself(published: Toy) -> None:
     assert found(published) == []
     readme = (published.root / "README.md").read_text()
-    assert "[✓ reproduced](notebooks/toy.ipynb)" in readme
+    assert "**Reproduced** at the smoke scale" in readme
     assert readme.startswith("# Toy\n")
     assert readme.endswith("\nEnd.\n")
 
@@ -73,7 +73,7 @@ def test_the_page_of_another_profile_lies_beside_its_results(published: Toy) -> 
     again = "`replicate run toy --profile standard --publish` makes it"
     assert found(published) == [f"results/standard/toy.ipynb is not there, or no notebook; {again}."]
     publish.publish(published.store, leave(published, "standard"))
-    assert "| smoke | standard | paper |" in (published.root / "README.md").read_text()
+    assert "1 of 1 at smoke; 1 of 1 at standard" in (published.root / "README.md").read_text()
 
 
 def test_only_a_whole_run_of_a_profile_as_it_stands_is_published(toy: Toy, claims: Path) -> None:
@@ -112,7 +112,7 @@ def test_changed_answer_in_results_is_found_also_by_the_board(published: Toy) ->
     text = "\n".join(found(published))
     assert f"{RESULTS}: test T1 is 'no', by today's claims 'yes'." in text
     assert f"{PAGE}: test T1 is 'yes', in {RESULTS} 'no'." in text
-    assert "README.md: its table of verdicts is not the one of results/" in text
+    assert "README.md: what it says was found is not what results/ say" in text
 
 
 def test_changed_number_in_results_is_found(published: Toy) -> None:
@@ -241,9 +241,23 @@ def test_page_without_results_is_found(published: Toy) -> None:
 
 def test_changed_readme_is_found(published: Toy) -> None:
     readme = published.root / "README.md"
-    readme.write_text(readme.read_text().replace("✓ reproduced", "✗ not reproduced"))
+    readme.write_text(readme.read_text().replace("**Reproduced**", "**Not reproduced**"))
     (line,) = found(published)
     assert line.startswith("README.md")
+
+
+def test_a_picture_of_other_verdicts_is_found(published: Toy) -> None:
+    picture = publish.picture_file(published.project)
+    before = picture.read_bytes()
+    edit(published.root / RESULTS, lambda node: node["verdicts"][0].update(verdict="inconclusive"))
+    edit(published.root / RESULTS, lambda node: [one.update(answer="open") for one in node["tests"]])
+    publish.refresh_readme(published.project)
+    assert picture.read_bytes() != before
+    picture.write_bytes(before)
+    line = "results/scoreboard.png: it does not show the verdicts of results/; `replicate report --readme` writes it."
+    assert line in found(published)
+    picture.unlink()
+    assert line in found(published)
 
 
 def test_readme_without_markers_is_told_so(toy: Toy) -> None:
@@ -356,7 +370,7 @@ def test_what_is_published_shows_itself_everywhere_and_is_verified(tmp_path: Pat
         text = toy.project.notebook_file("00_board").read_text()
         assert '"text/markdown"' in text
     # the second time both profiles are on it
-    assert "| smoke | standard | paper |" in text
+    assert "1 of 1 at smoke; 1 of 1 at standard" in text
     verified = toy.replicate("verify")
     assert verified.stdout == "2 published results checked: no disagreements.\n", verified.stderr
     # and a run of the same on this machine agrees, whatever its clock says

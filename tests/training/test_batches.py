@@ -99,3 +99,7 @@ def test_bad_arguments_are_named():
         Batches(torch.zeros(N, 5), LABELS, [0], B, 1, flip=True)
     with pytest.raises(ValueError, match=r"mean and std: need images of bytes, .* got torch.float32"):
         Batches(pictures(torch.float32), LABELS, [0], B, 1, mean=torch.zeros(1))
+    with pytest.raises(ValueError, match="x: must be finite, got NaN or infinity"):
+        Batches(torch.full((N, 5), torch.nan), LABELS, [0], B, 1)
+    with pytest.raises(ValueError, match=r"x: must be dense, got torch.sparse_coo; call x.to_dense\(\)"):
+        Batches(torch.zeros(N, 5).to_sparse(), LABELS, [0], B, 1)

@@ -326,7 +326,8 @@ def test_resuming_from_a_checkpoint_is_exact(stop, order, phi):
     second = build(11, 9.0)  # everything must come from the checkpoint
     if order == "optimizer first":
         second.optimizer.load_state_dict(state["optimizer"])
-    second.load_state_dict(state["scheduler"])
+    with pytest.warns(UserWarning, match="replaces"):
+        second.load_state_dict(state["scheduler"])
     if order == "scheduler first":
         second.optimizer.load_state_dict(state["optimizer"])
     assert second.phi == phi
@@ -479,3 +480,135 @@ def test_numpy_numbers_are_accepted():
 def test_something_that_is_no_optimizer_is_refused():
     with pytest.raises(TypeError, match="not an Optimizer"):
         UBALR(object(), 10, 5)
+
+
+# --- another budget, other groups -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phi", [0.5, 2.0, 5.0])
+def test_stretching_keeps_the_rate_and_the_rest_of_the_curve(phi):
+    scheduler = UBALR(make(0.1, 0.02), 100, phi, warmup_iters=10, eta_min=0.001)
+    before = rates(scheduler, 59)
+    scheduler.extend(140)
+    after = rates(scheduler, 80)
+    # steps 60 to 140 run the curve from place 60 to place 100
+    for group, peak in enumerate((0.1, 0.02)):
+        expected = uba(60 + 0.5 * np.arange(81), 100, phi, peak=peak, floor=0.001, warmup=10)
+        np.testing.assert_allclose([row[group] for row in after], expected, rtol=1e-12, atol=1e-15)
+    assert before[0][0] == pytest.approx(0.01)
+    # and it can be done again
+    scheduler = UBALR(make(), 100, phi)
+    flat(scheduler, 19)
+    scheduler.extend(180)
+    flat(scheduler, 79)
+    scheduler.extend(120)
+    np.testing.assert_allclose(
+        flat(scheduler, 20), uba(60 + 2 * np.arange(21), 100, phi, peak=0.1), rtol=1e-12, atol=1e-15
+    )
+
+
+def test_annealing_starts_a_whole_curve_from_the_present_rate():
+    scheduler = UBALR(make(0.1, 0.04), 100, 5, warmup_iters=10, eta_min=0.001)
+    rates(scheduler, 49)
+    present = scheduler.get_last_lr()
+    scheduler.extend(90, how="anneal")
+    after = rates(scheduler, 40)
+    for group, peak in enumerate(present):
+        expected = uba(np.arange(41), 40, 5, peak=peak, floor=0.001)
+        np.testing.assert_allclose([row[group] for row in after], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("how", ["stretch", "anneal"])
+def test_an_extended_schedule_is_resumed_exactly(how):
+    def extended() -> UBALR:
+        scheduler = UBALR(make(), 50, 0.5)
+        flat(scheduler, 19)
+        scheduler.extend(70, how=how)
+        return scheduler
+
+    expected = flat(extended(), 50)
+    first = extended()
+    begin = flat(first, 9)
+    second = UBALR(make(), 70, 0.5)
+    second.load_state_dict(first.state_dict())
+    assert begin + flat(second, 40) == expected
+
+
+def test_a_factor_of_another_scheduler_survives_an_extension():
+    optimizer = make()
+    ours, other = UBALR(optimizer, 100, 5), ConstantLR(optimizer, factor=0.5, total_iters=1000)
+    chained = ChainedScheduler([ours, other])
+    flat(chained, 39)
+    ours.extend(160)
+    np.testing.assert_allclose(
+        flat(chained, 20), 0.5 * np.asarray(uba(40 + 0.5 * np.arange(21), 100, 5, peak=0.1)), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "how", "message"),
+    [
+        (10, 10, "stretch", "total_iters: must be more than the 10 steps done, got 10"),
+        (10, 20.5, "stretch", "total_iters: must be an integer"),
+        (20, 40, "stretch", "total_iters: nothing of the curve is left after 20 of 20 steps"),
+        (20, 40, "anneal", "total_iters: nothing of the curve is left after 20 of 20 steps"),
+        (10, 40, "jump", "how: must be one of stretch, anneal, got 'jump'"),
+    ],
+)
+def test_extension_refuses_by_name_and_changes_nothing(done, total, how, message):
+    scheduler = UBALR(make(), 20, 5)
+    flat(scheduler, done - 1)
+    state = dict(scheduler.state_dict())
+    with pytest.raises((TypeError, ValueError), match=message):
+        scheduler.extend(total, how=how)
+    assert scheduler.state_dict() == state
+
+
+def test_a_state_with_another_budget_or_shape_says_what_it_replaces():
+    old = UBALR(make(), 100, 5)
+    flat(old, 9)
+    new = UBALR(make(), 200, 2)
+    with pytest.warns(UserWarning, match="the state's") as told:
+        new.load_state_dict(old.state_dict())
+    assert [str(warning.message) for warning in told] == [
+        "total_iters: the state's 100 replaces 200; to go on with 200, call extend(200) after loading",
+        "phi: the state's 5.0 replaces 2.0",
+    ]
+    new.extend(200)
+    assert new.total_iters == 200
+    assert new.get_last_lr() == old.get_last_lr()
+
+
+def test_a_state_of_more_groups_is_refused_by_name():
+    with pytest.raises(
+        ValueError, match="state_dict: must be of at most the optimizer's 1 parameter groups, got one of 2"
+    ):
+        UBALR(make(), 10).load_state_dict(UBALR(make(0.1, 0.2), 10).state_dict())
+
+
+@pytest.mark.parametrize("stop", [1, 25, 60])
+def test_a_group_that_joins_goes_on_as_with_torchs_cosine(stop):
+    found = []
+    for build in (lambda o: UBALR(o, 100), lambda o: CosineAnnealingLR(o, 100)):
+        scheduler = build(make())
+        flat(scheduler, stop - 1)
+        scheduler.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.03})
+        if isinstance(scheduler, CosineAnnealingLR):
+            scheduler.base_lrs.append(0.03)  # without it torch's own zip fails at this version
+        found.append(rates(scheduler, 99 - stop))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9, atol=1e-12)
+    assert found[0][0][1] == 0.03
+
+
+def test_a_group_that_joins_in_warm_up_joins_the_ramp():
+    scheduler = UBALR(make(), 100, 5, warmup_iters=10)
+    flat(scheduler, 3)
+    scheduler.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.02})
+    after = rates(scheduler, 20)[1:]
+    np.testing.assert_allclose([row[1] for row in after], 0.2 * np.asarray([row[0] for row in after]), rtol=1e-12)
+
+
+def test_repr_says_the_schedule():
+    assert repr(UBALR(make(), 100, warmup_iters=5)) == (
+        "UBALR(total_iters=100, phi=2.0, eta_min=0.0, warmup_iters=5, num_cycles=1, last_epoch=0)"
+    )

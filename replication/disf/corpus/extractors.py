@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from replication.data.store import file_sha256
 from replication.disf.corpus import rows
 from replication.disf.corpus.errors import CorpusError
+from replication.places import file_sha256
 from replication.training.device import resolve_device
 
 #: Names of extractors; the last one is followed by the name of a model.

@@ -14,9 +14,9 @@ from typing import IO, Any, Final
 import numpy as np
 
 from replication.atomic import replacing
-from replication.data.store import file_sha256
 from replication.disf.corpus import readers, rows
 from replication.disf.corpus.inputs import Input
+from replication.places import file_sha256
 
 #: Of the records written, the key of where they came from.
 FIELD: Final = "_selection"

@@ -36,7 +36,6 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from replication.atomic import replacing
-from replication.data.store import file_sha256
 from replication.disf import selection
 from replication.disf.corpus import extractors, output, readers, rows
 from replication.disf.corpus.batch import select_rows
@@ -46,6 +45,7 @@ from replication.disf.corpus.journal import Journal
 from replication.disf.corpus.readers import Kind
 from replication.disf.corpus.settings import Settings, taking
 from replication.disf.corpus.workers import Workers
+from replication.places import file_sha256
 
 __all__ = ["Selected", "select_corpus"]
 
@@ -216,8 +216,8 @@ def select_corpus(settings: Settings) -> Selected:
             probe.touch()
         (folder / ".probe").unlink(missing_ok=True)
     try:
-        # Two commands may have one output and different work folders, or one work folder and different outputs. The locks'
-        # files stay: to remove one is to risk that two processes hold it.
+        # Two commands may have one output and different work folders, or one work folder and different outputs. The
+        # files of the locks stay: to remove one is to risk that two processes hold it.
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0), FileLock(work / ".lock", timeout=0), pool:
             run = _Run(settings, roots[0] if settings.corpus else None, roots[-1] if ready else None, out, work, pool)
             return run.execute()

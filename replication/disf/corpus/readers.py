@@ -22,8 +22,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from replication.data.store import file_sha256
 from replication.disf.corpus.errors import CorpusError, DamagedFile
+from replication.places import file_sha256
 
 Kind = Literal["jsonl", "parquet", "text", "npy"]
 #: For each of some files its line of the index, and hashes of what is in it.

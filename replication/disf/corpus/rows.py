@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from replication.atomic import replacing
-from replication.data.store import file_sha256
 from replication.disf.corpus.errors import DamagedFile
 from replication.disf.corpus.readers import EXAMPLES, Scan, Source, reason, value
+from replication.places import file_sha256
 from replication.training.seeding import stream_seed
 
 _DTYPES: Final = ("float16", "float32", "float64")

@@ -1,0 +1,35 @@
+"""The pages on methods: every example runs as it stands, and every picture that a page shows is drawn by it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+PAGES = sorted(path.name for path in DOCS.glob("*.md") if EXAMPLE.search(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_run_and_draw_their_pictures(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("agg")
+    text = (DOCS / page).read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": "page"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for code in EXAMPLE.findall(text):
+            exec(compile(code, page, "exec"), names)
+    for picture in re.findall(r"!\[.+\]\(generated/(.*)\)", text):
+        assert "<svg" in (tmp_path / picture).read_text(encoding="utf-8")
+
+
+def test_pages_are_linked() -> None:
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    for page in PAGES:
+        assert f"\n{page.removesuffix('.md')}\n" in index, f"docs/index.md does not list {page}"

@@ -1,0 +1,144 @@
+"""What is installed from the package index works: the methods with four packages, and each extra with its own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+import zipfile
+from collections import deque
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from test_environment import ROOT, pyproject, requirements
+
+PROJECT = pyproject()["project"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of what git knows of, so that nothing else can slip in."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "replication", "pyproject.toml", "README.md", "LICENSE"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.split():
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(out), "."]
+    done = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (found,) = out.glob("*.whl")
+    return found
+
+
+def environment(folder: Path, wheel: Path, *extras: str) -> list[str]:
+    """Put the wheel into a folder, with links to the closure of what it needs and to nothing else that is installed.
+
+    Returns the distributions of the closure. As good as an empty virtual environment, without downloads.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    queue = deque(requirements(*extras))
+    seen: set[tuple[str, str]] = set()
+    names = set()
+    while queue:
+        requirement = queue.popleft()
+        name = canonicalize_name(requirement.name)
+        distribution = importlib.metadata.distribution(name)
+        names.add(name)
+        for file in distribution.files or []:
+            if file.parts[0] not in ("..", "__pycache__"):
+                target = folder / file.parts[0]
+                if not target.exists():
+                    target.symlink_to(Path(str(distribution.locate_file(""))) / file.parts[0])
+        for one in {"", *requirement.extras}:
+            if (name, one) not in seen:
+                seen.add((name, one))
+                children = map(Requirement, distribution.requires or [])
+                queue += [c for c in children if c.marker is None or c.marker.evaluate({"extra": one})]
+    return sorted(names)
+
+
+def run(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code with the folder and the standard library on the path, and nothing else."""
+    start = f"import sys; sys.path.append({str(folder)!r}); " + "\n"
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "REPLICATION_HOME")}
+    command = [sys.executable, "-I", "-S", "-c", start + code]
+    return subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("core")
+    names = environment(folder, wheel)
+    assert {"numpy", "torch", "scipy"} <= set(names)
+    assert not {"jupyterlab", "dask", "pandas", "matplotlib", "papermill", "scikit-learn", "pydantic"} & set(names)
+    return folder
+
+
+def test_methods_need_the_core_only(core: Path) -> None:
+    rooms = ["uba", "uba.theory", "uba.baselines", "adcm", "meek", "metalearning", "training"]
+    code = "import importlib\n" + "\n".join(f"importlib.import_module('replication.{room}')" for room in rooms)
+    done = run(core, f"{code}\nassert sys.modules['replication'].__file__.startswith({str(core)!r})")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_schedule_brings_nothing_beside_torch_and_numpy(core: Path) -> None:
+    code = (
+        "import torch, numpy; before = set(sys.modules)\nimport replication.uba\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "assert new <= {'replication', 'numpy', 'torch'} | set(sys.stdlib_module_names), new"
+    )
+    done = run(core, code)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("code", "extra"),
+    [
+        ("import replication.disf", "disf"),
+        ("import replication.data", "notebooks"),
+        ("import replication.evidence", "notebooks"),
+        ("import runpy; runpy.run_module('replication', run_name='__main__')", "notebooks"),
+        ("from replication.__main__ import main; main()", "notebooks"),
+    ],
+)
+def test_a_missing_extra_is_named_with_its_command(core: Path, code: str, extra: str) -> None:
+    done = run(core, code)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith(f"is not installed: pip install '{PROJECT['name']}[{extra}]'"), done.stderr
+
+
+def test_the_selection_needs_its_extra_only(wheel: Path, tmp_path: Path) -> None:
+    assert not {"jupyterlab", "dask", "papermill", "matplotlib"} & set(environment(tmp_path, wheel, "disf"))
+    code = (
+        "import numpy as np\nfrom replication.disf import DiSFSelector, select\n"
+        "from replication.disf.features import tfidf_svd\nimport replication.disf.corpus\n"
+        "X = np.random.default_rng(0).normal(size=(40, 8))\n"
+        "assert list(DiSFSelector(k=5).fit(X).indices_) == list(select(X, k=5))"
+    )
+    done = run(tmp_path, code)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_wheel_holds_what_is_not_code(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    for file in (ROOT / "replication").rglob("*"):
+        if file.suffix in (".yaml", ".jinja", ".typed", ".py") and "__pycache__" not in file.parts:
+            assert file.relative_to(ROOT).as_posix() in held, file
+
+
+def test_the_name_is_the_projects_own() -> None:
+    assert PROJECT["name"] == "replication-notebooks", "`replication` is another project on the package index"
+    for file in [ROOT / "README.md", ROOT / "REPRODUCING.md", *(ROOT / "docs").glob("*.md")]:
+        assert "pip install 'replication[" not in file.read_text(encoding="utf-8"), file
+        assert "pip install replication\n" not in file.read_text(encoding="utf-8"), file
