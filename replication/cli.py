@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import io
 import json
+import math
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -15,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import click
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -27,12 +29,14 @@ from replication.runs.agreement import Agreement, agreement
 from replication.runs.display import Display, JsonLines, Watcher
 from replication.runs.engines import Engine, ProcessEngine, SerialEngine
 from replication.runs.errors import RefusedError, ReplicationError
+from replication.runs.files import yaml_value
 from replication.runs.notebook import Options, Outcome, missing, sentence
 from replication.runs.profiles import Project
 from replication.runs.store import Run, RunStore, Spec
 from replication.sources import canonical
 
-_INTERRUPTED, _WITHOUT_DATA = 130, 3
+# as shells tell of SIGINT and SIGPIPE
+_INTERRUPTED, _CLOSED, _WITHOUT_DATA = 130, 141, 3
 
 
 class _Refused(click.ClickException):
@@ -48,6 +52,8 @@ class _Commands(click.Group):
         except ReplicationError as error:
             shown = _Refused if isinstance(error, RefusedError) else click.ClickException
             raise shown(str(error)) from error
+        except BrokenPipeError:
+            raise  # of `replicate list | head`; click ends in silence
         except OSError as error:
             raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from error
         except ValueError as error:
@@ -100,6 +106,13 @@ _force = click.option("--force", is_flag=True, help="Compute again, even if resu
 _timeout = click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), help="Stop a run after this many seconds."
 )
+_start_timeout = click.option(
+    "--start-timeout",
+    type=click.IntRange(min=1),
+    default=Options.start_timeout,
+    show_default=True,
+    help="Seconds that a kernel has to start.",
+)
 _workers = click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -131,6 +144,7 @@ _publish = click.option(
 @_scheduler
 @_force
 @_timeout
+@_start_timeout
 @_publish
 def run(
     notebook: str,
@@ -142,9 +156,10 @@ def run(
     scheduler: str | None,
     force: bool,
     timeout: float | None,
+    start_timeout: int,
     publishing: bool,
 ) -> None:
-    """Run one NOTEBOOK: a name, the start of one, or a file.
+    """Run one NOTEBOOK of the project: a name, the start of one, or its file.
 
     \b
     replicate run 10_uba_theory
@@ -163,20 +178,21 @@ def run(
     store = RunStore(Project.find())
     name = store.project.notebook(notebook)
     declared = profiles.parameters(store.project, name)
-    overrides = _mapping(mapping) | {key: profiles.from_text(declared.get(key), text) for key, text in pairs}
+    overrides = _mapping(mapping)
+    for key, text in pairs:
+        if key in overrides:
+            raise RefusedError(f"parameter {key!r} is set twice; give it once, by -p or by -y.")
+        overrides[key] = profiles.from_text(declared.get(key), text)
     if publishing and overrides:
         raise RefusedError("--publish is for a profile as it stands; leave out -p and -y.")
     boards = publish.scoreboards(store.project) if publishing else []
     made = batches.Batch(store, [Spec(name, profile, overrides), *boards])
     where = _where(workers, engine or ("processes" if workers > 1 and not scheduler else None), scheduler)
-    _run_all(made, where, Options(force, timeout), publishing, resumable=False)
+    _run_all(made, where, Options(force, timeout, start_timeout), publishing, resumable=False)
 
 
 def _mapping(text: str | None) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(text or "{}")
-    except yaml.YAMLError as error:
-        raise RefusedError(f"-y is not YAML: {' '.join(str(error).split())}") from error
+    found = yaml_value(text or "{}", "-y")
     if not isinstance(found, dict):
         raise RefusedError(f"-y must be a mapping such as '{{seeds: [0, 1]}}', got {text!r}.")
     return found
@@ -191,6 +207,7 @@ def _mapping(text: str | None) -> dict[str, Any]:
 @click.option("--resources", metavar="NAME=AMOUNT,…", help="What a worker must offer for each run, e.g. GPU=1.")
 @_force
 @_timeout
+@_start_timeout
 @_publish
 @_json
 def batch(
@@ -202,6 +219,7 @@ def batch(
     resources: str | None,
     force: bool,
     timeout: float | None,
+    start_timeout: int,
     publishing: bool,
     as_json: bool,
 ) -> None:
@@ -242,17 +260,18 @@ def batch(
     made = batches.Batch(store, [*specs, *publish.scoreboards(store.project)] if publishing else specs)
     if publishing and any(spec.overrides for spec in made.specs):
         raise RefusedError("--publish is for profiles as they stand; this grid sets parameters.")
-    _run_all(made, _where(workers, engine, scheduler), Options(force, timeout), publishing, as_json=as_json)
+    options = Options(force, timeout, start_timeout)
+    _run_all(made, _where(workers, engine, scheduler), options, publishing, as_json=as_json)
 
 
 def _resources(text: str) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for part in text.split(","):
         name, sign, amount = part.partition("=")
-        try:
-            found[name.strip()] = float(amount if sign else "1")
-        except ValueError:
-            raise RefusedError(f"--resources must be such as GPU=1 or GPU=1,MEMORY=8, got {text!r}.") from None
+        with contextlib.suppress(ValueError):
+            found[name.strip()] = float(amount) if sign else 1.0
+        if not name.strip() or not 0 < found.get(name.strip(), 0) < math.inf:
+            raise RefusedError(f"--resources must be positive amounts, as GPU=1 or GPU=1,MEMORY=8, got {text!r}.")
     return found
 
 
@@ -289,9 +308,16 @@ class _Where(NamedTuple):
 @_engine
 @_scheduler
 @_timeout
+@_start_timeout
 @_json
 def resume(
-    name: str | None, workers: int, engine: str | None, scheduler: str | None, timeout: float | None, as_json: bool
+    name: str | None,
+    workers: int,
+    engine: str | None,
+    scheduler: str | None,
+    timeout: float | None,
+    start_timeout: int,
+    as_json: bool,
 ) -> None:
     """Finish the newest batch, or the one named BATCH: what is finished is kept, the rest is run.
 
@@ -300,7 +326,8 @@ def resume(
     replicate resume 3f2a9c1e
     """
     made = batches.Batch.remembered(RunStore(Project.find()), name)
-    _run_all(made, _where(workers, engine, scheduler), Options(timeout=timeout), publishing=False, as_json=as_json)
+    options = Options(timeout=timeout, start_timeout=start_timeout)
+    _run_all(made, _where(workers, engine, scheduler), options, publishing=False, as_json=as_json)
 
 
 def _run_all(
@@ -333,11 +360,17 @@ def _run_all(
                 elif publishing and outcome.ok:
                     # at once: a notebook that shows the published results is executed after the others
                     published += publish.publish(store, outcome.run)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError, SystemExit) as stopped:
+        # a reader that goes away (`| head`) ends the batch as Ctrl-C does; rich makes a SystemExit of it
         done = sum(outcome.ok for outcome in outcomes)
         again = f"`replicate resume {made.name}` does the rest" if resumable else "the same command starts it again"
-        click.echo(f"Stopped. {done} of {len(made.runs)} runs are finished and kept; {again}.", err=True)
-        sys.exit(_INTERRUPTED)
+        closed = not isinstance(stopped, KeyboardInterrupt)
+        if closed:
+            with contextlib.suppress(OSError):  # else what is left in the buffer is an error at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        why = " Nobody reads what it prints any more." if closed else ""
+        click.echo(f"Stopped.{why} {done} of {len(made.runs)} runs are finished and kept; {again}.", err=True)
+        sys.exit(_CLOSED if closed else _INTERRUPTED)
     good = [outcome.run for outcome in outcomes if outcome.ok]
     bad = [outcome for outcome in outcomes if not outcome.ok]
     said = functools.partial(click.echo, err=as_json)
@@ -523,7 +556,9 @@ def list_() -> None:
     for name in store.project.notebooks():
         table.add_row(name, ", ".join(store.project.profiles(name)))
     console.print(table)
-    table = Table(Column("run", no_wrap=True), "profile", "state", "verdicts", title="Runs", title_justify="left")
+    # on a narrow terminal the state stays whole, and all of the rest is there in more lines
+    columns = (Column("run", overflow="fold"), "profile", Column("state", no_wrap=True), "verdicts")
+    table = Table(*columns, title="Runs", title_justify="left")
     for run in store.runs():
         results = store.results(run)
         table.add_row(run.name, run.profile, store.state(run), sentence(results) if results else "")
@@ -540,7 +575,8 @@ def parts_(notebook: str, profile: str) -> None:
     if not asked.experiment:
         raise RefusedError(f"{asked.notebook} has no experiment.")
     plan = parts.plan(asked.experiment, asked.config, store.project.store)
-    table = Table("part", "state", Column("seconds", justify="right"), "on", title=asked.notebook, title_justify="left")
+    columns = (Column("part", overflow="fold"), Column("state", no_wrap=True), Column("seconds", justify="right"), "on")
+    table = Table(*columns, title=asked.notebook, title_justify="left")
     for part, key in plan.listed():
         told, state = plan.stored(key) or {}, plan.state(key)
         table.add_row(escape(part.name), state, f"{told['seconds']:.0f}" if told else "", told.get("machine", ""))
@@ -719,6 +755,9 @@ def select(corpus: Path | None, out: Path, as_json: bool, scheduler: str | None,
         return
     for fault in done.faults:
         click.echo(f"left out: {fault}", err=True)
+    if done.ignored:
+        more = counts["ignored"] - len(done.ignored)
+        click.echo(f"ignored: {', '.join(done.ignored)}{f' and {more:,} more' if more else ''}", err=True)
     for note in done.notes:
         click.echo(f"warning: {note}", err=True)
     left = ", ".join(f"{counts[name]:,} {name}" for name in ("empty", "broken", "copies") if counts[name])
@@ -749,6 +788,10 @@ def _mix(mix: dict[str, list[int]], most: int = 20) -> str:
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a terminal or a log that takes ASCII only shows ? for a letter that it has not
+            stream.reconfigure(errors="replace")
     cli(prog_name="replicate")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 import toys
+from pins import skipping_without_the_pins
 from toys import Toy
 
 # before anything imports torch, so that its sums have one order
@@ -18,3 +20,15 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 def toy(tmp_path: Path) -> Toy:
     """A toy project with a light evidence room."""
     return toys.build(tmp_path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    with skipping_without_the_pins():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    with skipping_without_the_pins():
+        return (yield)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from toys import Toy
+from toys import PARAMETERS, Toy, toy_cells
 
 from replication import evidence
 from replication.cli import cli
@@ -18,7 +18,7 @@ from replication.runs import notebook
 from replication.runs.batch import Grid
 from replication.runs.notebook import Options, Outcome
 from replication.runs.profiles import Project
-from replication.runs.store import Run, RunStore
+from replication.runs.store import Run, RunStore, Spec
 
 
 @pytest.fixture
@@ -60,6 +60,15 @@ def test_every_command_has_help(replicate, command: str) -> None:
         (["run", "toy", "--profile", "smok"], "did you mean 'smoke'?"),
         (["run", "toy", "-p", "sedes", "3"], "did you mean 'seeds'?"),
         (["run", "toy", "-p", "seeds", "many"], "parameter 'seeds' is int, got 'many' (str)."),
+        (["run", "toy", "-p", "peak", ".nan"], "parameter 'peak' is finite float, got nan (float)."),
+        (["run", "toy", "-p", "seeds", "1", "-p", "seeds", "2"], "parameter 'seeds' is set twice"),
+        (["run", "toy", "-y", "{seeds: 1}", "-p", "seeds", "2"], "parameter 'seeds' is set twice"),
+        (["run", "toy", "-y", "{seeds: 1, seeds: 2}"], "the key 'seeds' stands twice"),
+        (["run", "./toy.ipynb"], "does not exist, nor in the project"),
+        (["batch", "--resources", "GPU=-1"], "--resources must be positive amounts"),
+        (["batch", "--resources", "GPU=nan"], "--resources must be positive amounts"),
+        (["batch", "--resources", "=1"], "--resources must be positive amounts"),
+        (["batch", "--resources", "GPU=one"], "--resources must be positive amounts"),
         (["run", "toy", "-y", "{seeds: [1, 2]}"], "parameter 'seeds' is int, got [1, 2] (list)."),
         (["run", "toy", "-y", "[1]"], "-y must be a mapping"),
         (["run", "toy", "-y", "{a"], "-y is not YAML"),
@@ -140,6 +149,25 @@ def test_show_lists_parameters_with_types_profiles_and_meanings(replicate) -> No
     (row,) = [line for line in lines if "budgets" in line]
     cells = [cell.strip() for cell in row.strip("│").split("│")]
     assert cells == ["budgets", "list[int]", "[10, 20]", "[10, 20, 40]", "steps"]
+
+
+def test_a_narrow_terminal_shows_all_of_every_run(replicate, toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.store.fail(toy.store.plan(Spec("toy", "smoke", {})), {})
+    run = toy.store.plan(Spec("toy", "smoke", {}))
+    toy.store.open_work(run)
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = replicate("list").output
+    assert max(map(len, shown.splitlines())) <= 40
+    cells = [line.split("│")[1].strip() for line in shown.partition("Runs")[2].splitlines() if line.startswith("│")]
+    assert run.name in "".join(cells)
+    assert "failed" in shown
+
+
+def test_a_terminal_of_ascii_shows_a_sign_for_other_letters(toy: Toy) -> None:
+    toy.add("toy", toy_cells(PARAMETERS.replace("# steps", "# steps of φ → 0")), paper="toy")
+    done = toy.replicate("show", "toy", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "steps of ? ? 0" in done.stdout
 
 
 def test_list_shows_notebooks_and_says_when_there_is_no_run(replicate) -> None:

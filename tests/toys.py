@@ -280,8 +280,8 @@ def build(folder: Path, *, real_evidence: bool = False, files: Mapping[str, str]
     (toy.root / "pyproject.toml").write_text("")
     (toy.root / "README.md").write_text("# Toy\n\n<!-- verdicts:begin -->\n<!-- verdicts:end -->\n\nEnd.\n")
     shutil.copytree(REAL / "runs", toy.package / "runs", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("__init__.py", "__main__.py", "cli.py"):
-        shutil.copy(REAL / name, toy.package)
+    for module in REAL.glob("*.py"):
+        shutil.copy(module, toy.package)
     room = {
         "toy/__init__.py": "",
         "toy/experiment.py": "import yaml\n",

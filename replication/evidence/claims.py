@@ -11,7 +11,7 @@ when the file is read, by file, claim, test and field.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from replication import plain_yaml
 from replication.checks import near, one_of
 
 Profile = Literal["smoke", "standard", "paper"]
@@ -461,18 +462,6 @@ def claims_file(paper: str) -> Traversable:
     return root / one_of("paper", paper, papers, ClaimError) / "claims.yaml"
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader takes the last of two equal keys without a word; a test must not lose a field that way."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        merge = "tag:yaml.org,2002:merge"
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def parse_claims(text: str, name: str) -> PaperClaims:
     """The claims in the text of a ``claims.yaml``; `name` is the file's name in messages.
 
@@ -482,7 +471,7 @@ def parse_claims(text: str, name: str) -> PaperClaims:
         As `load_claims`.
     """
     try:
-        content = yaml.load(text, Loader=_UniqueKeys)
+        content = plain_yaml.load(text)
     except yaml.YAMLError as error:
         raise ClaimError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -40,9 +40,10 @@ class Settings(BaseModel):
     """Base of an experiment's ``Config``: every field is a parameter of its notebook, stated nowhere else.
 
     A field's default is the smoke profile's value, its description the comment in the notebook's parameters cell.
+    Numbers must be finite.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def only(self, *names: str) -> Self:
         """A copy for one part, which holds some fields alone; the others are None, so that the part cannot read them.

@@ -373,3 +373,5 @@ def checked(experiment: parts.Experiment, values: Mapping[str, Any]) -> parts.Se
             message = one["msg"].removeprefix("Value error, ")
             told.append(f"{where}: {message[:1].lower()}{message[1:]}{got}" if where else message)
         raise ValueError("; ".join(told)) from None
+    except (ArithmeticError, LookupError, TypeError) as error:  # of a rule that did not think of such values
+        raise ValueError(f"values that make no sense together ({type(error).__name__}: {error}): {values}") from None

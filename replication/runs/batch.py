@@ -24,7 +24,7 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -58,7 +58,7 @@ class Sweep(BaseModel):
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     zip: dict[str, list[Any]] = Field(default_factory=dict)
     groups: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    resources: dict[str, PositiveFloat] = Field(default_factory=dict)
+    resources: dict[str, Annotated[PositiveFloat, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
 
     @field_validator("grid", "zip", mode="before")
     @classmethod
@@ -116,8 +116,8 @@ class Grid(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     profile: str = "smoke"
-    notebooks: list[str] = Field(default_factory=list)
-    runs: list[Sweep] = Field(default_factory=list)
+    notebooks: list[str] | None = None
+    runs: list[Sweep] | None = None
 
     @classmethod
     def load(cls, path: Path, profile: str | None = None) -> Grid:
@@ -136,6 +136,8 @@ class Grid(BaseModel):
         found = read_yaml(path)
         if not isinstance(found, dict):
             raise RefusedError(f"{path} must have the keys {', '.join(cls.model_fields)}.")
+        if found.keys() & {"notebooks", "runs"} and not any(found.get(name) for name in ("notebooks", "runs")):
+            raise RefusedError(f"{path} asks for no run; without `notebooks` and `runs` it asks for all notebooks.")
         if profile is not None:
             found["profile"] = profile
         try:
@@ -151,15 +153,15 @@ class Grid(BaseModel):
 
     def specs(self, project: Project) -> list[Spec]:
         """The runs that this file asks for, in order."""
-        named = self.notebooks
-        if not named and not self.runs:
+        named, sweeps = self.notebooks or [], self.runs or []
+        if self.notebooks is None and self.runs is None:
             named = [name for name in project.notebooks() if self.profile in project.profiles(name)]
             if not named:
                 raise RefusedError(
                     f"no notebook has a profile {self.profile!r}{near_of(self.profile, project.profiles())}"
                 )
         specs = [Spec(name, self.profile, {}) for name in named]
-        for sweep in self.runs:
+        for sweep in sweeps:
             specs += [
                 Spec(sweep.notebook, sweep.profile or self.profile, o, sweep.resources) for o in sweep.overrides()
             ]

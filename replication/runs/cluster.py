@@ -8,7 +8,6 @@ at the same path with the same sources and packages (which each checks), and wri
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import platform
@@ -18,11 +17,13 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from replication.checks import extra
+from replication.interrupts import deferring_interrupts
 from replication.runs import notebook, parts
-from replication.runs.engines import Assist, Execute
+from replication.runs.engines import Assist, Execute, needed
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.notebook import Listener, Outcome
 from replication.runs.store import Run
@@ -43,7 +44,8 @@ class DaskEngine:
     Parameters
     ----------
     workers
-        Workers of the cluster that is started on this machine, at least 1; of no account with `scheduler`.
+        Workers of the cluster that is started on this machine, at least 1 (see `needed`); of no account with
+        `scheduler`.
     scheduler
         Address of an existing cluster's scheduler, such as ``"tcp://10.0.0.1:8786"``.
     say
@@ -75,7 +77,8 @@ class DaskEngine:
         answer = _ANSWER
         while waiting:
             try:
-                with connect(self._workers, self._scheduler, say=self._say, answer=answer) as client:
+                workers = needed(self._workers, waiting.values())
+                with connect(workers, self._scheduler, say=self._say, answer=answer) as client:
                     _check_resources(client, runs, self._scheduler, self._say)
                     for outcome in _through(client, execute, list(waiting.values()), listener, assist):
                         del waiting[outcome.run.name]
@@ -124,6 +127,8 @@ def connect(
         ) from error
     with client:
         say(f"dashboard: {client.dashboard_link}")
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            say(f"{scheduler} has no workers yet; waiting for one (`dask worker {scheduler} --nthreads 1`)")
         yield client
 
 
@@ -156,7 +161,7 @@ def _local(workers: int, scratch: str) -> Iterator[Any]:
         "distributed.worker.profile.enabled": False,
         "distributed.admin.system-monitor.interval": "10s",
     }
-    with dask.config.set(settings), warnings.catch_warnings():
+    with dask.config.set(settings), warnings.catch_warnings(), deferring_interrupts():
         # the dashboard takes another port if this one is in use, and says so in the line that we print
         warnings.filterwarnings("ignore", message="Port .* is already in use")
         cluster = SpecCluster(
@@ -211,13 +216,14 @@ def _check_resources(client: Client, runs: Sequence[Run], scheduler: str | None,
 def _through(
     client: Client, execute: Execute, runs: Sequence[Run], listener: Listener | None, assist: Assist | None
 ) -> Generator[Outcome]:
-    from distributed import as_completed
-
     names = {run.name: run for run in runs}
     # a key of its own for every call: a cluster remembers keys, and a second call is no cached one
     call = uuid.uuid4().hex
+    # What runs say and what they end with, in order. The listener is called from this thread, where what it raises ends
+    # the batch as with the other engines; in dask's own it would leave this one waiting for ever.
+    heard: SimpleQueue[Any] = SimpleQueue()
     if listener is not None:
-        client.subscribe_topic(call, functools.partial(_hear, listener, names))
+        client.subscribe_topic(call, lambda message: heard.put(message[1]))
     futures: dict[Future, Run] = {
         client.submit(
             _on_worker,
@@ -246,9 +252,16 @@ def _through(
         for run in runs
         for number in range(workers - 1 if assist and run.experiment else 0)
     ]
+    for future in futures:
+        future.add_done_callback(heard.put)
     try:
-        for future in as_completed(list(futures)):
-            yield _outcome(future, futures.pop(future))
+        while futures:
+            told = heard.get()
+            if isinstance(told, dict):
+                assert listener is not None
+                listener(names[told["run"]], told["event"])
+            else:
+                yield _outcome(told, futures.pop(told))
     finally:
         with contextlib.suppress(Exception):
             client.cancel(helpers, force=True)
@@ -259,11 +272,6 @@ def _through(
                 # not begun: never begin; begun: dask cannot stop a task, but the run's process ends with its lifeline
                 client.cancel(list(futures), force=True)
                 client.run(notebook.stop, left)
-
-
-def _hear(listener: Listener, runs: dict[str, Run], message: tuple[float, Any]) -> None:
-    _, event = message
-    listener(runs[event["run"]], event["event"])
 
 
 def _on_worker(execute: Execute, run: Run, topic: str) -> Outcome:

@@ -14,7 +14,7 @@ from pathlib import Path
 from replication.runs import publish
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_json
-from replication.runs.store import Run, RunStore
+from replication.runs.store import Run, RunStore, listed_parts
 from replication.sources import canonical
 
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
@@ -127,8 +127,8 @@ def loose_parts(store: RunStore, *, older_than: float | None = None) -> Iterator
     needed = {key for _, results in publish.committed(store.project) for key in results.get("parts", {}).values()}
     for folder in store.root.glob("*/*"):
         # in this order: a run that ends in between leaves its results and takes its work away
-        going, finished = read_json(folder / "work" / "parts.json"), read_json(folder / "results.json")
-        needed |= {key for _, key in going["parts"]} if isinstance(going, dict) else set()
+        needed |= {file.stem for file in listed_parts(folder / "work").values()}
+        finished = read_json(folder / "results.json")
         needed |= set(finished.get("parts", {}).values()) if isinstance(finished, dict) else set()
     for file in sorted(store.root.glob("parts/*/*")):
         if file.name.partition(".")[0] not in needed:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import os
+from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol
 
@@ -16,6 +17,12 @@ Execute = Callable[..., Outcome]
 #: `parts.help_with` with its project and options: called as `assist(run)`, it computes parts of a run that is executed
 #: elsewhere, and returns when there is none left.
 Assist = Callable[[Run], None]
+
+
+def needed(workers: int, runs: Collection[Run]) -> int:
+    """How many of so many workers can have anything to do: one for each run, and all processors for their parts."""
+    processors = (os.cpu_count() or 1) if any(run.experiment for run in runs) else 0
+    return min(workers, len(runs) + processors)
 
 
 class Engine(Protocol):
@@ -49,7 +56,7 @@ class ProcessEngine:
     Parameters
     ----------
     workers
-        Runs at a time, at least 1.
+        Runs at a time, at least 1 (see `needed`).
     """
 
     def __init__(self, workers: int) -> None:
@@ -62,6 +69,7 @@ class ProcessEngine:
     ) -> Generator[Outcome]:
         """Yield each run's outcome as soon as it is there."""
         going: dict[str, Run] = {}
+        workers = needed(self.workers, runs)
 
         def work(run: Run) -> Outcome:
             going[run.name] = run
@@ -78,9 +86,9 @@ class ProcessEngine:
                 helped.add(left[0].name)
                 assist(left[0])
 
-        with ThreadPoolExecutor(self.workers) as pool:
+        with ThreadPoolExecutor(workers) as pool:
             futures = [pool.submit(work, run) for run in runs]
-            for _ in range(self.workers - 1):
+            for _ in range(workers - 1):
                 pool.submit(idle)
             try:
                 for future in as_completed(futures):

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from replication import plain_yaml
 from replication.atomic import replacing
 from replication.runs.errors import RefusedError
 
@@ -69,7 +70,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """The YAML value in `path`.
+    """The YAML value in `path`, read as by `yaml_value`.
 
     Raises
     ------
@@ -77,8 +78,22 @@ def read_yaml(path: Path) -> Any:
         The file is absent or is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml_value(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise RefusedError(f"cannot read {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RefusedError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise RefusedError(f"{path} is not YAML: {error}") from error
+
+
+def yaml_value(text: str, name: str) -> Any:
+    """The YAML value in a text, which people wrote; `name` says in messages where it is from.
+
+    Raises
+    ------
+    RefusedError
+        It is not YAML, has a key twice, or has words that can be read in two ways (see `plain_yaml.load`).
+    """
+    try:
+        return plain_yaml.load(text)
+    except yaml.YAMLError as error:
+        raise RefusedError(f"{name} is not YAML: {' '.join(str(error).split())}") from error

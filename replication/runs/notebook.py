@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import platform
 import re
@@ -32,7 +33,7 @@ from replication.runs.errors import ReplicationError
 from replication.runs.files import read_json, write_text
 from replication.runs.profiles import Project
 from replication.runs.remote import local_folder
-from replication.runs.store import GENERATED_TAGS, Run, RunStore
+from replication.runs.store import GENERATED_TAGS, Run, RunStore, listed_parts
 
 #: Metadata that differs between two executions of the same notebook (nbstripout's own list, and papermill's).
 VOLATILE = [
@@ -83,6 +84,8 @@ class Options:
         Compute even if results or parts are there.
     timeout
         Seconds after which a run is stopped; None for never.
+    start_timeout
+        Seconds that a kernel has to start and answer.
     elsewhere
         The run was planned on another machine: refuse it where sources, packages or data differ from those there.
     since
@@ -92,6 +95,7 @@ class Options:
 
     force: bool = False
     timeout: float | None = None
+    start_timeout: int = 300
     elsewhere: bool = False
     since: float = field(default_factory=time.time, compare=False)
 
@@ -367,7 +371,8 @@ def main() -> int:
     except OSError as error:
         say(
             status="failed",
-            message=f"cannot write in {store.root}: {error.strerror or error}. Nothing finished is lost.",
+            message=f"cannot write {error.filename or f'in {store.root}'}: {error.strerror or error}. "
+            "Nothing finished is lost.",
         )
     except Exception as error:
         say(status="failed", message=f"{type(error).__name__}: {error} (more in log.txt)")
@@ -384,6 +389,7 @@ def _execute_locked(run: Run, store: RunStore, options: Options, say: Callable[.
     try:
         _papermill(run, store.project, work, options, say)
         results = _results(run, work)
+        told = message(results)  # what cannot be told is not finished
         _normalise_file(work / "notebook.ipynb")
     except _Failure as failure:
         partial = work / "notebook.ipynb"
@@ -396,9 +402,9 @@ def _execute_locked(run: Run, store: RunStore, options: Options, say: Callable[.
         say(status=failure.status, message=str(failure))
     else:
         store.finish(run, results)
-        told = results.get("provenance", {})
-        again = bool(told.get("parts")) and told.get("reused") == len(told["parts"])
-        say(status="re-evaluated" if again else "computed", message=message(results))
+        about = results.get("provenance", {})
+        again = bool(about.get("parts")) and about.get("reused") == len(about["parts"])
+        say(status="re-evaluated" if again else "computed", message=told)
 
 
 def _papermill(run: Run, project: Project, work: Path, options: Options, say: Callable[..., None]) -> None:
@@ -438,6 +444,10 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
             work / "notebook.ipynb",
             parameters=inject,
             cwd=work,
+            # a notebook without a kernelspec, as some editors write them, is Python's
+            kernel_name=node.metadata.get("kernelspec", {}).get("name") or "python3",
+            language="python",
+            start_timeout=options.start_timeout,
             progress_bar=False,
             log_output=True,
             on_cell_start=lambda *, cell_index, **_: say(cell=cell_index + 1, cells=cells),
@@ -450,6 +460,9 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
     except (CellExecutionError, DeadKernelError, RuntimeError) as error:
         if expired.is_set():
             raise _Failure(_late(options.timeout), status="timed out") from error
+        if "respond in" in str(error):  # nbclient's words
+            late = f"the kernel did not answer within {options.start_timeout} s (--start-timeout)"
+            raise _Failure(late, status="timed out") from error
         raise _Failure(f"the kernel died: {error}. Was it short of memory? See log.txt.") from error
     finally:
         finished.set()
@@ -458,24 +471,26 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
 
 def _tell_progress(work: Path, finished: threading.Event, say: Callable[..., None]) -> None:
     """Pass on how far the kernel is: parts as they end, else what it says itself, once each time."""
-    last, listed, known, begun = None, None, set[str](), time.monotonic()
+    last, listed, known, begun = None, dict[str, Path](), set[str](), time.monotonic()
     while not finished.wait(_LOOK):
-        listed = listed or read_json(work / "parts.json")
-        if isinstance(listed, dict):
-            folder, total = Path(listed["folder"]), len(listed["parts"])
-            ended = [(name, folder / f"{key}.json") for name, key in listed["parts"]]
-            for name, file in ended:
-                for path, state in ((file, "done"), (file.with_suffix(".failed.json"), "failed")):
-                    if name not in known and path.exists() and path.stat().st_mtime >= started_at(work):
-                        known.add(name)
-                        left = total - sum(file.exists() for _, file in ended)
-                        rate = (time.monotonic() - begun) / len(known)
-                        say(part=name, state=state, done=len(known), total=total, what="parts", left=rate * left)
+        listed = listed or listed_parts(work)
+        for name, file in listed.items():
+            for path, state in ((file, "done"), (file.with_suffix(".failed.json"), "failed")):
+                if name not in known and path.exists() and path.stat().st_mtime >= started_at(work):
+                    known.add(name)
+                    left = len(listed) - sum(file.exists() for file in listed.values())
+                    rate = (time.monotonic() - begun) / len(known)
+                    say(part=name, state=state, done=len(known), total=len(listed), what="parts", left=rate * left)
         told = read_json(work / "progress.json")
-        if told != last and isinstance(told, dict) and told.keys() >= {"done", "total", "what"}:
+        # any code may write it, so anything may be in it
+        if told != last and isinstance(told, dict) and all(_is_number(told.get(name)) for name in ("done", "total")):
             last = told
-            if listed is None or len(listed["parts"]) < 2:
-                say(done=told["done"], total=told["total"], what=str(told["what"]))
+            if len(listed) < 2:
+                say(done=told["done"], total=told["total"], what=str(told.get("what", "steps")))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def started_at(work: Path) -> float:
@@ -518,8 +533,7 @@ def _results(run: Run, work: Path) -> dict[str, Any]:
 
 def _tracebacks(work: Path, names: Collection[str]) -> str:
     """What the parts of these names left."""
-    listed = read_json(work / "parts.json")
-    files = [Path(listed["folder"]) / f"{key}.failed.json" for name, key in listed["parts"] if name in names]
+    files = [file.with_suffix(".failed.json") for name, file in listed_parts(work).items() if name in names]
     return "\n".join(found["traceback"] for found in map(read_json, files) if found)
 
 

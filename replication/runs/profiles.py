@@ -6,22 +6,24 @@ import ast
 import contextlib
 import functools
 import importlib
+import io
 import json
 import os
 import re
+import tokenize
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 import replication
 from replication import places
 from replication.checks import near_of
 from replication.runs.errors import RefusedError
-from replication.runs.files import read_json, read_yaml
+from replication.runs.files import read_json, read_yaml, yaml_value
 from replication.runs.remote import local_folder
 from replication.sources import canonical
 
@@ -29,8 +31,10 @@ SMOKE = "smoke"
 """The profile that the notebooks' own values are of; it needs no file."""
 _RANGE = re.compile(r"^(-?\d+)\.\.(-?\d+)$")
 _TYPES: dict[str, Any] = {
-    "__builtins__": {}, "int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict,
-}  # fmt: skip
+    **{"__builtins__": {}, "int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict},
+    **{name: getattr(typing, name) for name in ("Any", "Dict", "List", "Literal", "Optional", "Union")},
+    "typing": typing,
+}
 
 
 @dataclass(frozen=True)
@@ -66,26 +70,27 @@ class Parameter:
         try:
             return _adapter(self.type_name).validate_python(value, strict=True)
         except ValidationError as error:
-            where, what = "", value
-            for step in error.errors()[0]["loc"]:
+            first = error.errors()[0]
+            where, what, kind = "", value, "finite " if first["type"] == "finite_number" else ""
+            for step in first["loc"]:
                 try:
                     what = what[step]
                 except (TypeError, KeyError, IndexError):
                     break
                 where += f" at [{step!r}]"
             raise RefusedError(
-                f"parameter {self.name!r} is {self.type_name}, got {what!r} ({type(what).__name__}){where}."
+                f"parameter {self.name!r} is {kind}{self.type_name}, got {what!r} ({type(what).__name__}){where}."
             ) from None
 
 
 @functools.cache
 def _adapter(type_name: str) -> TypeAdapter[Any]:
     try:
-        return TypeAdapter(eval(type_name, _TYPES))
+        return TypeAdapter(eval(type_name, _TYPES), config=ConfigDict(allow_inf_nan=False))
     except Exception as error:
         raise RefusedError(
             f"type {type_name!r} is not one a parameter can have; "
-            "allowed: int, float, str, bool, and list[…] and dict[…] of them."
+            "allowed: int, float, str, bool, Literal[…], list[…] and dict[…] of them, and unions such as int | None."
         ) from error
 
 
@@ -163,9 +168,18 @@ class Project:
         Raises
         ------
         RefusedError
-            None or several are meant.
+            None or several are meant, or a path is of no notebook of the project.
         """
         stem, known = Path(name).name.removesuffix(".ipynb"), self.notebooks()
+        path = Path(name).expanduser()
+        if {*name} & {os.sep, "/"} or (path.suffix == ".ipynb" and path.is_file()):
+            # a path means that file: from here, or, so that examples work anywhere, from the project
+            here = path if path.exists() else self.root / path
+            if stem not in known or not here.exists() or not here.samefile(self.notebook_file(stem)):
+                raise RefusedError(
+                    f"{name} {'is not in' if here.exists() else 'does not exist, nor in'} the project {self.root}; "
+                    f"what is run are its notebooks/{near_of(stem, known)}"
+                )
         if stem in known:
             return stem
         started = [n for n in known if stem and n.startswith(stem)]
@@ -197,43 +211,78 @@ class Project:
 
 @functools.lru_cache(maxsize=128)
 def _infer(path: str, _modified_ns: int) -> tuple[Parameter, ...]:
-    # papermill takes two seconds to import, which `replicate --help` need not wait for
-    from papermill.inspection import inspect_notebook
-
-    found = []
-    for name, info in inspect_notebook(path).items():
-        type_name, text = info["inferred_type_name"], info["default"]
-        try:
-            default = ast.literal_eval(text)
-        except (ValueError, SyntaxError) as error:
-            raise RefusedError(
-                f"{Path(path).name}: parameter {name!r} must default to a plain value, not {text!r}."
-            ) from error
-        if type_name == "None":
-            type_name = type(default).__name__
-        found.append(Parameter(name, type_name, default, info["help"]))
-    return tuple(found)
+    return declared(read_page(Path(path)), Path(path).name)
 
 
-def infer(path: Path) -> tuple[Parameter, ...]:
-    """The parameters that the notebook in a file declares, as papermill infers them, in order.
+def read_page(path: Path) -> dict[str, Any]:
+    """A notebook, as JSON has it.
 
     Raises
     ------
     RefusedError
-        A default is no literal value.
+        The file is none of format 4.
     """
+    page = read_json(path)
+    if not isinstance(page, dict) or not isinstance(page.get("cells"), list) or "metadata" not in page:
+        raise RefusedError(f"notebooks/{path.name} is not a notebook of format 4.")
+    return page
+
+
+def infer(path: Path) -> tuple[Parameter, ...]:
+    """The parameters that the notebook in a file declares (see `declared`)."""
     return _infer(str(path), path.stat().st_mtime_ns)
+
+
+def declared(page: Mapping[str, Any], name: str) -> tuple[Parameter, ...]:
+    """The parameters that a notebook declares, in order: the assignments to a name in its cell tagged `parameters`.
+
+    The comment behind one is its meaning.
+
+    Parameters
+    ----------
+    page
+        The notebook, as JSON has it.
+    name
+        Of its file, for messages.
+
+    Raises
+    ------
+    RefusedError
+        The cell is not Python, or a default is no literal value.
+    """
+    tagged = (cell for cell in page["cells"] if "parameters" in cell.get("metadata", {}).get("tags", []))
+    source = "".join(next(tagged, {"source": ""})["source"])
+    try:
+        statements = ast.parse(source).body
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise RefusedError(f"{name}: its parameters cell is not Python: {error}.") from error
+    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    found = {}
+    for statement in statements:
+        match statement:
+            case ast.AnnAssign(target=ast.Name(id=parameter), annotation=annotation, value=ast.expr() as value):
+                # `x: "int"` and `x: int` are the same
+                type_name = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
+            case ast.Assign(targets=[ast.Name(id=parameter)], value=value):
+                type_name = ""
+            case _:
+                continue
+        try:
+            default = ast.literal_eval(value)
+        except ValueError as error:
+            raise RefusedError(
+                f"{name}: parameter {parameter!r} must default to a plain value, not {ast.unparse(value)!r}."
+            ) from error
+        meaning = comments.get(statement.end_lineno or 0, "")
+        found[parameter] = Parameter(parameter, str(type_name or type(default).__name__), default, meaning)
+    return tuple(found.values())
 
 
 def page_profile(page: Mapping[str, Any]) -> str:
     """The profile that a notebook's own defaults are of."""
-    for cell in page["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            with contextlib.suppress(SyntaxError, ValueError):
-                for node in ast.parse("".join(cell["source"])).body:
-                    if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "profile" and node.value:
-                        return str(ast.literal_eval(node.value))
+    with contextlib.suppress(RefusedError):
+        return next((str(p.default) for p in declared(page, "page") if p.name == "profile"), SMOKE)
     return SMOKE
 
 
@@ -387,11 +436,4 @@ def from_text(parameter: Parameter | None, text: str) -> Any:
     """
     if parameter is None or parameter.type_name == "str":
         return text
-    if parameter.type_name == "float":
-        # YAML 1.1 reads 1e-3 as text
-        with contextlib.suppress(ValueError):
-            return float(text)
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+    return yaml_value(text, f"-p {parameter.name}")

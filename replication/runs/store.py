@@ -113,6 +113,15 @@ def room_files(package: Path, paper: str) -> list[Path]:
     return found
 
 
+def listed_parts(work: Path) -> dict[str, Path]:
+    """The parts that a kernel listed in its `work/`, by name, each with its file; none if nothing readable is there."""
+    listed = read_json(work / "parts.json")
+    try:
+        return {str(name): Path(listed["folder"]) / f"{key}.json" for name, key in listed["parts"]}
+    except (TypeError, KeyError, ValueError):
+        return {}
+
+
 class RunStore:
     """The folders of all runs of a project.
 
@@ -178,9 +187,7 @@ class RunStore:
     def _common(self, notebook: str) -> tuple[str, str, dict[str, Any]]:
         """A notebook's paper, experiment, and what its runs depend on; read once, since a batch may hold hundreds."""
         if notebook not in self._notebooks:
-            node = read_json(self.project.notebook_file(notebook))
-            if not isinstance(node, dict) or "cells" not in node:
-                raise RefusedError(f"notebooks/{notebook}.ipynb is not a notebook of format 4.")
+            node = profiles.read_page(self.project.notebook_file(notebook))
             about = node["metadata"].get("replication", {})
             paper = about.get("paper", "")
             if paper and not (self.project.package / paper).is_dir():

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pins import skipping_without_the_pins
 
 from replication import data
 from replication.data import wheels
@@ -329,3 +330,15 @@ def test_a_platforms_own_wheel_is_refused(install: Install) -> None:
     install({}, tag="cp311-cp311-linux_x86_64")
     with pytest.raises(data.DataNotFound, match=r"made-up 1\.0 as it is on PyPI, one wheel for all platforms"):
         wheels.build()
+
+
+def test_tests_are_skipped_for_want_of_the_pinned_versions_and_for_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(data.DataNotFound), skipping_without_the_pins():
+        raise data.DataNotFound("another thing")
+    monkeypatch.setitem(wheels.DISTRIBUTIONS, "idna", "0.0")
+    with pytest.raises(pytest.skip.Exception, match=r"idna 0\.0 is wanted"), skipping_without_the_pins():
+        wheels.build()
+    with pytest.raises(ValueError, match="no data"), skipping_without_the_pins():
+        raise ValueError("no data")

@@ -215,6 +215,26 @@ def test_records_keep_their_bytes(tmp_path: Path) -> None:
     assert found[1].startswith(start.replace("1.10", "2.50") + ", ")
 
 
+def test_a_selection_from_a_selection_keeps_the_bytes_of_records(tmp_path: Path) -> None:
+    odd = [
+        '{"id": 1.10, "text": "one", "big": 1e400, "big": -0, "a" : [1.0, {"_selection": 1}]',
+        '{ "_selection" : [1, "}, {"], "id": "h\u00e9", "id":  3.0e1 , "text": "two"',
+        '{"text": "three"',
+    ]
+    (tmp_path / "0.jsonl").write_text("\n".join(f"{record}}}" for record in odd), encoding="utf-8")
+    for number in range(3):
+        select_corpus(tmp_path / f"{number}.jsonl", tmp_path / f"{number + 1}.jsonl", ratio=1)
+    expected = sorted([odd[0], '{ "id": "h\u00e9", "id":  3.0e1 , "text": "two"', odd[2]])
+    found = sorted((tmp_path / "3.jsonl").read_text(encoding="utf-8").splitlines())
+    for line, record in zip(found, expected, strict=True):
+        assert line.startswith(record + ', "_selection": {"file": "2.jsonl", "line": ')
+        assert line.endswith("}}")
+        assert json.loads(line)["_selection"]["batch"] == 0
+    select_corpus(tmp_path / "3.jsonl", tmp_path / "ids.jsonl", ratio=1, write="ids")
+    ids = sorted((tmp_path / "ids.jsonl").read_text().splitlines())
+    assert [line.split(", ")[0].split("{")[1] for line in ids] == ['"file": "3.jsonl"', '"id":  3.0e1', '"id": 1.10']
+
+
 def test_selection_from_a_selection_tells_the_last_place_only(corpus: Path, tmp_path: Path) -> None:
     select_corpus(corpus, tmp_path / "1.jsonl", ratio=0.1)
     select_corpus(tmp_path / "1.jsonl", tmp_path / "2.jsonl", ratio=0.1)
@@ -427,7 +447,7 @@ def test_tfidf_is_fitted_on_a_seeded_sample(tmp_path: Path, monkeypatch: pytest.
 
     def fit(sample: Iterable[str], seed: int, path: Path) -> None:
         seen.append(len({*sample}))
-        path.write_bytes(bytes([seed]))
+        np.save(path, np.full(3, seed))
 
     monkeypatch.setattr(extractors, "_fit", fit)
     documents = [str(i) for i in range(300)]
@@ -540,6 +560,99 @@ def test_parquet_rows_of_any_type_become_json(tmp_path: Path) -> None:
     }
 
 
+def beyond_python() -> pa.Table:
+    """Columns with values that Python's own types cannot hold, in the second row of three."""
+
+    def column(values: list[int], kind: Any) -> Any:
+        return pa.array(values, pa.int64()).view(kind)
+
+    far = 10**18
+    invalid = pa.array([b"fine", b"\xff!", b"fine"]).view(pa.string())
+    return pa.table(
+        {
+            "text": ["one", "two", "three"],
+            "when": column([0, far, 0], pa.timestamp("us")),
+            "zone": column([0, -far, 0], pa.timestamp("ms", "UTC")),
+            "odd": column([0, 1, 0], pa.timestamp("s", "Nowhere/Town")),
+            "name": invalid,
+            "names": pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), invalid),
+            "deep": pa.StructArray.from_arrays([invalid, pa.array([1, 2, 3])], ["x", "n"]),
+            "day": pa.array([0, 10**8, 0], pa.int32()).view(pa.date32()),
+        }
+    )
+
+
+def test_parquet_values_that_python_cannot_hold_are_carried_through(tmp_path: Path) -> None:
+    pq.write_table(beyond_python(), tmp_path / "a.parquet")
+    select_corpus(tmp_path / "a.parquet", tmp_path / "out.jsonl", ratio=1)
+    found = {record["text"]: record for record in read(tmp_path / "out.jsonl")}
+    assert found["one"]["when"] == "1970-01-01T00:00:00"
+    assert found["one"]["zone"] == "1970-01-01T00:00:00+00:00"
+    row = {name: value for name, value in found["two"].items() if name not in ("text", "_selection")}
+    name = b"\xff!".decode("utf-8", "surrogateescape")
+    assert row == {
+        "when": "33658-09-27T01:46:40.000000",
+        "zone": "-31686769-06-29T22:13:20.000+00:00",
+        "odd": "1970-01-01T00:00:01.000+00:00",
+        "name": name,
+        "names": [name],
+        "deep": {"x": name, "n": 2},
+        "day": "275760-09-13",
+    }
+    for key in row:
+        out = tmp_path / f"{key}.jsonl"
+        select_corpus(tmp_path / "a.parquet", out, ratio=1, write="ids", id_key=key)
+        assert {json.dumps(line[key]) for line in read(out)} == {json.dumps(one[key]) for one in found.values()}
+
+
+def test_identifiers_of_features_may_be_anything(tmp_path: Path) -> None:
+    table = beyond_python().append_column("vector", pa.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+    pq.write_table(table, tmp_path / "f.parquet")
+    for key in ("when", "name", "day"):
+        out = tmp_path / f"{key}.jsonl"
+        select_corpus(None, out, features=tmp_path / "f.parquet", ratio=1, id_key=key)
+        assert all(key in line for line in read(out))
+
+
+def test_rows_whose_text_is_not_utf8_are_named_and_left_out(tmp_path: Path) -> None:
+    table = beyond_python().drop_columns(["text"]).rename_columns({"name": "text"})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(CorpusError, match=r"a\.parquet, row 1, is not UTF-8 in column 'text'"):
+        select_corpus(tmp_path / "a.parquet", tmp_path / "out.jsonl", ratio=1)
+    done = select_corpus(tmp_path / "a.parquet", tmp_path / "out.jsonl", ratio=1, on_error="skip", on_duplicates="keep")
+    assert (done.counts["documents"], done.counts["broken"], done.counts["selected"]) == (2, 1, 2)
+
+
+def test_damage_in_a_column_that_is_only_written_is_found_before_any_work(tmp_path: Path) -> None:
+    table = pa.table({"text": texts(3000), "other": [os.urandom(8) for _ in range(3000)]})
+    pq.write_table(table, tmp_path / "a.parquet", compression="gzip", use_dictionary=False)
+    where = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0).column(1)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    content[where.data_page_offset + 60 : where.data_page_offset + 99] = bytes(39)
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(CorpusError, match="1 unreadable files"):
+        select_corpus(tmp_path / "a.parquet", tmp_path / "out.jsonl", ratio=0.1)
+    assert not list((tmp_path / "out.jsonl.work").glob("features*"))
+
+
+def test_a_folder_that_cannot_be_read_is_a_fault_like_another(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def scandir(path: Path) -> Any:
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(CorpusError, match=r"1 unreadable files in .*\n  corpus/b Permission denied"):
+        select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1)
+    done = select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1, on_error="skip")
+    assert (done.counts["unreadable"], done.counts["documents"]) == (1, 600)
+    assert done.faults == ["corpus/b Permission denied"]
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "why"),
     [
@@ -599,13 +712,17 @@ def test_broken_lines_and_empty_documents_are_counted(tmp_path: Path) -> None:
 def test_files_are_read_in_the_order_of_their_names_at_any_depth(tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     names = ["B.txt", "a/10.txt", "a/9.md", "a/b/c.txt", "a.txt", "é.txt"]
-    for name in [*names, ".hidden/x.txt", ".y.txt", "z.bin", "table.npy", "a.parquet.gz"]:
+    for name in [*names, ".hidden/x.txt", ".y.txt", "z.bin", "table.npy", "a.parquet.gz", "d.bz2", "LICENSE"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
     (folder / "round").symlink_to(folder)
     found = list(readers.sources(folder, None, ("jsonl", "parquet", "text")))
     assert [source.name for source in found if isinstance(source, readers.Source)] == names
-    assert {name for name in found if isinstance(name, str)} == {"a.parquet.gz", "round", "table.npy", "z.bin"}
+    left = {source.name: source.fault for source in found if isinstance(source, readers.Left)}
+    known = {"LICENSE": "", "round": "", "table.npy": ""}
+    assert left == known | {name: f"ends in {name[-4:]}, which is not read" for name in ("z.bin", "d.bz2")} | {
+        "a.parquet.gz": "ends in .gz, which is not read"
+    }
     by_pattern = readers.sources(folder, "*.bin", ("jsonl", "parquet", "text"))
     assert [(s.name, s.kind) for s in by_pattern if isinstance(s, readers.Source)] == [("z.bin", "text")]
 
@@ -725,15 +842,62 @@ def test_interrupted_selection_goes_on_with_the_next_batch(tmp_path: Path, monke
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("torn", [b'{"a": ', b'{"a": 2}', b"\0" * 40, b'{"a": 2}\n\0\0\n{"a": 3}\n'])
-def test_journal_keeps_whole_lines_only(tmp_path: Path, torn: bytes) -> None:
-    journal = Journal(tmp_path / "j.jsonl")
-    (tmp_path / "j.jsonl.part").write_bytes(b'{"a": 0}\n{"a": 1}\n' + torn)
-    whole = 2 + torn.count(b'{"a": 2}\n')
-    journal.fill(lambda done: [{"a": done, "from": done}])
-    assert list(journal) == [*({"a": a} for a in range(whole)), {"a": whole, "from": whole}]
-    assert journal.complete
-    journal.fill(lambda done: pytest.fail("it is complete"))
+@pytest.mark.parametrize("name", ["j.jsonl", "j.jsonl.part"])
+def test_journal_that_was_cut_or_spoilt_keeps_what_is_whole_and_is_never_taken_as_complete(
+    tmp_path: Path, name: str
+) -> None:
+    Journal(tmp_path / "whole.jsonl").fill(lambda _: [{"a": 10 * a} for a in range(5)])
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    ends = [0, *(place + 1 for place, byte in enumerate(whole) if byte == ord("\n"))]
+    spoilt = [whole[:end] for end in range(len(whole))]
+    spoilt += [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(len(whole))]
+    spoilt += [whole + b"more", whole + whole, b"\0" * len(whole), b'{"a": 0}\n{"a": 10}\n']
+    for content in spoilt:
+        (tmp_path / name).write_bytes(content)
+        journal = Journal(tmp_path / "j.jsonl")
+        assert not journal.complete
+        begun: list[int] = []
+        journal.fill(lambda done, begun=begun: begun.append(done) or ({"a": 10 * a} for a in range(done, 5)))
+        assert begun == [min(5, sum(content[:end] == whole[:end] for end in ends[1:]))]
+        assert (tmp_path / "j.jsonl").read_bytes() == whole
+        assert [line["a"] for line in Journal(tmp_path / "j.jsonl")] == [0, 10, 20, 30, 40]
+        (tmp_path / "j.jsonl").unlink()
+    journal = Journal(tmp_path / "whole.jsonl")
+    journal.fill(lambda _: pytest.fail("it is complete"))
+    journal.path.write_bytes(whole[:-1])
+    with pytest.raises(CorpusError, match="is damaged"):  # since it was looked at
+        list(journal)
+
+
+@pytest.mark.parametrize("cut", [0, 130, -1])
+def test_files_of_the_work_folder_that_lost_their_end_are_made_again(corpus: Path, tmp_path: Path, cut: int) -> None:
+    out = tmp_path / "out.jsonl"
+    select_corpus(corpus, out, ratio=0.1)
+    expected = out.read_bytes()
+    files = sorted(path for path in (tmp_path / "out.jsonl.work").rglob("*") if path.suffix in {".npy", ".jsonl"})
+    assert {path.name.split("-")[0] for path in files if path.suffix == ".jsonl"} == {"index", "picks", "shards"}
+    for path in files:
+        content = path.read_bytes()
+        path.write_bytes(content[:cut])
+        out.unlink()
+        select_corpus(corpus, out, ratio=0.1)
+        assert out.read_bytes() == expected, path.name
+        assert path.read_bytes() == content, path.name
+
+
+def test_a_spoilt_byte_in_the_features_is_noticed(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    select_corpus(corpus, out, ratio=0.1)
+    expected = out.read_bytes()
+    for path in sorted((tmp_path / "out.jsonl.work").rglob("*/*.npy")):
+        content = bytearray(path.read_bytes())
+        content[-2] ^= 64
+        path.write_bytes(content)
+        out.unlink()
+        for picks in (tmp_path / "out.jsonl.work").glob("picks-*"):
+            picks.unlink()
+        select_corpus(corpus, out, ratio=0.1)
+        assert out.read_bytes() == expected, path.name
 
 
 def test_input_that_changes_during_the_work_is_noticed(corpus: Path, tmp_path: Path) -> None:
@@ -767,11 +931,15 @@ def test_one_process_at_a_time_works_in_a_folder(corpus: Path, tmp_path: Path) -
         except CorpusError as error:
             failed.append(str(error))
 
-    with FileLock(work / ".lock"):
-        thread = threading.Thread(target=other)
-        thread.start()
-        thread.join()
-    assert "Another process is at work in" in failed[0]
+    # whoever has the work folder, or with another one the output
+    for lock in (work / ".lock", tmp_path / ".out.jsonl.lock"):
+        with FileLock(lock):
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+    assert f"Another process is at work in {work}" in failed[0]
+    assert f"Another process is at work on {tmp_path / 'out.jsonl'}" in failed[1]
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_left_overs_of_killed_processes_are_removed(corpus: Path, tmp_path: Path) -> None:
@@ -790,13 +958,18 @@ def test_left_overs_of_killed_processes_are_removed(corpus: Path, tmp_path: Path
 
 
 def ready(tmp_path: Path, features: Any, **about: Any) -> Selected:
-    np.save(tmp_path / "f.npy", features, allow_pickle=True)
+    if isinstance(features, bytes):
+        (tmp_path / "f.npy").write_bytes(features)
+    else:
+        np.save(tmp_path / "f.npy", features, allow_pickle=True)
     return select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "f.npy", **({"ratio": 0.1} | about))
 
 
 @pytest.mark.parametrize(
     ("features", "why"),
     [
+        (b"", "No data left in file|EOFError"),
+        (b"\x93NUMPY", "EOF: reading magic string"),
         (np.ones((4, 3), dtype=np.int64), "holds int64, not one of float16, float32, float64"),
         (np.ones((4, 3), dtype=complex), "holds complex128"),
         (np.array([["a"]], dtype=object), "Python objects"),
@@ -992,20 +1165,24 @@ def test_command_says_what_it_did(corpus: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     with (corpus / "a.jsonl").open("a") as file:
         file.write('{"text": ""}\nbroken\n')
-    (corpus / "z.bin").touch()
+    for name in ("LICENSE", "z.jsonl.bz2"):
+        (corpus / name).touch()
     arguments = ("corpus", "--ratio", 0.1, "--out", "out.jsonl")
     stopped = replicate(*arguments)
     assert stopped.exit_code == 1
     assert "corpus/a.jsonl, line 302, is not JSON" in stopped.output
+    assert "corpus/z.jsonl.bz2 ends in .bz2, which is not read" in stopped.output
     assert "Traceback" not in stopped.output
     done = replicate(*arguments, "--on-error", "skip")
     assert done.exit_code == 0, done.output
     assert "left out: corpus/a.jsonl, line 302, is not JSON" in done.stderr
+    assert "left out: corpus/z.jsonl.bz2 ends in .bz2" in done.stderr
+    assert "ignored: LICENSE\n" in done.stderr
     files = [record["_selection"]["file"].split("/")[0] for record in read(tmp_path / "out.jsonl")]
     parts = {"b": 400, "a.jsonl": 300, "c.parquet": 290} | {f"d{i}.txt": 1 for i in range(990, 1000)}
     shares = [(name, n, files.count(name)) for name, n in parts.items()]
     assert done.stdout.splitlines() == [
-        "1,000 documents in 14 files (1 ignored); left out: 1 empty, 1 broken.",
+        "1,000 documents in 14 files (1 unreadable) (1 ignored); left out: 1 empty, 1 broken.",
         "100 selected: out.jsonl, described in out.jsonl.manifest.json",
         "share of the  corpus  selection",
         *(f"{name:12}  {n / 1000:6.1%}  {k / 100:9.1%}" for name, n, k in shares),

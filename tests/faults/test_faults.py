@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from toys import Toy
+from toys import REAL, Toy
 
 pytestmark = [
     pytest.mark.faults,
@@ -140,3 +140,50 @@ def test_disk_that_fills_up_loses_nothing_finished(toy: Toy) -> None:
     finished = {path: path.read_bytes() for path in before if path.name == "results.json"}
     assert finished == {path: content for path, content in before.items() if path.name == "results.json"}
     assert json.loads(next(iter(finished.values())))["verdicts"]
+
+
+@pytest.mark.parametrize(("engine", "lines"), [("serial", ["--json"]), ("processes", []), ("dask", [])])
+def test_a_reader_that_goes_away_ends_the_batch_as_an_interrupt_does(toy: Toy, engine: str, lines: list[str]) -> None:
+    path = toy.root / "grid.yaml"
+    path.write_text("runs: [{notebook: toy, grid: {seeds: 1..2}}]")
+    workers = "1" if engine == "serial" else "2"
+    batch = toy.start("batch", str(path), "--engine", engine, "--workers", workers, *lines)
+    assert batch.stdout is not None
+    assert batch.stderr is not None
+    batch.stdout.readline()
+    batch.stdout.close()
+    assert batch.wait(timeout=120) == 141
+    said = batch.stderr.read()
+    assert "Nobody reads what it prints any more." in said
+    assert "replicate resume" in said
+    assert "Traceback" not in said
+    assert "Exception" not in said
+    assert toy.processes() == []
+    assert toy.replicate("resume").returncode == 0
+    assert len(toy.values()) == 2
+
+
+@pytest.mark.parametrize("what", ["batch", "select"])
+def test_an_interrupt_while_workers_import_prints_no_tracebacks(toy: Toy, tmp_path: Path, what: str) -> None:
+    (tmp_path / "in.jsonl").write_text("".join(f'{{"text": "{i} words"}}\n' for i in range(50)))
+    batch = ["batch", "--workers", "2", "--engine", "dask"]
+    select = ["select", str(tmp_path / "in.jsonl"), "--ratio", "0.1", "--out", str(tmp_path / "o.jsonl")]
+    command = batch if what == "batch" else [*select, "--workers", "2"]
+    started = subprocess.Popen(
+        toy.command(*command),
+        env=toy.environment(PYTHONPATH=str(REAL.parent)) if what == "select" else toy.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a terminal tells the whole group, which is one of its own here
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    first = psutil.Process(started.pid)
+    toy.wait_for(lambda: len(first.children(recursive=True)) > 2)
+    os.killpg(started.pid, signal.SIGINT)
+    _, errors = started.communicate(timeout=120)
+    assert started.returncode == 130, errors
+    assert "Stopped." in errors
+    assert "Traceback" not in errors
+    assert "KeyboardInterrupt" not in errors

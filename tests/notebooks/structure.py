@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import yaml
+from papermill.inspection import inspect_notebook
 
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_yaml
@@ -115,10 +117,12 @@ def _parameters(path: Path, code: list[Mapping[str, Any]], decides: bool) -> Ite
     except RefusedError as error:
         yield str(error)
         return
+    # plain papermill, which reads a line at a time, must find the same
+    known = inspect_notebook(str(path))
     for statement in ast.parse("".join(cells[0]["source"])).body:
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             yield f"parameters, line {statement.lineno}: must be `name: type = value  # meaning`"
-        elif statement.target.id not in declared:
+        elif statement.target.id not in known:
             name = statement.target.id
             yield f"parameter {name!r} is not understood by papermill (has its line a second =?)"
     for parameter in declared.values():
@@ -137,6 +141,8 @@ def _profiles(path: Path, declared: Mapping[str, Parameter]) -> Iterator[str]:
             yield f"has no profile {profile!r}"
             continue
         values = read_yaml(file) or {}
+        if values != (yaml.safe_load(file.read_text(encoding="utf-8")) or {}):
+            yield f"profile {profile!r} says something else to plain papermill, which reads YAML 1.1"
         if "profile" in declared and values.get("profile") != profile:
             yield f"profile {profile!r} must say `profile: {profile}`, for plain papermill"
         for name, value in values.items():

@@ -36,6 +36,14 @@ def test_grid_is_a_product_and_zip_goes_side_by_side(toy: Toy) -> None:
         ("runs: [{notebook: toy, groups: {a: {seeds: 1}, b: {peak: 1.0}}}]", "group 'a' does not set peak"),
         ("runs: [{notebook: toy, parameters: {seeds: 1}, groups: {a: {seeds: 1}}}]", "'seeds' is set twice"),
         ("runs: [{notebook: toy, resources: {GPU: 0}}]", r"resources\.GPU"),
+        ("runs: [{notebook: toy, resources: {GPU: .inf}}]", r"resources\.GPU"),
+        ("runs: [{notebook: toy}]\nruns: [{notebook: toy, parameters: {seeds: 1}}]", "'runs' stands twice.*line 2"),
+        ("runs: [{notebook: toy, grid: {seeds: [1], seeds: [2]}}]", "'seeds' stands twice"),
+        ("runs: [{notebook: toy, parameters: {fail: no}}]", "no means two things.*line 1"),
+        ("runs: [{notebook: toy, grid: {seeds: [010]}}]", "010 means two things"),
+        ("runs: []", "asks for no run"),
+        ("notebooks: []", "asks for no run"),
+        ("{runs: null, notebooks: []}", "asks for no run"),
         ("- a list", "must have the keys"),
         ("runs: [", "is not YAML"),
     ],
@@ -108,3 +116,8 @@ def test_newest_or_named_batch_is_remembered(toy: Toy) -> None:
 
 def test_sweep_without_lists_is_one_run() -> None:
     assert list(Sweep(notebook="toy", parameters={"a": 1}).overrides()) == [{"a": 1}]
+
+
+def test_numbers_are_read_as_people_write_them(toy: Toy) -> None:
+    (sweep, other) = load(toy.root, "runs: [{notebook: toy, grid: {peak: [1e-3, 1_000]}}]").specs(toy.project)
+    assert [toy.store.plan(spec).parameters["peak"] for spec in (sweep, other)] == [0.001, 1000.0]

@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from replication.runs.cluster import DaskEngine, gpus
-from replication.runs.engines import Engine, ProcessEngine, SerialEngine
+from replication.runs.cluster import DaskEngine, connect, gpus
+from replication.runs.engines import Engine, ProcessEngine, SerialEngine, needed
 from replication.runs.errors import RefusedError
 from replication.runs.notebook import Listener, Outcome
 from replication.runs.store import Run
@@ -115,3 +116,40 @@ def test_a_gpu_goes_to_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def which_gpu(run: Run, listener: Listener | None = None) -> Outcome:
     return Outcome(run, str(os.getpid()), 0.0, os.environ["CUDA_VISIBLE_DEVICES"])
+
+
+@pytest.mark.parametrize("which", [*ENGINES, DaskEngine(2)], ids=["serial", "one", "three", "dask"])
+def test_what_a_listener_raises_ends_the_batch(which: Engine) -> None:
+    def listen(run: Run, event: Any) -> None:
+        raise ZeroDivisionError(event["started"])
+
+    with pytest.raises(ZeroDivisionError, match="here"):
+        list(which.outcomes(succeed, RUNS, listen))
+
+
+def test_no_more_workers_are_started_than_there_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert needed(40, RUNS) == 6
+    assert needed(3, RUNS) == 3
+    with_parts = [replace(RUNS[0], experiment="replication.uba.experiments.theory")]
+    assert needed(40, with_parts) == min(40, 1 + (os.cpu_count() or 1))
+    asked: list[int] = []
+
+    def connect(workers: int, *_: Any, **__: Any) -> Any:
+        asked.append(workers)
+        raise RefusedError("enough")
+
+    monkeypatch.setattr("replication.runs.cluster.connect", connect)
+    with pytest.raises(RefusedError, match="enough"):
+        next(DaskEngine(40).outcomes(succeed, RUNS))
+    assert asked == [6]
+
+
+def test_a_scheduler_without_workers_is_said() -> None:
+    from distributed import LocalCluster
+
+    said: list[str] = []
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        connect(1, cluster.scheduler_address, say=said.append),
+    ):
+        assert f"{cluster.scheduler_address} has no workers yet; waiting for one" in said[-1]

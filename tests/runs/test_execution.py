@@ -178,3 +178,45 @@ def test_run_planned_elsewhere_is_refused_where_something_differs(toy: Toy) -> N
     assert outcome.status == "failed"
     assert "differs from where the run was planned in notebook and sources and versions" in outcome.message
     assert toy.computed() == []
+
+
+def test_notebook_without_a_kernelspec_is_pythons(toy: Toy) -> None:
+    path = toy.project.notebook_file("toy")
+    page = json.loads(path.read_text())
+    del page["metadata"]["kernelspec"]
+    path.write_text(json.dumps(page))
+    done = toy.replicate("batch")
+    assert done.returncode == 0, done.stderr
+    assert list(toy.values().values()) == [1.5]
+
+
+ODD = """\
+import json, os, pathlib, time
+folder = pathlib.Path(os.environ["REPLICATION_RUN_DIR"])
+for told in ([1], {"done": "3", "total": 9, "what": 1}, {"done": 1}, {"done": None, "total": {}, "what": []},
+             {"done": float("nan"), "total": 2}, {"done": 1, "total": 2, "what": {"a": 1}}):
+    (folder / "progress.json").write_text(json.dumps(told))
+    (folder / "parts.json").write_text(json.dumps({"folder": 3, "parts": told}))
+    time.sleep(0.7)
+"""
+
+
+def test_whatever_a_kernel_writes_as_its_progress_harms_nothing(toy: Toy) -> None:
+    toy.add("toy", toy_cells(run=f"{ODD}\n{RUN}"), paper="toy")
+    done = toy.replicate("batch", "--json")
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    told = [(event["done"], event["total"], event["what"]) for event in events if "done" in event]
+    assert told == [(1, 2, "{'a': 1}")]
+    assert "Traceback" not in done.stderr
+    (folder,) = (toy.project.store / "toy").iterdir()
+    assert "Traceback" not in (folder / "log.txt").read_text()
+
+
+def test_kernel_that_starts_too_slowly_is_told_from_one_that_died(toy: Toy) -> None:
+    slow = "import sys, time\nif any('ipykernel' in argument for argument in sys.orig_argv):\n    time.sleep(30)\n"
+    (toy.root / "sitecustomize.py").write_text(slow)
+    done = toy.replicate("run", "toy", "--start-timeout", "1")
+    assert done.returncode == 1
+    assert "the kernel did not answer within 1 s (--start-timeout)" in done.stderr
+    assert "memory" not in done.stderr

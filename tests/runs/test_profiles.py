@@ -54,6 +54,8 @@ def test_unknown_name_in_a_profile_is_refused_naming_the_profile(toy: Toy) -> No
         ("budgets", 10, r"'budgets' is list\[int\], got 10 \(int\)"),
         ("budgets", [10, 2.5], r"'budgets' is list\[int\], got 2.5 \(float\) at \[1\]"),
         ("budgets", None, r"got None \(NoneType\)"),
+        ("peak", float("nan"), r"'peak' is finite float, got nan"),
+        ("peak", float("inf"), r"'peak' is finite float, got inf"),
     ],
 )
 def test_wrong_type_is_refused_saying_parameter_value_and_type(toy: Toy, name: str, value: Any, message: str) -> None:
@@ -77,7 +79,7 @@ def test_missing_profile_says_which_there_are(toy: Toy) -> None:
         resolve(toy, "standart")
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "seeds: [\n"])
+@pytest.mark.parametrize("text", ["- a\n- b\n", "seeds: [\n", "seeds: 1\nseeds: 2\n", "fail: off\n"])
 def test_profile_that_is_no_flat_yaml_is_refused(toy: Toy, text: str) -> None:
     toy.profile("smoke", "toy", text)
     with pytest.raises(RefusedError, match=r"smoke/toy\.yaml"):
@@ -134,7 +136,79 @@ def test_project_is_found_from_home_and_not_from_the_current_folder(
         ("list[int]", "[1, 2]", [1, 2]),
         ("list[int]", "0..2", "0..2"),
         ("bool", "true", True),
+        ("int", "1_000", 1000),
+        ("list[float]", "[1e-3, 2]", [0.001, 2]),
     ],
 )
 def test_text_of_the_command_line_is_read_by_the_declared_type(type_name: str, text: str, value: Any) -> None:
     assert profiles.from_text(Parameter("x", type_name, None, ""), text) == value
+
+
+@pytest.mark.parametrize("text", ["{a: 1, a: 2}", "yes", "1:30", "[1"])
+def test_text_of_the_command_line_that_means_nothing_or_two_things_is_refused(text: str) -> None:
+    with pytest.raises(RefusedError, match="-p x is not YAML"):
+        profiles.from_text(Parameter("x", "dict[str, int]", None, ""), text)
+
+
+def test_a_path_is_the_file_that_it_names_or_refused(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "elsewhere" / "toy.ipynb"
+    copy.parent.mkdir()
+    copy.write_bytes(toy.project.notebook_file("toy").read_bytes())
+    monkeypatch.chdir(copy.parent)
+    for name in ("toy.ipynb", "./toy.ipynb", str(copy), "../elsewhere/toy.ipynb"):
+        with pytest.raises(RefusedError, match=rf"{name} is not in the project {toy.root}"):
+            toy.project.notebook(name)
+    for name in ("./missing/toy.ipynb", "/toy.ipynb", "notebooks/tony.ipynb", "notebooks/toy"):
+        with pytest.raises(RefusedError, match=f"{name} does not exist"):
+            toy.project.notebook(name)
+    (copy.parent / "link.ipynb").symlink_to(toy.project.notebook_file("toy"))
+    with pytest.raises(RefusedError, match="link"):
+        toy.project.notebook("./link.ipynb")
+    assert toy.project.notebook("toy") == "toy"
+    for name in (str(toy.project.notebook_file("toy")), f"{toy.root}/notebooks/../notebooks/toy.ipynb"):
+        assert toy.project.notebook(name) == "toy"
+
+
+DECLARED = """\
+import typing
+rate: float = 1e-3  # as in Eq. 2: rate = 0.001
+label: str = "a=b # no comment"  # a name
+mode: typing.Literal["a", "b"] = "a"  # dotted
+limit: int | None = None  # a union
+quoted: "list[int]" = [1]  # as text
+table: dict[str, list[int]] = {
+    "a": [1, 2],
+}  # over lines
+plain = 3
+loose: typing.Optional[float] = None
+"""
+
+
+def test_parameters_are_read_as_python_reads_them(toy: Toy) -> None:
+    toy.add("toy", toy_cells(parameters=DECLARED), paper="toy")
+    found = profiles.parameters(toy.project, "toy")
+    assert list(found.values()) == [
+        Parameter("rate", "float", 0.001, "as in Eq. 2: rate = 0.001"),
+        Parameter("label", "str", "a=b # no comment", "a name"),
+        Parameter("mode", "typing.Literal['a', 'b']", "a", "dotted"),
+        Parameter("limit", "int | None", None, "a union"),
+        Parameter("quoted", "list[int]", [1], "as text"),
+        Parameter("table", "dict[str, list[int]]", {"a": [1, 2]}, "over lines"),
+        Parameter("plain", "int", 3, ""),
+        Parameter("loose", "typing.Optional[float]", None, ""),
+    ]
+    assert (found["limit"].check(None), found["limit"].check(3), found["mode"].check("b")) == (None, 3, "b")
+    for name, value in (("mode", "c"), ("limit", 1.5), ("loose", "x"), ("table", {"a": [1.5]})):
+        with pytest.raises(RefusedError, match=f"parameter '{name}' is "):
+            found[name].check(value)
+
+
+def test_a_parameters_cell_that_is_not_python_is_refused(toy: Toy) -> None:
+    toy.add("toy", toy_cells(parameters="seeds ="), paper="toy")
+    toy.add("other", toy_cells(parameters="seeds = (3"), paper="toy")
+    for name in ("other", "toy"):
+        with pytest.raises(RefusedError, match=rf"{name}\.ipynb: its parameters cell is not Python"):
+            profiles.parameters(toy.project, name)
+    toy.project.notebook_file("toy").write_text("no JSON")
+    with pytest.raises(RefusedError, match=r"notebooks/toy\.ipynb is not a notebook of format 4"):
+        profiles.parameters(toy.project, "toy")

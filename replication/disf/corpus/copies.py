@@ -24,11 +24,23 @@ def keep(folder: Path, found: Iterable[tuple[dict[str, Any], Hashes]]) -> list[d
         lines.append((line, start))
         parts.append(hashes)
         start += len(hashes)
-    whole = np.concatenate(parts)
-    path = folder / f"{hashlib.sha256(whole.tobytes()).hexdigest()[:40]}.npy"
-    if not path.exists():
-        rows.write(path, whole)
+    together = np.concatenate(parts)
+    path = folder / f"{_name(together)}.npy"
+    if not whole(path):
+        rows.write(path, together)
     return [line | {"hashes": [path.name, start]} for line, start in lines]
+
+
+def whole(path: Path) -> bool:
+    """Whether a file of hashes is there as it was written; its name is their checksum."""
+    try:
+        return path.stem == _name(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def _name(hashes: Hashes) -> str:
+    return hashlib.sha256(hashes.tobytes()).hexdigest()[:40]
 
 
 def kept(folder: Path, index: Iterable[Mapping[str, Any]]) -> Iterator[Hashes]:

@@ -127,7 +127,7 @@ def prepare(
     settings["norm"] = "l2"
     digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
     path = folder / f"tfidf-{key}-{digest[:10]}.npy"
-    if not path.exists():
+    if rows.checksum(path) is None:
         wanted = np.random.default_rng(seed).choice(total, size=min(total, _SAMPLE), replace=False)
         _fit(_sample(documents(), np.sort(wanted), total, tell), seed, path)
     return Extractor({**settings, "model": file_sha256(path)}, str(path))

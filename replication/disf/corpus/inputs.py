@@ -17,12 +17,13 @@ import numpy.typing as npt
 from replication.disf.corpus import copies, readers
 from replication.disf.corpus.errors import CorpusError
 from replication.disf.corpus.journal import Journal
-from replication.disf.corpus.readers import Kind, Scan, Source
+from replication.disf.corpus.readers import Kind, Left, Scan, Source
 from replication.disf.corpus.workers import Workers
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
 
+_FAULTS = 20  # that are shown
 _TASK_BYTES, _TASK_FILES = 16 << 20, 256  # of the files that one call scans
 
 
@@ -43,11 +44,15 @@ class Input:
         digest = hashlib.sha256()
         self.files = self.bytes = self.n_ignored = 0
         self.ignored: list[str] = []
+        self.n_left, self.left = 0, list[Left]()
         for source in readers.sources(self.root, self._pattern, self._kinds):
-            if isinstance(source, str):
-                self.n_ignored += 1
-                if len(self.ignored) < readers.EXAMPLES:
-                    self.ignored.append(source)
+            if isinstance(source, Left):
+                self.n_left += bool(source.fault)
+                self.n_ignored += not source.fault
+                if source.fault and len(self.left) < _FAULTS:
+                    self.left.append(source)
+                elif not source.fault and len(self.ignored) < readers.EXAMPLES:
+                    self.ignored.append(source.name)
                 continue
             self.files += 1
             self.bytes += source.size
@@ -55,7 +60,8 @@ class Input:
             del fields["path"]
             digest.update(canonical(fields))
         if not self.files:
-            found = f"{self.n_ignored} others, such as {self.ignored[0]}" if self.ignored else "nothing"
+            others = [*(left.name for left in self.left), *self.ignored]
+            found = f"{self.n_left + self.n_ignored} others, such as {others[0]}" if others else "nothing"
             raise CorpusError(
                 f"{self.root} holds no file to read, but {found}. Names that are read end in "
                 f"{', '.join(readers.suffixes(self._kinds))}."
@@ -77,8 +83,9 @@ class Input:
         """Scan all files, as far as that is not done already, and sum up what is in them."""
         self.index = Journal(work / f"index-{key(self.listing, settings)}.jsonl")
         self._hashes = work / "hashes"
-        if self.index.complete and not all(map(Path.exists, {self._hashes / line["hashes"][0] for line in self.index})):
-            self.index.path.unlink()  # somebody made room
+        files = {self._hashes / line["hashes"][0] for line in self.index} if self.index.complete else ()
+        if not all(map(copies.whole, files)):
+            self.index.discard()  # somebody made room, or the disk lost some
 
         def rest(done: int) -> Iterator[dict[str, Any]]:
             tell("files indexed", done, self.files)
@@ -91,6 +98,9 @@ class Input:
                 tell("files indexed", done, self.files)
 
         self.index.fill(rest)
+        self.counts["unreadable"] = self.n_left
+        for left in self.left:
+            self._fault(f"{self.root.name}/{left.name} {left.fault}")
         digest = hashlib.sha256()
         for line in self.index:
             for name in ("documents", "empty", "broken"):
@@ -111,7 +121,7 @@ class Input:
         return copies.find(lambda: copies.kept(self._hashes, self.index), self.counts["documents"])
 
     def _fault(self, text: str) -> None:
-        if len(self.faults) < 20:
+        if len(self.faults) < _FAULTS:
             self.faults.append(text)
 
     def judge(self, on_error: str) -> None:
@@ -120,7 +130,10 @@ class Input:
         if on_error == "stop" and (broken or unreadable):
             what = f"{broken} broken lines or rows and {unreadable} unreadable files in {self.root}"
             shown = "\n  ".join(self.faults)
-            raise CorpusError(f"{what}:\n  {shown}\nMend them, or leave them out: --on-error skip (on_error='skip').")
+            advice = "Mend them, or leave them out: --on-error skip (on_error='skip')."
+            if self.left:
+                advice += " --pattern says which names to read."
+            raise CorpusError(f"{what}:\n  {shown}\n{advice}")
         if not self.counts["documents"]:
             raise CorpusError(f"{self.root} holds no document: {self.counts['empty']} are empty, {broken} are broken")
 

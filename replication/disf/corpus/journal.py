@@ -1,18 +1,23 @@
-"""A file that grows by whole results, so that a kill loses none of them."""
+"""A file that grows by whole results, so that neither a kill nor a power cut loses or spoils any of them."""
 
 from __future__ import annotations
 
 import json
+import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from replication.disf.corpus.errors import CorpusError
 
 
 class Journal:
     """JSON objects, one a line, in order; called `<name>.part` until the last is there, then `<name>`.
 
-    Each line is handed to the operating system as soon as it is known. After a kill every whole line counts; a torn
-    last one is cut off.
+    Each line begins with its checksum and is handed to the operating system as soon as it is known. The last line is
+    the number of the others. After a kill or a power cut all lines before the first that is not whole count, and the
+    rest is cut off, also of a file that was complete.
 
     Parameters
     ----------
@@ -31,16 +36,33 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._part = path.with_name(f"{path.name}.part")
+        self._complete = False
 
     @property
     def complete(self) -> bool:
-        """Whether the last line is there."""
-        return self.path.exists()
+        """Whether all lines are there; a file with its final name that lacks some is a part again."""
+        if not self._complete and self.path.exists():
+            count, last, end = 0, None, 0
+            with self.path.open("rb") as file:
+                for count, (last, end) in enumerate(_whole(file)):  # noqa: B007 (the last ones are looked at)
+                    pass
+            self._complete = last == count and end == self.path.stat().st_size
+            if not self._complete:
+                self.path.replace(self._part)
+        return self._complete
+
+    def discard(self) -> None:
+        """Begin anew."""
+        self.path.unlink(missing_ok=True)
+        self._complete = False
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        with (self.path if self.complete else self._part).open("rb") as lines:
-            for line in lines:
-                yield json.loads(line)
+        with self.path.open("rb") as file:
+            for value, _ in _whole(file):
+                if isinstance(value, int):
+                    return
+                yield value
+        raise CorpusError(f"{self.path} is damaged. Start again: what is whole is not computed anew.")
 
     def fill(self, rest: Callable[[int], Iterable[dict[str, Any]]]) -> None:
         """Append what ``rest(done)`` yields, ``done`` being the number of lines that are there, and complete it."""
@@ -48,24 +70,40 @@ class Journal:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._part.open("a+b") as file:
-            for line in rest(self._mend(file)):
-                file.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
-                file.flush()
+            count = _mend(file)
+            for line in rest(count):
+                _write(file, line)
+                count += 1
+            _write(file, count)
+            os.fsync(file.fileno())
         self._part.replace(self.path)
+        self._complete = True
 
-    @staticmethod
-    def _mend(file: Any) -> int:
-        """Cut off what is not a whole line; return the number of lines."""
-        file.seek(0)
-        count = end = 0
-        for line in file:
-            try:
-                json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith(b"\n"):
-                break
-            count += 1
-            end += len(line)
-        file.truncate(end)
-        return count
+
+def _write(file: IO[bytes], value: Any) -> None:
+    text = json.dumps(value).encode()
+    file.write(b"%08x %s\n" % (zlib.crc32(text), text))
+    file.flush()
+
+
+def _whole(file: IO[bytes]) -> Iterator[tuple[Any, int]]:
+    """The values of a journal's lines, each with where it ends, up to the first line that is not whole."""
+    end = 0
+    for line in file:
+        text = line[9:-1]
+        if line[:9] != b"%08x " % zlib.crc32(text) or not line.endswith(b"\n"):
+            return
+        end += len(line)
+        yield json.loads(text), end
+
+
+def _mend(file: IO[bytes]) -> int:
+    """Cut off what is not a whole result; return the number of those that are."""
+    file.seek(0)
+    count = end = 0
+    for value, after in _whole(file):
+        if isinstance(value, int):
+            break
+        count, end = count + 1, after
+    file.truncate(end)
+    return count

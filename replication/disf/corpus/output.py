@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
@@ -20,6 +21,7 @@ from replication.places import file_sha256
 #: Of the records written, the key of where they came from.
 FIELD: Final = "_selection"
 _FILES: Final = ' "files": ['
+_BLANK: Final = re.compile(r"[ \t\n\r]*")
 
 #: Where a document stands, and a way to its record.
 Place = tuple[dict[str, Any], Callable[[], bytes]]
@@ -82,23 +84,47 @@ def write(
     return files
 
 
+# A record's own bytes are what is written: numbers keep their digits, keys their order, and what stands twice does so.
+
+
 def _identified(record: bytes, where: dict[str, Any], id_key: str) -> bytes:
-    value = json.loads(record)
-    return json.dumps(({id_key: value[id_key]} if id_key in value else {}) | where).encode()
+    known = dict(_members(record)).get(id_key, "")
+    return f"{{{known.strip()}{', ' if known else ''}{json.dumps(where)[1:]}".encode()
 
 
 def _whole(record: bytes, where: dict[str, Any]) -> bytes:
     if f'"{FIELD}"'.encode() in record:  # of an earlier selection
-        value = json.loads(record)
-        value.pop(FIELD, None)
-        record = json.dumps(value).encode()
-    # the record's own bytes: numbers keep their digits and keys their order
+        record = f"{{{','.join(text for name, text in _members(record) if name != FIELD)}}}".encode()
     return b'%s, "%s": %s}' % (record.rstrip()[:-1].rstrip(), FIELD.encode(), json.dumps(where).encode())
 
 
-def documents(corpus: Input, text_key: str) -> Iterator[Place]:
-    """The documents of a corpus."""
-    for name, entry in readers.documents(corpus.root, iter(corpus.index), text_key, whole=True):
+def _members(record: bytes) -> Iterator[tuple[str, str]]:
+    """The members of a JSON object: each one's name, and all the text between its commas.
+
+    Examples
+    --------
+    >>> list(_members(b'{"a": 1.10, "b":[1e400]}'))
+    [('a', '"a": 1.10'), ('b', ' "b":[1e400]')]
+    """
+    text, read = record.decode(), json.JSONDecoder().raw_decode
+
+    def past(at: int) -> int:
+        blank = _BLANK.match(text, at)
+        assert blank is not None
+        return blank.end()
+
+    start = text.index("{") + 1
+    while text[at := past(start)] != "}":
+        name, at = read(text, at)
+        _, at = read(text, past(past(at) + 1))
+        end = past(at)
+        yield name, text[start:end]
+        start = end + (text[end] == ",")
+
+
+def documents(corpus: Input, text_key: str, also: Sequence[str] | None) -> Iterator[Place]:
+    """The documents of a corpus; `also` as for :func:`replication.disf.corpus.readers.entries`."""
+    for name, entry in readers.documents(corpus.root, iter(corpus.index), text_key, also=also):
         place = "line" if readers.kind_of(name) == "jsonl" else "row"
         yield {"file": name, place: entry.number}, entry.record
 

@@ -80,6 +80,8 @@ class Selected:
         there are more than a thousand.
     notes : list of str
         What a person should know of the features.
+    ignored : list of str
+        The first few files that were not read and need not be: without a suffix, or with one that is no document's.
     seconds : dict
         Time spent in each stage.
     """
@@ -91,6 +93,7 @@ class Selected:
     reused: bool
     mix: dict[str, list[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -152,8 +155,8 @@ def select_corpus(settings: Settings) -> Selected:
         Whole records, or only which and where they are. Records get an added object ``_selection``; otherwise only what
         is in that object is written, and the identifier.
     on_error
-        Broken lines and unreadable files: list them all and stop, or leave them out. So are rows of features that are
-        not finite; the whole corpus is looked through first. Empty documents are always left out.
+        Broken lines, and files and folders that cannot be read: list them all and stop, or leave them out. So are rows
+        of features that are not finite; the whole corpus is looked through first. Empty documents are always left out.
     work
         Folder for what can be resumed; without it, ``<out>.work``. Several outputs may share one. It can be deleted
         when it is no longer needed.
@@ -211,13 +214,16 @@ def select_corpus(settings: Settings) -> Selected:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / ".probe") as probe:  # before hours of work
             probe.touch()
-        (folder / ".probe").unlink()
+        (folder / ".probe").unlink(missing_ok=True)
     try:
-        with FileLock(work / ".lock", timeout=0), pool:
+        # Two commands may have one output and different work folders, or one work folder and different outputs. The
+        # files of the locks stay: to remove one is to risk that two processes hold it.
+        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0), FileLock(work / ".lock", timeout=0), pool:
             run = _Run(settings, roots[0] if settings.corpus else None, roots[-1] if ready else None, out, work, pool)
             return run.execute()
     except Timeout as error:
-        raise CorpusError(f"Another process is at work in {work}; wait for it, or give another work folder") from error
+        where = f"in {work}" if Path(error.lock_file).name == ".lock" else f"on {out}"
+        raise CorpusError(f"Another process is at work {where}; wait for it, or give another --work or --out") from None
 
 
 class _Run:
@@ -240,6 +246,8 @@ class _Run:
         self.inputs = [found for found in (self.corpus, self.ready) if found is not None]
         self.features = "ready-made" if ready is not None else str(settings.features)
         self.extractor: dict[str, Any] = {"name": self.features}
+        # columns of Parquet that are read beside the text
+        self.also = None if settings.write == "records" else (settings.id_key,)
         self.seconds: dict[str, float] = {}
         self.parameters = settings.parameters | {"features": self.features}
 
@@ -275,7 +283,7 @@ class _Run:
         return found
 
     def _selected(self, head: Mapping[str, Any], *, reused: bool) -> Selected:
-        told = {name: head[name] for name in ("counts", "faults", "mix", "notes")}
+        told = {name: head.get(name, []) for name in ("counts", "faults", "ignored", "mix", "notes")}
         return Selected(self.out, self.manifest, reused=reused, seconds=self.seconds, **told)
 
     def _stops(self, finished: Mapping[str, Any]) -> bool:
@@ -311,8 +319,9 @@ class _Run:
 
     def _index(self) -> None:
         if self.corpus:
-            scan = partial(readers.scan, text_key=self.settings.text_key)
-            self.corpus.look_through(self.work, scan, ["texts", self.settings.text_key], self.pool, self.tell)
+            scan = partial(readers.scan, text_key=self.settings.text_key, also=self.also)
+            about = ["texts", self.settings.text_key, self.also]
+            self.corpus.look_through(self.work, scan, about, self.pool, self.tell)
         if self.ready:
             look = partial(rows.scan, column=self.settings.feature_key)
             self.ready.look_through(self.work, look, ["rows", self.settings.feature_key], self.pool, self.tell)
@@ -417,10 +426,19 @@ class _Run:
         journal = Journal(self.work / f"shards-{key}.jsonl")
 
         def files() -> Iterator[tuple[str, int]]:
-            return ((str(folder / name), count) for line in journal for name, count in line["files"])
+            return ((str(folder / name), about[0]) for line in journal for name, about in line["files"])
 
-        if journal.complete and not all(Path(path).exists() for path, _ in files()):
-            journal.path.unlink()  # somebody made room
+        # somebody made room, or the disk lost some
+        damaged = [
+            folder / name
+            for line in (journal if journal.complete else ())
+            for name, about in line["files"]
+            if rows.checksum(folder / name) != about
+        ]
+        if damaged:
+            for path in damaged:
+                path.unlink(missing_ok=True)
+            journal.discard()
         journal.fill(rest)
         return files
 
@@ -495,7 +513,7 @@ class _Run:
         faults = [fault for found in self.inputs for fault in found.faults]
         settings = self.settings
         records = self.corpus is not None and settings.write == "records"
-        places = output.documents(self.corpus, settings.text_key) if self.corpus else None
+        places = output.documents(self.corpus, settings.text_key, self.also) if self.corpus else None
         if places is None:
             assert self.ready is not None
             places = output.rows_of(self.ready, settings.id_key)
@@ -528,6 +546,7 @@ class _Run:
                 "mix": self._mix(files),
                 "notes": self._notes(),
                 "faults": faults,
+                "ignored": [name for found in self.inputs for name in found.ignored],
                 "seconds": self.seconds,
                 "inputs": contents,
                 "listing": [found.listing for found in self.inputs],
@@ -538,7 +557,7 @@ class _Run:
         return head
 
 
-def _call(extractor: extractors.Extractor, folder: Path, texts: list[str]) -> Callable[[], tuple[str, int]]:
+def _call(extractor: extractors.Extractor, folder: Path, texts: list[str]) -> Callable[[], tuple[str, list[int]]]:
     """What makes the features of some documents, unless they are there."""
     digest = hashlib.sha256()
     for text in texts:
@@ -546,18 +565,18 @@ def _call(extractor: extractors.Extractor, folder: Path, texts: list[str]) -> Ca
         digest.update(len(content).to_bytes(8, "little"))
         digest.update(content)
     name = f"{digest.hexdigest()[:40]}.npy"
-    if (folder / name).exists():
-        return partial(_known, name, len(texts))
+    found = rows.checksum(folder / name)
+    if found and found[0] == len(texts):
+        return partial(_known, name, found)  # the texts need not be sent to a worker
     return partial(_extract, extractor, folder / name, texts)
 
 
-def _known(name: str, count: int) -> tuple[str, int]:
-    return name, count
+def _known(name: str, about: list[int]) -> tuple[str, list[int]]:
+    return name, about
 
 
-def _extract(extractor: extractors.Extractor, path: Path, texts: list[str]) -> tuple[str, int]:
-    rows.write(path, extractor(texts))
-    return path.name, len(texts)
+def _extract(extractor: extractors.Extractor, path: Path, texts: list[str]) -> tuple[str, list[int]]:
+    return path.name, rows.made(path, len(texts), lambda: extractor(texts))
 
 
 def _clean(text: str) -> str:

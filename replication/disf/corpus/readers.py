@@ -55,6 +55,13 @@ class Source:
     ctime_ns: int
 
 
+class Left(NamedTuple):
+    """A file or folder that is not read, and what is wrong with it; empty where nobody would expect to read it."""
+
+    name: str
+    fault: str
+
+
 class Entry(NamedTuple):
     """One place of a corpus where a document is or should be.
 
@@ -106,7 +113,7 @@ def suffixes(kinds: Sequence[Kind]) -> list[str]:
     return [suffix for suffix, kind in _SUFFIXES.items() if kind in kinds]
 
 
-def sources(root: Path, pattern: str | None, kinds: Sequence[Kind]) -> Iterator[Source | str]:
+def sources(root: Path, pattern: str | None, kinds: Sequence[Kind]) -> Iterator[Source | Left]:
     """The files of a corpus, each folder's entries in the order of their names.
 
     Parameters
@@ -115,14 +122,14 @@ def sources(root: Path, pattern: str | None, kinds: Sequence[Kind]) -> Iterator[
         A file, or a folder that is searched at any depth.
     pattern
         Which file names to read, with * and ? as in a shell; a suffix that says nothing means text then. By default
-        all whose suffix is known.
+        all whose suffix is known, and it is a fault of another suffix that it is not.
     kinds
         What is looked for.
 
     Yields
     ------
-    Source or str
-        A file to read, or the name of one that is left out.
+    Source or Left
+        A file to read, or one that is left out.
 
     Raises
     ------
@@ -139,16 +146,25 @@ def sources(root: Path, pattern: str | None, kinds: Sequence[Kind]) -> Iterator[
     while stack:
         path = stack.pop()
         name = path.relative_to(root).as_posix()
-        if path.is_dir() and (path == root or not path.is_symlink()):
-            inside = sorted(os.scandir(path), key=lambda entry: entry.name, reverse=True)
-            stack += [Path(entry.path) for entry in inside if not entry.name.startswith(".")]
-        elif path.is_file():
-            kind = kind_of(path.name)
-            if pattern is not None:
-                kind = (kind or "text") if fnmatch.fnmatchcase(path.name, pattern) else None
-            yield name if kind is None or kind not in kinds else _source(path, name, kind)
-        else:  # a link to a folder, which may lead round in a circle, or to nothing; a socket
-            yield name
+        try:
+            if path.is_dir() and (path == root or not path.is_symlink()):
+                inside = sorted(os.scandir(path), key=lambda entry: entry.name, reverse=True)
+                stack += [Path(entry.path) for entry in inside if not entry.name.startswith(".")]
+            elif path.is_file():
+                kind = kind_of(path.name)
+                if pattern is not None:
+                    kind = (kind or "text") if fnmatch.fnmatchcase(path.name, pattern) else None
+                if kind is not None and kind in kinds:
+                    yield _source(path, name, kind)
+                else:
+                    unknown = pattern is None and kind is None and path.suffix
+                    yield Left(name, f"ends in {path.suffix}, which is not read" if unknown else "")
+            else:  # a link to a folder, which may lead round in a circle, or to nothing; a socket
+                yield Left(name, "")
+        except OSError as error:
+            if path == root:
+                raise
+            yield Left(name, reason(error))
 
 
 def _source(path: Path, name: str, kind: Kind) -> Source:
@@ -156,7 +172,7 @@ def _source(path: Path, name: str, kind: Kind) -> Source:
     return Source(name, str(path), kind, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
-def entries(source: Source, text_key: str, *, whole: bool = False) -> Iterator[Entry]:
+def entries(source: Source, text_key: str, *, also: Sequence[str] | None = ()) -> Iterator[Entry]:
     """What stands in a file, in order; blank lines of JSONL are nothing.
 
     Parameters
@@ -165,8 +181,8 @@ def entries(source: Source, text_key: str, *, whole: bool = False) -> Iterator[E
         The file.
     text_key
         Key or column of the text.
-    whole
-        Whether records are wanted: else only the texts are read from Parquet.
+    also
+        Columns of Parquet that records have beside the text; None for all.
 
     Raises
     ------
@@ -177,12 +193,14 @@ def entries(source: Source, text_key: str, *, whole: bool = False) -> Iterator[E
         if source.kind == "jsonl":
             yield from _json_lines(source.path, text_key)
         elif source.kind == "parquet":
-            yield from _parquet(source.path, text_key, whole)
+            yield from _parquet(source.path, text_key, also)
         else:
             yield from _text(source.path)
     except UnicodeDecodeError as error:
         raise DamagedFile(f"is not UTF-8: {error}") from error
-    except (OSError, pa.ArrowException) as error:
+    except DamagedFile:
+        raise
+    except Exception as error:  # a file from anywhere may make a reader fail in any way
         raise DamagedFile(reason(error)) from error
 
 
@@ -190,7 +208,7 @@ def reason(error: Exception) -> str:
     """What is wrong with a file, in one line."""
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno)
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or f"cannot be read ({type(error).__name__})"
 
 
 def _json_lines(path: str, key: str) -> Iterator[Entry]:
@@ -220,7 +238,7 @@ def _text_of(line: bytes, key: str) -> tuple[str, str]:
     return "", f"has {type(text).__name__} under {key!r}, not a string" if key in value else f"has no key {key!r}"
 
 
-def _parquet(path: str, key: str, whole: bool) -> Iterator[Entry]:
+def _parquet(path: str, key: str, also: Sequence[str] | None) -> Iterator[Entry]:
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
         schema = file.schema_arrow
         if key not in schema.names:
@@ -229,21 +247,53 @@ def _parquet(path: str, key: str, whole: bool) -> Iterator[Entry]:
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
             raise DamagedFile(f"has {kind} in column {key!r}, not text")
+        columns = None if also is None else [key, *(name for name in also if name in schema.names and name != key)]
         number = 0
-        for batch in file.iter_batches(256, columns=None if whole else [key], use_threads=False):
-            for row, text in enumerate(batch.column(key).to_pylist()):
-                yield Entry(number, text or "", "", partial(_row_json, batch, row))
+        for batch in file.iter_batches(256, columns=columns, use_threads=False):
+            for row, scalar in enumerate(batch.column(key)):
+                try:
+                    text, fault = scalar.as_py() or "", ""
+                except UnicodeDecodeError as error:
+                    text, fault = "", f"is not UTF-8 in column {key!r}: {error}"
+                yield Entry(number, text, fault, partial(_row_json, batch, row))
                 number += 1
 
 
 def _row_json(batch: Any, row: int) -> bytes:
-    (record,) = batch.slice(row, 1).to_pylist()
-    return as_json(record)
+    return as_json({name: value(column[row]) for name, column in zip(batch.schema.names, batch.columns, strict=True)})
+
+
+def value(scalar: Any) -> Any:
+    """A value of a Parquet file as Python has it, or as near as it can.
+
+    Dates that Python's calendar does not reach are ISO 8601 texts; bytes of a text that are not UTF-8 become lone
+    surrogates, from which ``encode("utf-8", "surrogateescape")`` makes them again.
+    """
+    try:
+        return scalar.as_py()
+    except Exception:  # each type has its own ways to be beyond Python's
+        kind, types = scalar.type, pa.types
+    if types.is_dictionary(kind):
+        return value(scalar.value)
+    if types.is_struct(kind):
+        return {name: value(inner) for name, inner in scalar.items()}
+    if types.is_nested(kind):
+        return [value(inner) for inner in scalar.values]
+    if isinstance(scalar, pa.StringScalar | pa.LargeStringScalar | pa.StringViewScalar):
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
+    if types.is_date(kind) or types.is_timestamp(kind):
+        unit: Any = kind.unit if types.is_timestamp(kind) else "D" if types.is_date32(kind) else "ms"
+        return f"{np.datetime64(scalar.value, unit)}{'+00:00' if getattr(kind, 'tz', None) else ''}"
+    return str(scalar)
 
 
 def as_json(record: Mapping[str, Any]) -> bytes:
     """A record as one line."""
-    return json.dumps(_plain(record), ensure_ascii=False).encode()
+    plain = _plain(record)
+    try:
+        return json.dumps(plain, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # lone surrogates, which only an escape can hold
+        return json.dumps(plain).encode()
 
 
 def _plain(value: Any) -> Any:
@@ -267,8 +317,8 @@ def _text(path: str) -> Iterator[Entry]:
     yield Entry(0, text, "", partial(as_json, {"text": text}))
 
 
-def scan(files: Sequence[Source], text_key: str) -> Scan:
-    """Count what is in each file, and sum it.
+def scan(files: Sequence[Source], text_key: str, also: Sequence[str] | None = ()) -> Scan:
+    """Count what is in each file, and sum it; read it as it will be read later, so that damage is found now.
 
     Returns
     -------
@@ -277,17 +327,19 @@ def scan(files: Sequence[Source], text_key: str) -> Scan:
         without its path, ``sha256``, ``documents`` (those that are not empty), ``empty``, ``broken``, ``examples``
         (number and fault of the first few), and ``error``: why the file is left out whole, or empty.
     """
-    return [_scan_one(source, text_key) for source in files]
+    return [_scan_one(source, text_key, also) for source in files]
 
 
-def _scan_one(source: Source, text_key: str) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
+def _scan_one(
+    source: Source, text_key: str, also: Sequence[str] | None
+) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
     counts = {"documents": 0, "empty": 0, "broken": 0}
     examples: list[tuple[int, str]] = []
     hashes = bytearray()
     sha256 = error = ""
     try:
         sha256 = file_sha256(Path(source.path))
-        for entry in entries(source, text_key):
+        for entry in entries(source, text_key, also=also):
             what = "broken" if entry.fault else "documents" if entry.text.strip() else "empty"
             counts[what] += 1
             if what == "documents":
@@ -312,13 +364,13 @@ def source_of(root: Path, line: dict[str, Any]) -> Source:
 
 
 def documents(
-    root: Path, index: Iterator[dict[str, Any]], text_key: str, *, start: int = 0, whole: bool = False
+    root: Path, index: Iterator[dict[str, Any]], text_key: str, *, start: int = 0, also: Sequence[str] | None = ()
 ) -> Iterator[tuple[str, Entry]]:
     """The documents of a corpus in order, each with its file's name: without empty and broken ones.
 
     Parameters
     ----------
-    root, text_key, whole
+    root, text_key, also
         As for :func:`sources` and :func:`entries`.
     index
         What :func:`scan` found.
@@ -336,7 +388,7 @@ def documents(
             continue
         found = 0
         try:
-            for entry in entries(source_of(root, line), text_key, whole=whole):
+            for entry in entries(source_of(root, line), text_key, also=also):
                 if not entry.fault and entry.text.strip():
                     found += 1
                     if found > line["documents"]:

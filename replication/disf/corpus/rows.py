@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 
 from replication.atomic import replacing
 from replication.disf.corpus.errors import DamagedFile
-from replication.disf.corpus.readers import EXAMPLES, Scan, Source, reason
+from replication.disf.corpus.readers import EXAMPLES, Scan, Source, reason, value
 from replication.places import file_sha256
 from replication.training.seeding import stream_seed
 
@@ -92,10 +94,38 @@ def batches(files: Iterable[tuple[str, int]], groups: Iterable[npt.NDArray[np.in
         ]
 
 
+def checksum(path: Path) -> list[int] | None:
+    """Number and checksum of the rows of a .npy file; None where it is not there or was cut short.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.npy"
+    >>> write(path, np.eye(3))
+    >>> checksum(path)[0], path.write_bytes(path.read_bytes()[:-1]), checksum(path)
+    (3, 199, None)
+    """
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return [len(rows), zlib.crc32(np.ascontiguousarray(rows).data)]
+
+
 def write(path: Path, rows: npt.NDArray[Any]) -> None:
     """Write rows to a .npy file by rename."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, rows, allow_pickle=False)
+
+
+def made(path: Path, count: int, rows: Callable[[], npt.NDArray[Any]]) -> list[int]:
+    """Write so many rows to a .npy file, unless they are in it already; returns its `checksum`."""
+    found = checksum(path)
+    if found is None or found[0] != count:
+        write(path, rows())
+        found = checksum(path)
+    assert found is not None
+    return found
 
 
 def _blocks(source: Source, column: str | None) -> Iterator[npt.NDArray[Any]]:
@@ -105,7 +135,7 @@ def _blocks(source: Source, column: str | None) -> Iterator[npt.NDArray[Any]]:
             yield from _npy_blocks(source.path)
         else:
             yield from _parquet_blocks(source.path, column)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except Exception as error:  # a file from anywhere may make a reader fail in any way
         raise DamagedFile(reason(error)) from error
 
 
@@ -195,20 +225,18 @@ def _scan_one(source: Source, column: str | None) -> tuple[dict[str, Any], npt.N
     return line, np.frombuffer(hashes, np.uint64)
 
 
-def imported(source: Source, column: str | None, folder: Path, name: str) -> list[tuple[str, int]]:
+def imported(source: Source, column: str | None, folder: Path, name: str) -> list[tuple[str, list[int]]]:
     """Copy the features of a Parquet file to .npy files, since Parquet cannot be read from any row on.
 
     Returns
     -------
-    list of (str, int)
-        The files' names within `folder` and their numbers of rows.
+    list of (str, list of int)
+        The files' names within `folder`, and `checksum` of each.
     """
     files = []
     for number, block in enumerate(_blocks(source, column)):
         file = f"{name}-{number}.npy"
-        if not (folder / file).exists():
-            write(folder / file, block)
-        files.append((file, len(block)))
+        files.append((file, made(folder / file, len(block), partial(np.asarray, block))))
     return files
 
 
@@ -217,4 +245,4 @@ def identifiers(source: Source, key: str) -> Iterator[Any]:
     with pq.ParquetFile(source.path, pre_buffer=False, buffer_size=1 << 20) as file:
         known = key in file.schema_arrow.names
         for batch in file.iter_batches(1024, columns=[key] if known else [], use_threads=False):
-            yield from batch.column(key).to_pylist() if known else [None] * len(batch)
+            yield from map(value, batch.column(key)) if known else [None] * len(batch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from replication.disf.corpus.errors import CorpusError
+from replication.interrupts import deferring_interrupts
 
 Result = TypeVar("Result")
 
@@ -75,7 +75,8 @@ class Workers:
         if self._pool is None:
             others = set(multiprocessing.active_children())
             self._pool = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), initializer=_begin)
-            self._pool.submit(int)  # it starts all its processes now
+            with deferring_interrupts():
+                self._pool.submit(int)  # it starts all its processes now
             self._processes = set(multiprocessing.active_children()) - others
         waiting: deque[Future[Result]] = deque()
         try:
@@ -115,8 +116,6 @@ def _begin() -> None:
     """Prepare a worker process."""
     torch.set_num_threads(1)
     threadpool_limits(1)
-    # Ctrl-C reaches the whole group; only the first process answers it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
