@@ -2,7 +2,8 @@
 
 1. A document is a piece of a source file. Whole sources are held out, so that no held-out document continues one of the
    pool. A seed fixes the pool drawn from the rest, its order, and every random choice of a selection. What is held out
-   follows the seed too, or is the same for all seeds. Then the pools of as many seeds as the corpus allows are disjoint.
+   follows the seed too, or is the same for all seeds. In the latter case the pools of as many
+   seeds as the corpus allows are disjoint.
 2. Methods that need target domains (DSIR, top cosine, the quality classifier, many targets) see documents of them that
    are held out of the pool and out of the scores.
 3. Every method selects the same number of documents from the same pool. DiSF works in batches of the pool, as in the

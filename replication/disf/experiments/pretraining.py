@@ -100,9 +100,9 @@ class Config(evidence.Settings):
     heads: PositiveInt = Field(1, description="attention heads")
     context: PositiveInt = Field(24, description="bytes of a training window")
     windows: PositiveInt = Field(32, description="windows of a training step")
-    steps: PositiveInt = Field(300, description="training steps, the same for every method")
+    steps: PositiveInt = Field(250, description="training steps, the same for every method")
     peaks: list[PositiveFloat] = Field([0.01, 0.02], min_length=1, description="peak learning rates")
-    widenings: int = Field(0, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
+    widenings: int = Field(2, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     seeds: PositiveInt = Field(6, description="evaluation seeds of full, random and DiSF")
     other_seeds: PositiveInt = Field(5, description="evaluation seeds of the other arms")
     tuning_seeds: PositiveInt = Field(2, description="seeds of the tuning, apart from the evaluation seeds")
@@ -196,10 +196,10 @@ def scale(config: Config, records: pd.DataFrame) -> str:
     seen = config.steps * config.windows * config.context
     return (
         f"{config.pool} documents of at most {config.document_bytes} bytes, {config.ratio:.3g} of them selected by "
-        f"{config.features[0]}; a byte-level transformer ({config.layers} × width {config.width}) on {seen / 1e6:.2g} MB, "
-        f"{passes:.1f} passes over a selection; {config.seeds} seeds ({config.other_seeds} for other arms), whose pools "
-        f"have {overlap:.0%} of their documents in common. Larger models, fewer passes or another corpus could change "
-        "the answer."
+        f"{config.features[0]}; a byte-level transformer ({config.layers} × width {config.width}) on {seen / 1e6:.2g} "
+        f"MB, {passes:.1f} passes over a selection; {config.seeds} seeds, {config.other_seeds} for arms outside the "
+        f"contrasts; two seeds' pools have {overlap:.0%} of their documents in common. Larger models, fewer passes or "
+        "another corpus could change the answer."
     )
 
 
@@ -414,9 +414,7 @@ def evaluation(config: Config, tuned: pd.DataFrame, arm: Sequence[Any], seeds: S
                 yield {**label, "quantity": "domain_share", "domain": name, "value": share}
         if one.method == "full":
             counted = selection.windows.cpu().numpy().astype(np.int64)
-            table = [
-                data.table_bits(counted, w.cpu().numpy())["bigram"] for w in held_out(config, "test").values()
-            ]
+            table = [data.table_bits(counted, w.cpu().numpy())["bigram"] for w in held_out(config, "test").values()]
             over = float(values.mean() - np.mean(table))
             yield {"quantity": "bits_over_bigram", "seed": seed, "value": over}
 
@@ -431,10 +429,7 @@ def comparison(config: Config, rows: pd.DataFrame) -> Iterator[Row]:
     """
     del config
     macro = rows_of(rows, "macro_bits_per_byte")
-    losses = {
-        Arm(*key): part.set_index("seed")["value"]
-        for key, part in macro.groupby(list(Arm._fields), sort=False)
-    }
+    losses = {Arm(*key): part.set_index("seed")["value"] for key, part in macro.groupby(list(Arm._fields), sort=False)}
     main = {arm.method: values for arm, values in losses.items() if arm.view == "main"}
     for arm, values in losses.items():
         if arm.method not in ("disf", "random"):
