@@ -261,8 +261,12 @@ def domains(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of the experiment ``pretraining``.
     """
+    both = records[records["quantity"].isin(["domain_share", "domain_bits_per_byte"])]
+    # differences are of the seeds that all methods have
+    common = set.intersection(*both.groupby("method")["seed"].agg(set))
+    both = both[both["seed"].isin(common)]
     share, bits = (
-        rows_of(records, quantity).pivot_table(index="domain", columns="method", values="value")
+        rows_of(both, quantity).pivot_table(index="domain", columns="method", values="value")
         for quantity in ("domain_share", "domain_bits_per_byte")
     )
     methods = _order(share.columns)

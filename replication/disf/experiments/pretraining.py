@@ -56,7 +56,7 @@ from replication.training.search import Grid, tune
 
 NATS_PER_BIT = float(np.log(2))
 IGNORANT = 8.0
-"""Bits per byte of a model that knows nothing; a diverged run counts as that, and never wins a tuning."""
+"""Bits per byte of a model that knows nothing. A diverged run counts as that, and never wins a tuning."""
 TUNING_SEED = 1000
 """The first seed of the tuning; evaluation seeds count from zero and stay below."""
 HELD_OUT_SEED = 0
@@ -297,10 +297,11 @@ def train(config: Config, trials: Sequence[Trial]) -> Population:
 def score(config: Config, population: Population, part: str) -> pd.DataFrame:
     """Held-out bits per byte of every replica (rows) in every domain (columns)."""
     losses = {
-        name: population.evaluate(w[:, :-1], w[:, 1:], batch_size=128).loss.double().nan_to_num(torch.inf).cpu().numpy()
+        name: population.evaluate(w[:, :-1], w[:, 1:], batch_size=128).loss.double().cpu().numpy()
         for name, w in held_out(config, part).items()
     }
-    return (pd.DataFrame(losses) / NATS_PER_BIT).clip(upper=IGNORANT)
+    found = pd.DataFrame(losses) / NATS_PER_BIT
+    return found.where(np.isfinite(found).all(axis=1), IGNORANT, axis=0)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
