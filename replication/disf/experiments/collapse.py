@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from replication.disf.experiments.material import (
     Split,
     choose,
     documents,
-    embed,
+    embedded,
     split,
 )
 from replication.disf.selection import OnDuplicates, Second, candidate_scores, select_batch
@@ -125,14 +124,11 @@ def parts(config: Config) -> list[Part]:
     ]
 
 
-@cache
-def _embedded(text: str, document_bytes: int, pieces: int, name: FeatureSet, dimension: int) -> Floats:
-    return embed(documents(text, document_bytes=document_bytes, pieces=pieces).texts, name, dimension=dimension)
-
-
 def features(config: Config, name: FeatureSet) -> Floats:
     """A feature set of all documents."""
-    return _embedded(config.text, config.document_bytes, config.pieces, name, config.dimension)
+    return embedded(
+        config.text, name, document_bytes=config.document_bytes, pieces=config.pieces, dimension=config.dimension
+    )
 
 
 # --- D1, D2: spectra --------------------------------------------------------------------------------------------------

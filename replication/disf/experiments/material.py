@@ -197,6 +197,12 @@ def embed(texts: Sequence[str], feature_set: FeatureSet, *, dimension: int) -> F
     return np.asarray(np.round(wide / unit, 5) * unit)
 
 
+@cache
+def embedded(text: str, feature_set: FeatureSet, *, document_bytes: int, pieces: int, dimension: int) -> Floats:
+    """Features of all documents of a corpus, fitted to all of them; see :func:`documents` and :func:`embed`."""
+    return embed(documents(text, document_bytes=document_bytes, pieces=pieces).texts, feature_set, dimension=dimension)
+
+
 def _sentence_embeddings(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """Embeddings by MiniLM, computed once on a machine: they take minutes, and every process of a run needs them."""
     name = hashlib.sha256("\0".join([*extractors.MINILM_SHA256.values(), *texts]).encode()).hexdigest()

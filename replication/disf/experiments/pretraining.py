@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +39,7 @@ from replication.disf.experiments.material import (
     choose,
     documents,
     embed,
+    embedded,
     split,
 )
 from replication.evidence import Part, rows_of
@@ -244,7 +244,8 @@ def select(config: Config, arm: Arm, seed: int) -> Selection:
         found = np.zeros((len(rows), 1))
     elif arm.features == "minilm":
         # an embedding does not depend on the other documents: one computation serves all seeds
-        found = _embedded(config.text, config.document_bytes, config.pieces)[rows]
+        size = {"document_bytes": config.document_bytes, "pieces": config.pieces, "dimension": config.dimension}
+        found = embedded(config.text, "minilm", **size)[rows]
     else:
         found = embed([material.texts[i] for i in rows], arm.features, dimension=config.dimension)
     of_part = np.split(found, np.cumsum([len(parts.pool), *map(len, parts.targets.values())])[:-1])
@@ -258,11 +259,6 @@ def select(config: Config, arm: Arm, seed: int) -> Selection:
     picked = choose(arm.method, pool, ratio=arm.ratio, batch_size=arm.batch_size, seed=seed, target=config.target)
     chosen = parts.pool[np.sort(picked)]
     return Selection(windows(config, chosen), chosen, material.domains[chosen])
-
-
-@cache
-def _embedded(text: str, document_bytes: int, pieces: int) -> npt.NDArray[np.float64]:
-    return embed(documents(text, document_bytes=document_bytes, pieces=pieces).texts, "minilm", dimension=0)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
