@@ -297,7 +297,8 @@ def score(config: Config, population: Population, part: str) -> pd.DataFrame:
         for name, w in held_out(config, part).items()
     }
     found = pd.DataFrame(losses) / NATS_PER_BIT
-    return found.where(np.isfinite(found).all(axis=1), IGNORANT, axis=0)
+    found.loc[~np.isfinite(found.to_numpy()).all(axis=1)] = IGNORANT
+    return found
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -426,18 +427,18 @@ def comparison(config: Config, rows: pd.DataFrame) -> Iterator[Row]:
     """
     del config
     macro = rows_of(rows, "macro_bits_per_byte")
-    losses = {Arm(*key): part.set_index("seed")["value"] for key, part in macro.groupby(list(Arm._fields), sort=False)}
+    losses = {
+        Arm._make(key): part.set_index("seed")["value"] for key, part in macro.groupby(list(Arm._fields), sort=False)
+    }
     main = {arm.method: values for arm, values in losses.items() if arm.view == "main"}
+    random_of = {arm.ratio: values for arm, values in losses.items() if arm.method == "random"}
     for arm, values in losses.items():
-        if arm.method not in ("disf", "random"):
-            continue
-        same = next((of for other, of in losses.items() if other.method == "random" and other.ratio == arm.ratio), None)
-        label = {**arm._asdict(), "setting": arm.name}
-        for quantity, against in (("over_random", same), ("gap_to_full", main["full"])):
-            if against is None or (quantity == "over_random" and arm.method == "random"):
-                continue
-            for seed, value in (values - against).dropna().items():
-                yield {**label, "quantity": quantity, "seed": seed, "value": float(value)}
+        compared = {"gap_to_full": main["full"]} if arm.method in ("disf", "random") else {}
+        if arm.method == "disf":
+            compared["over_random"] = random_of[arm.ratio]
+        for quantity, other in compared.items():
+            for seed, value in (values - other).dropna().items():
+                yield {**arm._asdict(), "setting": arm.name, "quantity": quantity, "seed": seed, "value": float(value)}
     paired = pd.DataFrame({method: main[method] for method in CONTRASTED}).dropna()
     for seed, value in (paired["random"] - paired["full"]).items():
         yield {"quantity": "random_over_full", "seed": seed, "value": float(value)}
