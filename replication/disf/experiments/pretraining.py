@@ -204,8 +204,8 @@ def scale(config: Config, records: pd.DataFrame) -> str:
         f"{config.pool} documents of at most {config.document_bytes} bytes, {config.ratio:.3g} of them selected by "
         f"{arms(config)[0].features}; a byte-level transformer ({config.layers} × width {config.width}) on "
         f"{seen / 1e6:.2g} MB, {passes:.1f} passes over a selection; {config.seeds} seeds ({config.other_seeds} for "
-        f"arms outside the contrasts); two seeds' pools have {overlap:.0%} of their documents in common. Larger models, "
-        "fewer passes or another corpus could change the answer."
+        f"arms outside the contrasts); two seeds' pools have {overlap:.0%} of their documents in common. Larger "
+        "models, fewer passes or another corpus could change the answer."
     )
 
 
