@@ -101,7 +101,7 @@ class Config(evidence.Settings):
     heads: PositiveInt = Field(1, description="attention heads")
     context: PositiveInt = Field(24, description="bytes of a training window")
     windows: PositiveInt = Field(32, description="windows of a training step")
-    steps: PositiveInt = Field(250, description="training steps, the same for every method")
+    steps: PositiveInt = Field(100, description="training steps, the same for every method")
     peaks: list[PositiveFloat] = Field([0.01, 0.02], min_length=1, description="peak learning rates")
     widenings: int = Field(2, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     seeds: PositiveInt = Field(6, description="evaluation seeds of full, random and DiSF")
