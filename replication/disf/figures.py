@@ -210,7 +210,7 @@ def contrasts(records: pd.DataFrame, test: Test) -> Figure:
     """
     assert isinstance(test, DirectionTest)
     methods = _order(rows_of(records, test.quantity, view="main")["method"])
-    others = {name: shown for name, shown in methods.items() if name != test.ours}
+    others = {name: methods[name] for name in ("random", *methods) if name != test.ours}
     asked = {"all domains": {}, "without translations": {"quantity": "macro_without_bits_per_byte", "tuned": None}}
     found = {
         view: {
@@ -246,10 +246,12 @@ def levels(records: pd.DataFrame, target: str) -> Figure:
         "worst_bits_per_byte": "worst domain",
         "target_bits_per_byte": f"target domain ({target})",
     }
-    figure, axes = plots.panels([*quantities.values()], height=3.2, share="y", xlabel="bits per byte")
+    methods = _order(rows_of(records, "macro_bits_per_byte", view="main")["method"])
+    height = 1.2 + 0.28 * len(methods)
+    figure, axes = plots.panels([*quantities.values()], height=height, share="y", xlabel="bits per byte")
     for axis, quantity in zip(axes, quantities, strict=True):
         found = plots.intervals(rows_of(records, quantity, view="main"), "method")
-        plots.forest(axis, {"": found}, rows=_order(found))
+        plots.forest(axis, {"": found}, rows=methods)
     return figure
 
 
