@@ -31,6 +31,7 @@ __all__ = [
     "dsir",
     "facility_location",
     "log_det",
+    "many_targets",
     "random",
     "top_cosine",
 ]
@@ -127,6 +128,36 @@ def top_cosine(features: Features, target_features: Features, k: int, seed: int)
     """
     rows, target = _units("features", features), _units("target_features", target_features)
     return _highest(rows @ target.mean(0), k, seed)
+
+
+def many_targets(features: Features, targets: Sequence[Features], k: int, seed: int) -> Indices:
+    """The ``k`` documents that rank highest by cosine for any of many targets (BETR's rule, arXiv 2507.12466).
+
+    A small form of it: BETR's targets are examples of benchmarks, and a classifier trained on its ranks scores the
+    corpus. Here the documents themselves are ranked.
+
+    Parameters
+    ----------
+    features : ndarray, shape (N, d)
+        The pool.
+    targets : sequence of ndarray, shapes (n, d)
+        Documents of each target, as for :func:`top_cosine`.
+    k, seed : int
+        Documents to select; the seed decides among equal ranks.
+
+    Returns
+    -------
+    ndarray of int64, shape (k,)
+        By best rank.
+
+    Examples
+    --------
+    >>> rows = np.array([[1.0, 0.0], [0.9, 0.1], [0.1, 0.9], [0.0, 1.0]])
+    >>> sorted(many_targets(rows, [rows[:1], rows[3:]], k=2, seed=0).tolist())
+    [0, 3]
+    """
+    ranks = [np.argsort(top_cosine(features, target, len(features), seed)) for target in targets]
+    return _highest(-np.min(ranks, axis=0).astype(float), k, seed)
 
 
 def classifier(features: Features, target_features: Features, k: int, seed: int, *, strength: float = 1.0) -> Indices:

@@ -9,7 +9,10 @@ import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from replication.evidence import plots, rows_of
+from replication.evidence import plots, rounded, rows_of
+from replication.evidence.claims import DirectionTest, Test
+from replication.evidence.samples import pool, samples
+from replication.evidence.statistics import Interval
 
 NAMES = {
     "full": "full pool",
@@ -20,6 +23,7 @@ NAMES = {
     "matched": "random, DiSF's mix",
     "dsir": "DSIR",
     "top cosine": "top cosine",
+    "many targets": "many targets",
     "classifier": "classifier",
     "d4": "D4",
     "facility location": "facility location",
@@ -37,6 +41,7 @@ TARGETED = ("dsir", "top cosine", "classifier")
 _COLOURS = {
     "disf": 0, "dsir": 3, "top cosine": 1, "classifier": 5, "d4": 2, "facility location": 4, "participation": 9,
     "within": 9, "log det": 6, "matched": 6, "covariance": 7, "full": 7,
+    "many targets": 8,
 }  # fmt: skip
 LOOKS: dict[str, plots.Look] = {
     method: {
@@ -193,23 +198,60 @@ def second_picks(records: pd.DataFrame) -> Figure:
 # --- 31_disf_pretraining ----------------------------------------------------------------------------------------------
 
 
-def differences(records: pd.DataFrame, quantities: dict[str, str], *, ours: str = "disf") -> Figure:
-    """Draw DiSF minus every other method with 95 % paired t intervals; left of zero DiSF is better.
+def contrasts(records: pd.DataFrame, test: Test) -> Figure:
+    """Draw DiSF minus every other selection, over all domains and without the one that carried differences before.
 
     Parameters
     ----------
     records : DataFrame
         Tidy records of the experiment ``pretraining``.
-    quantities : dict of str to str
-        A panel for each quantity, with its title.
-    ours : str
-        The method that the others are subtracted from.
+    test : Test
+        The direction test whose number stands in the title; its intervals carry the choice of the peaks.
     """
-    label = f"{NAMES[ours]} minus method\n(bits per byte)"
-    figure, axes = plots.panels([*quantities.values()], height=3.2, share="y", xlabel=label)
+    assert isinstance(test, DirectionTest)
+    methods = _order(rows_of(records, test.quantity, view="main")["method"])
+    others = {name: methods[name] for name in ("random", *methods) if name != test.ours}
+    asked = {"all domains": {}, "without translations": {"quantity": "macro_without_bits_per_byte", "tuned": None}}
+    found = {
+        view: {
+            name: pool(samples(records, test.model_copy(update={**changes, "baselines": (name,)}))).interval()
+            for name in others
+        }
+        for view, changes in asked.items()
+    }
+    told = [f"minus {NAMES[name]}: {_rounded(found['all domains'][name])}" for name in ("random", "full")]
+    title = f"DiSF {' bits per byte, '.join(told)}"
+    label = "DiSF minus selection, held-out bits per byte (left of zero DiSF is better)"
+    figure, (axis,) = plots.panels((title,), height=1.2 + 0.3 * len(others), xlabel=label)
+    plots.forest(axis, found, plots.distinct(found), rows=others, at=0, band=(-test.margin, test.margin))
+    return plots.legend(figure)
+
+
+def _rounded(found: Interval) -> str:
+    return rounded(found.estimate, found.low, found.high)
+
+
+def levels(records: pd.DataFrame, target: str) -> Figure:
+    """Draw the held-out loss of every selection, over all domains, in the worst one and in the target domain.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of the experiment ``pretraining``.
+    target : str
+        The target domain.
+    """
+    quantities = {
+        "macro_bits_per_byte": "all domains",
+        "worst_bits_per_byte": "worst domain",
+        "target_bits_per_byte": f"target domain ({target})",
+    }
+    methods = _order(rows_of(records, "macro_bits_per_byte", view="main")["method"])
+    height = 1.2 + 0.28 * len(methods)
+    figure, axes = plots.panels([*quantities.values()], height=height, share="y", xlabel="bits per byte")
     for axis, quantity in zip(axes, quantities, strict=True):
-        found = plots.paired(rows_of(records, quantity, view="main"), "method", ours)
-        plots.forest(axis, {ours: found}, LOOKS, rows=_order(found), at=0)
+        found = plots.intervals(rows_of(records, quantity, view="main"), "method")
+        plots.forest(axis, {"": found}, rows=methods)
     return figure
 
 
@@ -221,8 +263,12 @@ def domains(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of the experiment ``pretraining``.
     """
+    both = records[records["quantity"].isin(["domain_share", "domain_bits_per_byte"])]
+    # differences are of the seeds that all methods have
+    common = set.intersection(*both.groupby("method")["seed"].agg(set))
+    both = both[both["seed"].isin(common)]
     share, bits = (
-        rows_of(records, quantity).pivot_table(index="domain", columns="method", values="value")
+        rows_of(both, quantity).pivot_table(index="domain", columns="method", values="value")
         for quantity in ("domain_share", "domain_bits_per_byte")
     )
     methods = _order(share.columns)
@@ -261,36 +307,45 @@ def mechanism(records: pd.DataFrame) -> Figure:
 
 
 def ratio_sweep(records: pd.DataFrame) -> Figure:
-    """Draw DiSF minus full pool over the selected share, with 95 % paired t intervals.
+    """Draw how far DiSF and random selections are from the full pool, over the selected share.
 
     Parameters
     ----------
     records : DataFrame
         Tidy records of the experiment ``pretraining``.
     """
-    found = plots.intervals(rows_of(records, "gap_to_full"), "ratio")
-    passes = rows_of(records, "passes", method="disf").groupby("ratio")["value"].mean()
-    label = "DiSF minus full pool\n(macro bits per byte)"
-    figure, (axis,) = plots.panels(xlabel="share of the pool that DiSF selects", ylabel=label)
-    plots.curves(axis, {"disf": found}, LOOKS, bars=True)
+    rows = rows_of(records, "gap_to_full")
+    rows = rows[rows["view"].isin(["main", "ratio"])]
+    found = plots.intervals(rows, "method", "ratio")
+    passes = rows_of(records, "passes", method="random").groupby("ratio")["value"].mean()
+    label = "selection minus full pool\n(macro bits per byte)"
+    figure, (axis,) = plots.panels(xlabel="share of the pool that is selected", ylabel=label)
+    plots.curves(axis, found, LOOKS, label=NAMES.__getitem__, bars=True)
     axis.axhline(0, **plots.RULE)
-    plots.log_ticks(axis, "x", sorted(found))
-    axis.set_xticks(sorted(found), [f"{ratio:.3g}\n({passes[ratio]:.1f} passes)" for ratio in sorted(found)])
-    return figure
+    shares = sorted(rows["ratio"].unique())
+    plots.log_ticks(axis, "x", shares)
+    axis.set_xticks(shares, [f"{ratio:.3g}\n({passes[ratio]:.1f} passes)" for ratio in shares])
+    return plots.name_ends(figure)
 
 
-def batch_sweep(records: pd.DataFrame) -> Figure:
-    """Draw the held-out loss over DiSF's batch size with the seeds' 95 % t interval.
+def settings(records: pd.DataFrame, *, margin: float) -> Figure:
+    """Draw DiSF minus random at every share, batch size and feature set.
 
     Parameters
     ----------
     records : DataFrame
-        Tidy records of the experiment ``pretraining``, with batch sizes to compare.
+        Tidy records of the experiment ``pretraining``.
+    margin : float
+        What is too little to matter.
     """
-    found = plots.intervals(rows_of(records, "macro_bits_per_byte", view="batch size"), "batch_size")
-    figure, (axis,) = plots.panels(xlabel="documents of a batch, b", ylabel="macro bits per byte")
-    plots.curves(axis, {"disf": found}, LOOKS, bars=True)
-    plots.log_ticks(axis, "x", sorted(found))
+    rows = rows_of(records, "over_random")
+    found = plots.intervals(rows, "setting")
+    shown = {"disf": "as in the main comparison"} | {
+        name: str(name).removeprefix("disf ") for name in rows["setting"].unique() if name != "disf"
+    }
+    label = "DiSF minus random, macro bits per byte (left of zero DiSF is better)"
+    figure, (axis,) = plots.panels(height=1 + 0.28 * len(shown), xlabel=label)
+    plots.forest(axis, {"": found}, rows=shown, at=0, band=(-margin, margin))
     return figure
 
 
@@ -304,7 +359,8 @@ def tuning(records: pd.DataFrame) -> Figure:
     """
     figure, (axis,) = plots.panels(height=3.2, ylabel="validation, macro bits per byte")
     found = plots.means(rows_of(records, "tuning_score"), "method", "peak")
-    plots.tuning(axis, found, LOOKS, label=NAMES.__getitem__)
+    chosen = rows_of(records, "peak_on_edge").set_index("method")["peak"].to_dict()
+    plots.tuning(axis, found, LOOKS, label=NAMES.__getitem__, chosen=chosen)
     return plots.name_ends(figure)
 
 

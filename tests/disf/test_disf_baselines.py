@@ -18,6 +18,7 @@ METHODS = {
     "random": lambda k, seed: baselines.random(60, k, seed),
     "dsir": lambda k, seed: baselines.dsir(TEXTS, ["a cat sat"], k, seed),
     "top_cosine": lambda k, seed: baselines.top_cosine(POOL, TARGET, k, seed),
+    "many_targets": lambda k, seed: baselines.many_targets(POOL, [TARGET, -TARGET], k, seed),
     "classifier": lambda k, seed: baselines.classifier(POOL, TARGET, k, seed),
     "d4": lambda k, seed: baselines.d4(POOL, k, seed, clusters=4),
     "facility_location": lambda k, seed: baselines.facility_location(POOL, k, seed, batch_size=25),
@@ -176,3 +177,12 @@ def test_covariance_collects_near_copies():
 def test_log_det_refuses_a_scale_that_is_not_positive():
     with pytest.raises(ValueError, match="scale: must be positive and finite, got 0"):
         baselines.log_det(POOL, 3, 0, scale=0)
+
+
+def test_many_targets_takes_the_nearest_of_each_in_turn():
+    """Of one target it is top cosine; of two, each gives its best, then its second best."""
+    np.testing.assert_array_equal(
+        np.sort(baselines.many_targets(POOL, [TARGET], 9, 0)), np.sort(baselines.top_cosine(POOL, TARGET, 9, 0))
+    )
+    nearest, farthest = (baselines.top_cosine(POOL, target, 5, 0).tolist() for target in (TARGET, -TARGET))
+    assert set(baselines.many_targets(POOL, [TARGET, -TARGET], 10, 0)) == {*nearest, *farthest}

