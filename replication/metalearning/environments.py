@@ -8,6 +8,7 @@ that replicas do not mix. MuJoCo is imported when a half-cheetah is made, and no
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,8 @@ import torch
 from torch import Generator, Tensor
 
 from replication.checks import one_of
+
+_LOG = logging.getLogger(__name__)
 
 NAMES = ("point mass", "cheetah velocity", "cheetah direction", "cheetah forward")
 """The families. The last is one task: HalfCheetah-v5 as it is."""
@@ -143,6 +146,8 @@ class HalfCheetah:
         import gymnasium
         import mujoco
 
+        # by default they go to a file in the current folder
+        mujoco.set_mju_user_warning(_LOG.info)
         made: Any = gymnasium.make("HalfCheetah-v5").unwrapped
         self._mujoco, self._model, self._skip, self._dt = mujoco, made.model, made.frame_skip, made.dt
         self._initial = np.concatenate([made.init_qpos, made.init_qvel])

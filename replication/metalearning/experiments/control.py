@@ -65,10 +65,11 @@ class Config(evidence.Settings):
         description="point mass, cheetah velocity or cheetah direction; rates are tuned in the first",
     )
     seeds: int = Field(20, ge=2, description="evaluation seeds: initial weights, tasks and noise")
+    first_seed: NonNegativeInt = Field(20, description="the first of them")
     tuning_seeds: PositiveInt = Field(8, description="seeds on which the rates of training are chosen")
-    side_by_side: PositiveInt = Field(20, description="policies that are trained in one program")
+    side_by_side: PositiveInt = Field(72, description="policies that are trained in one program")
     batches: list[PositiveInt] = Field(
-        [40, 80], min_length=2, description="checkpoints, in batches played; the last is the budget, the half is one"
+        [20, 40], min_length=2, description="checkpoints, in batches played; the last is the budget, the half is one"
     )
     tuning_batches: PositiveInt = Field(40, description="batches of a run that chooses rates")
     meta_batch: PositiveInt = Field(8, description="tasks of a batch")
@@ -76,7 +77,7 @@ class Config(evidence.Settings):
     horizon: PositiveInt = Field(12, description="environment steps of a rollout")
     hidden: PositiveInt = Field(16, description="units of each of the policy's two hidden layers")
     epochs: PositiveInt = Field(5, description="steps of Adam on a batch")
-    learning_rates: list[PositiveFloat] = Field([0.004, 0.008, 0.016], min_length=1, description="tried rates of Adam")
+    learning_rates: list[PositiveFloat] = Field([0.008, 0.016, 0.032], min_length=1, description="tried rates of Adam")
     inner_rates: list[PositiveFloat] = Field(
         [0.1, 0.2, 0.4], min_length=1, description="tried rates of MAML's inner step in training"
     )
@@ -101,6 +102,11 @@ class Config(evidence.Settings):
             raise ValueError(f"batches: the half of the last must be among them, got {self.batches}")
         if self.tuning_batches % 2:
             raise ValueError(f"tuning_batches: must be even, got {self.tuning_batches}")
+        if self.first_seed + self.seeds > TUNING_SEED:
+            raise ValueError(
+                f"seeds: must end before {TUNING_SEED}, where those of the tuning begin, got {self.first_seed} "
+                f"and {self.seeds} more"
+            )
         if self.device != "cpu":
             raise ValueError(f"device: must be cpu, got {self.device!r}")
         return self
@@ -148,11 +154,9 @@ def parts(config: Config) -> list[Part]:
     rates = only(
         "tuning_seeds", "tuning_batches", "learning_rates", "inner_rates", "side_by_side", *played
     )
-    own = only("batches", "updates", "test_tasks", *played)
-    blocks = [
-        list(range(begin, min(begin + config.side_by_side, config.seeds)))
-        for begin in range(0, config.seeds, config.side_by_side)
-    ]
+    own = only("first_seed", "batches", "updates", "test_tasks", *played)
+    numbers = list(range(config.first_seed, config.first_seed + config.seeds))
+    blocks = [numbers[i : i + config.side_by_side] for i in range(0, config.seeds, config.side_by_side)]
     made = [Part("families", families, only("environments"))]
     there = [name for name in config.environments if not environments.lacking(name)]
     for method in METHODS if there else ():
@@ -376,7 +380,7 @@ def trained(config: Config, rows: pd.DataFrame, name: str, method: Method, seeds
     def judge(population: PolicyPopulation, batches: int) -> list[Row]:
         cell = {**at, "batches": batches, "steps": batches * config.batch_steps}
         found = judged(config, name, population, **cell)
-        if seeds[0] == 0 and batches == config.batches[-1]:
+        if seeds[0] == config.first_seed and batches == config.batches[-1]:
             rate = next(row["value"] for row in found if row["quantity"] == "test_rate")
             found += examples(config, name, population, rate)
         return found
