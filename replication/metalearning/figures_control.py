@@ -103,7 +103,10 @@ def behaviour(records: pd.DataFrame) -> Figure:
         )
         for (task, updates), of in own.groupby(["task", "updates"]):
             wide = of.pivot_table(index="time", columns="axis", values="value")
-            colour, wanted = plots.COLOURS[int(task)], asked[asked["task"] == task].sort_values("axis")["value"].tolist()
+            colour, wanted = (
+                plots.COLOURS[int(task)],
+                asked[asked["task"] == task].sort_values("axis")["value"].tolist(),
+            )
             style = {"color": colour, "ls": "-" if updates else ":", "lw": 1.3}
             x, y = (wide[0], wide[1]) if plane else (wide.index, wide[0])
             axis.plot(x, y, label="after one update" if updates else "before", **style)
@@ -183,7 +186,9 @@ def chosen(records: pd.DataFrame) -> Table:
         test = rows_of(records, "test_rate", method=method).groupby(["environment", "batches"])["value"].median()
         told = ", ".join(f"{name} after {batches:g} batches: {value:g}" for (name, batches), value in test.items())
         rows.append((method, f"{rate['chosen_learning_rate']:g}", inner, str(tried), told))
-    return Table(("method", "Adam's rate", "inner rate", "policies trained", "rate of updates at test (median)"), tuple(rows))
+    return Table(
+        ("method", "Adam's rate", "inner rate", "policies trained", "rate of updates at test (median)"), tuple(rows)
+    )
 
 
 def _absent(records: pd.DataFrame, quantity: str, told: str = "") -> Figure | None:

@@ -134,7 +134,9 @@ class TestRate(NamedTuple):
 
 def missing(config: Config) -> dict[str, str]:
     """What is not installed, with the command that brings it."""
-    lacking = any(map(environments.lacking, config.environments)) or (config.forward_seeds and environments.lacking(FORWARD))
+    lacking = any(map(environments.lacking, config.environments)) or (
+        config.forward_seeds and environments.lacking(FORWARD)
+    )
     return {"MuJoCo": environments.INSTALL} if lacking else {}
 
 
@@ -151,9 +153,7 @@ def parts(config: Config) -> list[Part]:
     use_deterministic()
     only = config.only
     played = ("meta_batch", "rollouts", "horizon", "hidden", "epochs", "test_rates", "widenings", "validation_tasks")
-    rates = only(
-        "tuning_seeds", "tuning_batches", "learning_rates", "inner_rates", "side_by_side", *played
-    )
+    rates = only("tuning_seeds", "tuning_batches", "learning_rates", "inner_rates", "side_by_side", *played)
     own = only("first_seed", "batches", "updates", "test_tasks", *played)
     numbers = list(range(config.first_seed, config.first_seed + config.seeds))
     blocks = [numbers[i : i + config.side_by_side] for i in range(0, config.seeds, config.side_by_side)]
@@ -174,7 +174,9 @@ def parts(config: Config) -> list[Part]:
         made.append(Part(f"differences, {name}", differences, compared, {"name": name}, needs=tuple(names)))
     if config.forward_seeds and not environments.lacking(FORWARD):
         plain = only("hidden", "forward_batches")
-        made += [Part(f"PPO alone, seed {seed}", forward, plain, {"seed": seed}) for seed in range(config.forward_seeds)]
+        made += [
+            Part(f"PPO alone, seed {seed}", forward, plain, {"seed": seed}) for seed in range(config.forward_seeds)
+        ]
     return made
 
 
@@ -269,9 +271,7 @@ def fit(
     """
     environment, seeds = environments.make(name), [seed for _, seed in replicas]
     lr, inner = torch.tensor([list(setting) for setting, _ in replicas]).unbind(1)
-    population = PolicyPopulation(
-        environment, method, seeds, lr, inner, hidden=config.hidden, epochs=config.epochs
-    )
+    population = PolicyPopulation(environment, method, seeds, lr, inner, hidden=config.hidden, epochs=config.epochs)
     each, count = BATCHES[method], checkpoints[-1]
     sizes = {"tasks": config.meta_batch, "rollouts": config.rollouts, "horizon": config.horizon}
 
@@ -321,9 +321,7 @@ def choose(config: Config, population: PolicyPopulation) -> Choice:
     arms = {i: Grid([TestRate(i, rate) for rate in config.test_rates]) for i in range(len(population))}
     found = tune(score, arms, rate="rate", widen=config.widenings)
     best = [found[i].best.rate for i in arms]
-    return Choice(
-        torch.tensor(best), [known[rate][i] for i, rate in enumerate(best)], [found[i].inside for i in arms]
-    )
+    return Choice(torch.tensor(best), [known[rate][i] for i, rate in enumerate(best)], [found[i].inside for i in arms])
 
 
 def tuning(config: Config, name: str, method: Method) -> Iterator[Row]:
@@ -485,5 +483,3 @@ def forward(config: Config, seed: int) -> list[Row]:
     run(state_file(config, seed=seed), population, config.forward_batches, batches, after)
     last = float(np.mean([row["value"] for row in population.rows[-10:]]))
     return [*population.rows, {"quantity": "forward_return", "seed": seed, "value": last}]
-
-
