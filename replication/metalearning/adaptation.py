@@ -5,11 +5,11 @@ MAML (Finn et al. 2017) minimises the risk after an inner step, E R(θ − α �
 task's data and judged on the other. FOMAML leaves out the inner step's Hessian. Written with ``torch.func`` they read
 like that; `replication.metalearning.sinusoid` holds a faster program for one network.
 
-Second derivatives of torch's fused normalisations are silently wrong under ``vmap`` (layer norm with a scale, batch and
-instance norm; measured with torch 2.13: up to a percent of the meta-gradient), those of weight norm are wrong without it
-too, and fused attention has none. While a model is called here, these are computed from their formulas, by operations
-whose derivatives are right. Tests hold every kind of layer equal to finite differences in float64, and to ordinary
-automatic differentiation.
+Second derivatives of torch's fused normalisations are silently wrong under ``vmap`` (layer norm with a scale, batch
+and instance norm; measured with torch 2.13: up to a percent of the meta-gradient), those of weight norm are wrong
+without it too, and fused attention has none. While a model is called here, these are computed from their formulas, by
+operations whose derivatives are right. Tests hold every kind of layer equal to finite differences in float64, and to
+ordinary automatic differentiation.
 """
 
 from __future__ import annotations

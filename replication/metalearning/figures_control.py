@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection
@@ -107,7 +109,7 @@ def behaviour(records: pd.DataFrame) -> Figure:
                 plots.COLOURS[int(task)],
                 asked[asked["task"] == task].sort_values("axis")["value"].tolist(),
             )
-            style = {"color": colour, "ls": "-" if updates else ":", "lw": 1.3}
+            style: dict[str, Any] = {"color": colour, "ls": "-" if updates else ":", "lw": 1.3}
             x, y = (wide[0], wide[1]) if plane else (wide.index, wide[0])
             axis.plot(x, y, label="after one update" if updates else "before", **style)
             if updates and plane:
@@ -184,8 +186,11 @@ def chosen(records: pd.DataFrame) -> Table:
         tried = len(rows_of(records, "tuning_score", method=method))
         inner = f"{rate['chosen_inner_rate']:g}" if rate["chosen_inner_rate"] else "none"
         test = rows_of(records, "test_rate", method=method).groupby(["environment", "batches"])["value"].median()
-        told = ", ".join(f"{name} after {batches:g} batches: {value:g}" for (name, batches), value in test.items())
-        rows.append((method, f"{rate['chosen_learning_rate']:g}", inner, str(tried), told))
+        told = ", ".join(
+            f"{one.environment} after {one.batches:g} batches: {one.value:g}"
+            for one in test.reset_index().itertuples()
+        )
+        rows.append((str(method), f"{rate['chosen_learning_rate']:g}", inner, str(tried), told))
     return Table(
         ("method", "Adam's rate", "inner rate", "policies trained", "rate of updates at test (median)"), tuple(rows)
     )

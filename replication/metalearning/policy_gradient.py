@@ -59,8 +59,8 @@ class GaussianPolicy(nn.Module):
         last = nn.Linear(hidden, actions)
         with torch.no_grad():
             # at first what is seen hardly matters
-            last.weight /= 100
-            last.bias /= 100
+            last.weight.div_(100)
+            last.bias.div_(100)
         self.mean = nn.Sequential(
             nn.Linear(observations, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), last
         )
@@ -190,7 +190,8 @@ def advantages(observed: Tensor, rewards: Tensor, gae_lambda: float = 1.0) -> Te
 def _discounted(values: Tensor, factor: float) -> Tensor:
     """Discounted sums from each time on."""
     backwards = lfilter([1.0], [1.0, -factor], values.double().flip(-1).numpy(), axis=-1)
-    return torch.from_numpy(backwards.copy()).flip(-1)
+    found: Tensor = torch.from_numpy(backwards.copy()).flip(-1)
+    return found
 
 
 def _baseline(observed: Tensor, returns: Tensor) -> Tensor:
@@ -201,7 +202,8 @@ def _baseline(observed: Tensor, returns: Tensor) -> Tensor:
     normal = x.mT @ x + 1e-5 * torch.eye(x.shape[-1], dtype=torch.float64)
     # without its check: a diverged policy must not end the run
     weights = torch.linalg.solve_ex(normal, x.mT @ returns.flatten(-2)[..., None]).result
-    return (x @ weights).view_as(returns)
+    values: Tensor = (x @ weights).view_as(returns)
+    return values
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------

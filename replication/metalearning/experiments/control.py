@@ -433,7 +433,7 @@ def differences(config: Config, rows: pd.DataFrame, name: str) -> Iterator[Row]:
     ``gain`` is the return after one update less that of the untrained policy; ``advantage`` is MAML's return less that
     of DRS; ``relative_advantage`` is it after one update, over the mean gain of both methods at the end.
     """
-    found = rows_of(rows, "return").set_index(["method", "batches", "updates", "seed"])["value"]
+    found = rows_of(rows, "return").set_index(["method", "batches", "updates", "seed"])["value"].sort_index()
     start = rows_of(rows, "untrained_return", updates=1).set_index("seed")["value"]
     last, seeds = config.batches[-1], start.index
     gains = {method: found[method, last, 1] - start for method in METHODS}
