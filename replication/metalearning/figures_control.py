@@ -120,7 +120,7 @@ def behaviour(records: pd.DataFrame) -> Figure:
 
 
 def frames(records: pd.DataFrame) -> Figure:
-    """Draw the half-cheetah on one new task at moments of a rollout, before and after one update.
+    """Draw the half-cheetah on one new task, a strip of moments before and one after an update.
 
     Parameters
     ----------
@@ -129,28 +129,27 @@ def frames(records: pd.DataFrame) -> Figure:
     """
     if (empty := _absent(records, "pose", "There is no body to draw in these environments.")) is not None:
         return empty
-    rows = rows_of(records, "pose")
-    cells = [
-        (name, method, int(updates))
-        for name in rows["environment"].unique()
-        for method in rows["method"].unique()
-        for updates in (0, 1)
+    name = rows_of(records, "pose")["environment"].iloc[0]
+    rows = rows_of(records, "pose", environment=name)
+    asked = rows_of(records, "target", environment=name, task=0)["value"].iloc[0]
+    cells = [(method, updates) for method in rows["method"].unique() for updates in (0, 1)]
+    titles = [
+        f"{name} {asked:.1f}: {method}, {'after one update' if updates else 'before any update'}"
+        for method, updates in cells
     ]
-    titles = [f"{name}, {method}, {'after one update' if updates else 'before'}" for name, method, updates in cells]
-    figure, axes = plots.panels(titles, columns=1, height=0.95, xlabel="way from the start, m")
-    reach: dict[str, list[float]] = {}
-    for axis, (name, method, updates) in zip(axes, cells, strict=True):
-        own = rows[(rows["environment"] == name) & (rows["method"] == method) & (rows["updates"] == updates)]
-        moments = sorted(own["time"].unique())
-        for shade, now in zip(np.linspace(0.75, 0, len(moments)), moments, strict=True):
-            of = own[own["time"] == now].pivot_table(index=["capsule", "end"], columns="axis", values="value")
-            ends = of.to_numpy().reshape(-1, 2, 2)
-            axis.add_collection(LineCollection(list(ends), colors=[str(shade)], linewidths=2.5, capstyle="round"))
-            reach.setdefault(name, []).extend(ends[:, :, 0].ravel().tolist())
+    figure, axes = plots.panels(titles, columns=1, height=1.05)
+    for axis, (method, updates) in zip(axes, cells, strict=True):
+        own = rows[(rows["method"] == method) & (rows["updates"] == updates)]
+        for place, (now, of) in enumerate(own.groupby("time")):
+            ends = of.pivot_table(index=["capsule", "end"], columns="axis", values="value").to_numpy().reshape(-1, 2, 2)
+            middle = ends[:, :, 0].mean()
+            shifted = ends - np.array([middle - 2.4 * place, 0])
+            axis.add_collection(LineCollection(list(shifted), colors="0.25", linewidths=3, capstyle="round"))
+            told = f"step {now:g}: {middle:+.1f} m"
+            axis.annotate(told, (2.4 * place, -0.12), ha="center", va="top", fontsize=plots.SIZE - 2)
         axis.axhline(0, **plots.RULE)
-        axis.grid(visible=False)
-    for axis, (name, *_) in zip(axes, cells, strict=True):
-        axis.set(xlim=(min(reach[name]) - 0.3, max(reach[name]) + 0.3), ylim=(-0.1, 1.3), yticks=[])
+        axis.set(xlim=(-1.3, 2.4 * own["time"].nunique() - 1.1), ylim=(-0.7, 1.5), aspect="equal")
+        axis.set_axis_off()
     return figure
 
 
@@ -187,8 +186,7 @@ def chosen(records: pd.DataFrame) -> Table:
         inner = f"{rate['chosen_inner_rate']:g}" if rate["chosen_inner_rate"] else "none"
         test = rows_of(records, "test_rate", method=method).groupby(["environment", "batches"])["value"].median()
         told = ", ".join(
-            f"{one.environment} after {one.batches:g} batches: {one.value:g}"
-            for one in test.reset_index().itertuples()
+            f"{one.environment} after {one.batches:g} batches: {one.value:g}" for one in test.reset_index().itertuples()
         )
         rows.append((str(method), f"{rate['chosen_learning_rate']:g}", inner, str(tried), told))
     return Table(

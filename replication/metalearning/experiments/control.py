@@ -88,7 +88,7 @@ class Config(evidence.Settings):
     updates: PositiveInt = Field(3, description="policy gradient updates on a test task")
     validation_tasks: PositiveInt = Field(20, description="validation tasks of a seed")
     test_tasks: int = Field(100, ge=SHOWN_TASKS, description="new tasks of a seed on which policies are judged")
-    forward_seeds: NonNegativeInt = Field(0, description="seeds of PPO alone on HalfCheetah-v5 as it is")
+    forward_seeds: NonNegativeInt = Field(0, description="how many of them PPO alone takes on HalfCheetah-v5 as it is")
     forward_batches: PositiveInt = Field(125, description="their batches of 8,000 environment steps")
     device: str = Field("cpu", description="policies are small and the simulators run on the CPU")
 
@@ -415,7 +415,7 @@ def examples(config: Config, name: str, population: PolicyPopulation, rate: floa
         def watch(now: int, updates: int = updates) -> None:
             about = {**at, "updates": updates, "time": now}
             if now in sampled:
-                for (task, axis), value in np.ndenumerate(environment.velocity()[0, :, 0].numpy()):
+                for (task, axis), value in np.ndenumerate(environment.velocity()[0].mean(1).numpy()):
                     rows.append({"quantity": "velocity", **about, "task": task, "axis": axis, "value": float(value)})
             if isinstance(environment, HalfCheetah) and now in moments:
                 for (capsule, end, axis), value in np.ndenumerate(environment.pose(0)):

@@ -57,8 +57,10 @@ class Config(evidence.Settings):
     fresh_steps: list[PositiveInt] = Field([150, 300, 600], min_length=1, description="checkpoints on fresh tasks")
     meta_batch: PositiveInt = Field(5, description="tasks of a step")
     hidden: PositiveInt = Field(40, description="units of each of the two hidden layers")
-    learning_rates: list[PositiveFloat] = Field([0.002, 0.004, 0.008], min_length=1, description="tried rates of Adam")
-    widenings: int = Field(1, ge=0, le=3, description="times that they are widened where the best is an end")
+    learning_rates: list[PositiveFloat] = Field(
+        [0.002, 0.004, 0.008, 0.016], min_length=1, description="tried rates of Adam"
+    )
+    widenings: int = Field(2, ge=0, le=3, description="times that they are widened where the best is an end")
     inner_rate: PositiveFloat = Field(0.01, description="rate of the inner step in training")
     test_rates: list[NonNegativeFloat] = Field(
         [0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16],
