@@ -9,6 +9,8 @@ S_j = I - (alpha/N) X1'X1,
 
     theta = (sum_j S_j X2'X2 S_j)^-1 sum_j S_j X2'(Y2 - (alpha/N) X2 X1'Y1).
 
+Without a split (train-train; Bai et al. 2021) all 2N samples take both places.
+
 Both sums need of a task only A = X'X/N and b = X'Y/N of its halves. These are drawn from their joint distribution, a
 Wishart matrix and a Gaussian vector, so that N costs nothing. And MAML's sums are polynomials in alpha,
 
@@ -140,7 +142,14 @@ def draw(N: int, M: int, beta: Family = 2.0, trials: int = 1, seed: int = 0) -> 
 
 
 def estimates(
-    alpha: ArrayLike, N: int, M: ArrayLike, beta: Family = 2.0, trials: int = 1000, seed: int = 0
+    alpha: ArrayLike,
+    N: int,
+    M: ArrayLike,
+    beta: Family = 2.0,
+    trials: int = 1000,
+    seed: int = 0,
+    *,
+    split: bool = True,
 ) -> Estimates:
     """Estimates of both methods over step sizes and numbers of tasks.
 
@@ -159,6 +168,8 @@ def estimates(
         The family of tasks.
     trials, seed : int
         Independent repetitions, and what fixes them.
+    split : bool
+        Whether MAML splits the samples of a task; else all of them are in both its halves (train-train).
 
     Raises
     ------
@@ -166,7 +177,7 @@ def estimates(
         An argument is outside its range; the message names it.
     """
     steps, counts = np.atleast_1d(step_size(alpha)), _whole_numbers("M", M)
-    parts = list(_blocks(steps, whole("N", N), counts, family(beta), whole("trials", trials), seed))
+    parts = list(_blocks(steps, whole("N", N), counts, family(beta), whole("trials", trials), seed, split))
     pooled, adapted = zip(*parts, strict=True)
     return Estimates(np.concatenate(pooled, axis=1), np.concatenate(adapted, axis=2))
 
@@ -276,13 +287,17 @@ def wins(found: Estimates, alpha: ArrayLike, N: int, beta: Family = 2.0) -> Wins
     return Wins(*(_distance(found.maml, at, tasks) < _distance(found.drs, at, tasks) for at in optima))
 
 
-def _blocks(alpha: Float, N: int, M: NDArray[np.int64], tasks: Tasks, trials: int, seed: int) -> Iterator[Estimates]:
+def _blocks(
+    alpha: Float, N: int, M: NDArray[np.int64], tasks: Tasks, trials: int, seed: int, split: bool = True
+) -> Iterator[Estimates]:
     """Estimates block after block of trials."""
     size = max(1, BLOCK // tasks.p**2)
     ends, where = np.unique(M, return_inverse=True)
     _check_determined(N, int(ends[0]), tasks)
     for block, start in enumerate(range(0, trials, size)):
         halves = draw(N, int(ends[-1]), tasks, min(size, trials - start), _block_seed(seed, block))
+        if not split:
+            halves = (Statistics(*((one + other) / 2 for one, other in zip(*halves, strict=True))),) * 2
 
         def running(summand: Float) -> Float:
             """Sums over the first M tasks, for all M."""

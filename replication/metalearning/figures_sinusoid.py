@@ -11,7 +11,7 @@ from replication.metalearning.experiments.sinusoid import CALLS, FRESH, MAIN, SA
 
 LOOKS: dict[str, plots.Look] = {
     "DRS": {"color": plots.COLOURS[0], "marker": "o"},
-    "FOMAML": {"color": plots.COLOURS[2], "marker": "^", "ls": ":"},
+    "MAML train-train": {"color": plots.COLOURS[2], "marker": "^", "ls": ":"},
     "MAML": {"color": plots.COLOURS[1], "marker": "s", "ls": "--"},
 }
 """How every method is drawn."""

@@ -23,12 +23,12 @@ from replication.checks import at_least, one_of, within
 from replication.training import MLP, AdamW, stream_seed
 from replication.training.replicas import Replicas, gradients, stack
 
-Method = Literal["DRS", "FOMAML", "MAML"]
+Method = Literal["DRS", "FOMAML", "MAML", "MAML train-train"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 RANGE = 5.0
 """Inputs are drawn from [−RANGE, RANGE]."""
-GRADIENT_CALLS: dict[Method, float] = {"DRS": 2.0, "FOMAML": 2.0, "MAML": 4.0}
+GRADIENT_CALLS: dict[Method, float] = {"DRS": 2.0, "FOMAML": 2.0, "MAML": 4.0, "MAML train-train": 8.0}
 """Gradients of one example that a step takes, per N: a Hessian-vector product counts as two gradients on N."""
 
 
@@ -96,12 +96,12 @@ class Sinusoids(NamedTuple):
 
 
 class MetaPopulation(Replicas):
-    """R replicas of one ReLU perceptron, trained by one of the three methods with squared error and Adam.
+    """R replicas of one ReLU perceptron, trained by one of the methods with squared error and Adam.
 
     Parameters
     ----------
-    method : {"DRS", "FOMAML", "MAML"}
-        The objective.
+    method : {"DRS", "FOMAML", "MAML", "MAML train-train"}
+        The objective. The last is MAML without a split (Bai et al. 2021): all examples both adapt and judge.
     sizes : sequence of int
         Layer sizes from input to output.
     seeds : sequence of int, length R
@@ -158,7 +158,8 @@ class MetaPopulation(Replicas):
         Parameters
         ----------
         x, y : Tensor, shapes (R, T, 2N, in) and (R, T, 2N, out)
-            Examples of T tasks per replica. DRS takes all; the others adapt on the first N and are judged on the rest.
+            Examples of T tasks per replica. DRS and train-train take all; the others adapt on the first N and are
+            judged on the rest.
 
         Returns
         -------
@@ -170,20 +171,22 @@ class MetaPopulation(Replicas):
         Raises
         ------
         ValueError
-            If a method that adapts gets an odd number of examples.
+            If a method that splits gets an odd number of examples.
         """
-        if self.method != "DRS" and x.shape[2] % 2:
+        splits = self.method in ("FOMAML", "MAML")
+        if splits and x.shape[2] % 2:
             raise ValueError(f"x: needs an even number of examples per task to split, got {x.shape[2]}")
         half = x.shape[2] // 2
+        inner_half, outer_half = (slice(half), slice(half, None)) if splits else (slice(None), slice(None))
 
         def losses(parameters: dict[str, Tensor]) -> Tensor:
             layers = _layers(parameters)
             if self.method == "DRS":
                 return (_forward(layers, x) - y).square().mean((1, 2, 3))
-            with torch.set_grad_enabled(self.method == "MAML"):
-                inner = _backprop(layers, x[:, :, :half], y[:, :, :half])
-            out = _forward(layers, x[:, :, half:], inner, self.inner_rate)
-            return (out - y[:, :, half:]).square().mean((1, 2, 3))
+            with torch.set_grad_enabled(self.method != "FOMAML"):
+                inner = _backprop(layers, x[:, :, inner_half], y[:, :, inner_half])
+            out = _forward(layers, x[:, :, outer_half], inner, self.inner_rate)
+            return (out - y[:, :, outer_half]).square().mean((1, 2, 3))
 
         return gradients(losses, self.parameters)
 

@@ -156,3 +156,145 @@ def test_bad_arguments_are_refused_by_name(problem):
         maml_gradient(model, parameters, mse_loss, inner, fewer, 0.1)
     with pytest.raises(ValueError, match="data: 2 and 3"):
         drs_gradient(model, parameters, mse_loss, (inner[0], outer[1][:2]))
+
+
+# --- every kind of layer ---------------------------------------------------------------------------------------------
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x, x, x, need_weights=False)[0]
+
+
+def dense(layer: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 6), layer, nn.Tanh(), nn.Linear(6, 1))
+
+
+def conv(layer: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), layer, nn.Tanh(), nn.Flatten(), nn.Linear(100, 1))
+
+
+def tokens(layer: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 6), layer, nn.Flatten(), nn.Linear(18, 1))
+
+
+LAYERS = {
+    **{
+        f"{name}": lambda name=name: dense(getattr(nn, name)())
+        for name in (
+            "ELU",
+            "GELU",
+            "Hardswish",
+            "LeakyReLU",
+            "Mish",
+            "PReLU",
+            "ReLU",
+            "SELU",
+            "Sigmoid",
+            "SiLU",
+            "Softplus",
+        )
+    },
+    "Softmax": lambda: dense(nn.Softmax(-1)),
+    "LayerNorm": lambda: dense(nn.LayerNorm(6)),
+    "LayerNorm without scale": lambda: dense(nn.LayerNorm(6, elementwise_affine=False)),
+    "LayerNorm of two axes": lambda: conv(nn.LayerNorm((5, 5))),
+    "LayerNorm without bias": lambda: dense(nn.LayerNorm(6, bias=False, eps=0.1)),
+    "RMSNorm": lambda: dense(nn.RMSNorm(6)),
+    "GroupNorm": lambda: conv(nn.GroupNorm(2, 4)),
+    "InstanceNorm2d": lambda: conv(nn.InstanceNorm2d(4)),
+    "InstanceNorm2d with scale": lambda: conv(nn.InstanceNorm2d(4, affine=True)),
+    "BatchNorm1d of the task": lambda: dense(nn.BatchNorm1d(6, track_running_stats=False)),
+    "BatchNorm2d of the task": lambda: conv(nn.BatchNorm2d(4, track_running_stats=False)),
+    "BatchNorm1d, evaluation": lambda: dense(nn.BatchNorm1d(6)).eval(),
+    "BatchNorm2d, evaluation": lambda: conv(nn.BatchNorm2d(4, affine=False)).eval(),
+    "LocalResponseNorm": lambda: conv(nn.LocalResponseNorm(2)),
+    "weight norm": lambda: dense(nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))),
+    "weight norm of all": lambda: dense(nn.utils.parametrizations.weight_norm(nn.Linear(6, 6), dim=None)),
+    "ConvTranspose2d": lambda: nn.Sequential(nn.ConvTranspose2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(147, 1)),
+    "MaxPool2d": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 1)),
+    "AvgPool2d": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 1)),
+    "attention": lambda: tokens(Attention()),
+    "encoder layer": lambda: tokens(nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)),
+}
+
+
+def layered(name: str) -> tuple[partial[Tensor], Parameters, Data, Data]:
+    """A network with such a layer, away from its initial scales, and data of its shape."""
+    with seeded(5):
+        module = LAYERS[name]().double()
+        for buffer in module.buffers():
+            # statistics of an evaluation that are not those of nothing
+            buffer.copy_(buffer + torch.rand_like(buffer.double()).to(buffer.dtype))
+        parameters = {name: p.detach() + 0.1 * torch.randn_like(p) for name, p in module.named_parameters()}
+        first = next(m for m in module.modules() if not isinstance(m, nn.Sequential | nn.ReLU))
+        shape = (
+            (3, 6) if "attention" in name or "encoder" in name else (6,) if isinstance(first, nn.Linear) else (2, 5, 5)
+        )
+        halves = [
+            (torch.randn(TASKS, SHOTS, *shape, dtype=torch.float64), torch.randn(TASKS, SHOTS, 1, dtype=torch.float64))
+            for _ in range(2)
+        ]
+    return partial(functional_call, module), parameters, *halves
+
+
+def along(objective, parameters: Parameters, direction: Parameters, size: float = 1e-5) -> float:
+    """Central difference of an objective in one direction."""
+    ends = [objective({name: p + sign * size * direction[name] for name, p in parameters.items()}) for sign in (1, -1)]
+    return (ends[0] - ends[1]) / (2 * size)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_are_right_through_every_kind_of_layer(name):
+    model, parameters, inner, outer = layered(name)
+    with seeded(6):
+        direction = {name: torch.randn_like(p) for name, p in parameters.items()}
+    for found, objective in (
+        (maml_gradient(model, parameters, mse_loss, inner, outer, RATE), after(model, inner, outer, RATE)),
+        (drs_gradient(model, parameters, mse_loss, outer), after(model, outer, outer, 0.0)),
+    ):
+        # the objective itself is that of torch's own layers
+        assert float(found.loss) == pytest.approx(objective(parameters), rel=1e-12)
+        slope = sum(float((g * direction[name]).sum()) for name, g in found.gradients.items())
+        assert slope == pytest.approx(along(objective, parameters, direction), rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if not name.startswith(("weight", "attention", "encoder"))])
+def test_the_meta_gradient_is_that_of_ordinary_automatic_differentiation(name):
+    """Except where torch's own second derivative is wrong (weight norm) or not there (attention)."""
+    model, parameters, inner, outer = layered(name)
+    leaves = {name: p.clone().requires_grad_() for name, p in parameters.items()}
+    risks = []
+    for k in range(TASKS):
+        risk = mse_loss(model(leaves, inner[0][k]), inner[1][k])
+        slopes = torch.autograd.grad(risk, list(leaves.values()), create_graph=True)
+        adapted = {name: p - RATE * g for (name, p), g in zip(leaves.items(), slopes, strict=True)}
+        risks.append(mse_loss(model(adapted, outer[0][k]), outer[1][k]))
+    expected = torch.autograd.grad(torch.stack(risks).mean(), list(leaves.values()))
+    found = maml_gradient(model, parameters, mse_loss, inner, outer, RATE).gradients
+    assert_equal(found, dict(zip(leaves, expected, strict=True)), rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("layer", "error"),
+    [
+        (nn.BatchNorm1d(6), "in-place|running statistics"),
+        (nn.InstanceNorm1d(6, track_running_stats=True), "running statistics"),
+        (nn.Dropout(0.5), "random"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(layer, error):
+    module = dense(layer).double()
+    x, y = torch.randn(TASKS, SHOTS, 6, dtype=torch.float64), torch.zeros(TASKS, SHOTS, 1, dtype=torch.float64)
+    if isinstance(layer, nn.InstanceNorm1d):
+        module, x = (
+            nn.Sequential(layer, nn.Flatten(), nn.Linear(24, 1)).double(),
+            x[:, :, :, None].expand(-1, -1, -1, 4),
+        )
+    parameters = {name: p.detach() for name, p in module.named_parameters()}
+    with pytest.raises((RuntimeError, ValueError), match=error):
+        maml_gradient(partial(functional_call, module), parameters, mse_loss, (x, y), (x, y), RATE)

@@ -1,4 +1,4 @@
-"""The sinusoid and the navigation study at tiny sizes: pairing, tuning, budgets, tests."""
+"""The sinusoid study at tiny sizes: pairing, tuning, budgets, tests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from mutation import asked, flips
 
 from replication import evidence
-from replication.metalearning import figures_navigation, figures_sinusoid
-from replication.metalearning.experiments import navigation, sinusoid
+from replication.metalearning import figures_sinusoid
+from replication.metalearning.experiments import sinusoid
 
 mpl.use("agg")
 TINY = sinusoid.Config(
@@ -25,24 +25,18 @@ TINY = sinusoid.Config(
     other_widths=[],
     meta_batch=2,
     hidden=3,
+    learning_rates=[0.004, 0.012],
+    widenings=0,
     test_rates=[0.0, 0.03],
     validation_tasks=3,
     test_tasks=4,
     resamples=100,
-)
-PATH = navigation.Config(
-    seeds=2, tuning_seeds=1, iterations=[1, 2], meta_batch=2, rollouts=2, horizon=2, hidden=2, updates=1, tasks=2
 )
 
 
 @pytest.fixture(scope="module")
 def curves() -> pd.DataFrame:
     return evidence.gather(sinusoid, TINY)
-
-
-@pytest.fixture(scope="module")
-def paths() -> pd.DataFrame:
-    return evidence.gather(navigation, PATH)
 
 
 def of(records: pd.DataFrame, quantity: str, **levels: object) -> pd.DataFrame:
@@ -52,18 +46,14 @@ def of(records: pd.DataFrame, quantity: str, **levels: object) -> pd.DataFrame:
     return rows
 
 
-@pytest.mark.parametrize("notebook", ["51_metalearning_sinusoid", "52_metalearning_navigation"])
 @pytest.mark.parametrize("scale", ["smoke", "standard"])
-def test_every_test_can_be_answered_and_flips(curves, paths, notebook, scale):
+def test_every_test_can_be_answered_and_flips(curves, scale):
     # tiny runs under the names of the checkpoints, tasks and widths that the tests are about
-    smoke = scale == "smoke"
-    if "navigation" in notebook:
-        records = paths.replace({"iterations": {1: 5, 2: 80 if smoke else 1000}})
-    else:
-        last = 600 if smoke else 3000
-        records = curves.replace({"steps": {3: last, 4: last}, "tasks": {80: 80 if smoke else 320}})
-        wide = records[records["width"] == 0.25]
-        records = evidence.tidy(pd.concat([records, *(wide.assign(width=width) for width in (0.5, 1.0))]))
+    smoke, notebook = scale == "smoke", "51_metalearning_sinusoid"
+    last = 600 if smoke else 3000
+    records = curves.replace({"steps": {3: last, 4: last}, "tasks": {80: 80 if smoke else 320}})
+    wide = records[records["width"] == 0.25]
+    records = evidence.tidy(pd.concat([records, *(wide.assign(width=width) for width in (0.5, 1.0))]))
     claims = evidence.load_claims("metalearning")
     tests = claims.at(notebook, scale)
     assert tests
@@ -110,6 +100,18 @@ def test_rates_at_an_end_are_told():
     assert inside.any()
     assert (~inside).any()
     assert (wide["rates_inside"] == inside).all()
+
+
+def test_a_grid_is_widened_where_a_seed_chooses_its_end():
+    """Rates so small that all want the largest; what others had tried before changes nothing."""
+    config = TINY.model_copy(update={"learning_rates": [0.0001, 0.0002]})
+    wider = of(main(config.model_copy(update={"widenings": 2})), "learning_rate")
+    assert set(wider["value"]) - {0.0001, 0.0002}
+    assert set(wider["value"]) <= {0.000025, 0.00005, 0.0001, 0.0002, 0.0004, 0.0008}
+    offered = of(main(config.model_copy(update={"learning_rates": [0.0001, 0.0002, 0.0004, 0.0008]})), "learning_rate")
+    same = wider["value"].to_numpy() == 0.0008
+    assert same.any()
+    assert (offered["value"].to_numpy()[same] == 0.0008).all()
 
 
 def test_the_error_of_predicting_zero_is_that_of_the_test_tasks(curves):
@@ -201,73 +203,7 @@ def test_bad_sinusoid_parameters_are_refused_by_name(change, message):
         sinusoid.Config(**(TINY.model_dump() | change))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"iterations": [5, 5]}, "iterations: must increase"),
-        ({"rollouts": 1}, "rollouts"),
-        ({"tuning_seeds": 0}, "tuning"),
-    ],
-)
-def test_bad_navigation_parameters_are_refused_by_name(change, message):
-    with pytest.raises(ValueError, match=message):
-        navigation.Config(**(PATH.model_dump() | change))
-
-
-def test_both_methods_pay_the_same_environment_steps(paths):
-    rows = of(paths, "return")
-    assert set(rows["method"]) == {"DRS", "MAML"}
-    assert PATH.steps_per_iteration == 2 * 2 * 2 * 2
-    assert (rows["steps"] == rows["iterations"] * 16).all()
-
-
-def test_the_evaluation_does_not_depend_on_how_many_seeds_evaluate(paths):
-    """Rates are chosen on the tuning seeds, and replicas do not mix."""
-    fewer = evidence.gather(navigation, PATH.model_copy(update={"seeds": 3}))
-    for quantity in ("learning_rate", "test_rate"):
-        assert of(fewer, quantity)["value"].tolist() == of(paths, quantity)["value"].tolist()
-    shared = of(fewer, "return")
-    shared = shared[shared["seed"] < 2]
-    np.testing.assert_allclose(shared["value"], of(paths, "return")["value"], rtol=1e-3)
-
-
-def test_advantages_are_paired_differences(paths):
-    wide = of(paths, "return").pivot_table(index=["iterations", "updates", "seed"], columns="method", values="value")
-    found = of(paths, "advantage").set_index(["iterations", "updates", "seed"])["value"]
-    np.testing.assert_allclose((wide["MAML"] - wide["DRS"])[found.index], found)
-
-
-def test_gains_are_over_the_untrained_policy(paths):
-    start = of(paths, "untrained_return", updates=1).set_index("seed")["value"]
-    found = of(paths, "return", updates=1)
-    gain = of(paths, "gain").set_index(["method", "iterations", "seed"])["value"]
-    assert len(gain) == len(found) == 2 * 2 * 2
-    for row in found.itertuples():
-        assert gain[row.method, row.iterations, row.seed] == row.value - start[row.seed]
-
-
-def test_training_that_does_nothing_gains_nothing():
-    still = PATH.model_copy(update={"learning_rates": [1e-12]})
-    np.testing.assert_allclose(of(evidence.gather(navigation, still), "gain")["value"], 0, atol=1e-4)
-
-
-def test_the_chosen_rates_have_the_best_score_and_their_return_is_kept():
-    config = PATH.model_copy(update={"tuning_seeds": 2})
-    found = evidence.gather(navigation, config)
-    keys = ["at_learning_rate", "at_test_rate"]
-    for (method, iterations), scores in of(found, "tuning_score").groupby(["method", "iterations"]):
-        cell = {"method": method, "iterations": iterations}
-        assert len(scores) == 2 * len(config.learning_rates) * len(config.test_rates)
-        best = scores.groupby(keys)["value"].mean().idxmin()
-        assert best == tuple(of(found, name, **cell)["value"].item() for name in ("learning_rate", "test_rate"))
-        kept = of(found, "return_at", **cell)
-        by_seed = {scores[scores["seed"] == seed].set_index(keys)["value"].idxmin() for seed in (1000, 1001)}
-        assert set(kept.set_index(keys).index) == {best, *by_seed}
-        chosen = kept[(kept[keys[0]] == best[0]) & (kept[keys[1]] == best[1])]
-        np.testing.assert_allclose(chosen["value"], of(found, "return", updates=1, **cell)["value"], rtol=1e-4)
-
-
-def test_figures_draw_what_the_runs_give(curves, paths):
+def test_figures_draw_what_the_runs_give(curves):
     for draw in (
         figures_sinusoid.trade_off,
         figures_sinusoid.seeds,
@@ -275,10 +211,7 @@ def test_figures_draw_what_the_runs_give(curves, paths):
         figures_sinusoid.fresh,
     ):
         assert isinstance(draw(curves), Figure)
-    for draw in (figures_navigation.returns, figures_navigation.budget, figures_navigation.contour):
-        assert isinstance(draw(paths), Figure)
     assert len(figures_sinusoid.chosen(curves).rows) == 6
     assert len(figures_sinusoid.located(curves).rows) == 2
-    assert len(figures_navigation.chosen(paths).rows) == 4
     with pytest.raises(ValueError, match="records: no rows of 'final'"):
-        figures_sinusoid.trade_off(paths.assign(condition=sinusoid.MAIN))
+        figures_sinusoid.trade_off(curves[curves["quantity"] != "final"])

@@ -69,6 +69,28 @@ def test_nested_estimates_use_every_task_once_at_each_number(p):
                 np.testing.assert_allclose(np.ravel(found[M].maml[a, trial]), maml(*joined, step)[0])
 
 
+def test_without_a_split_all_samples_adapt_and_judge():
+    """Train-train MAML by plain normal equations, and the same DRS."""
+    N, M, alpha = 3, 6, 0.4
+    X, Y = drawn(N, M, 1, 1, 0)
+    both = np.concatenate(list(X), axis=2), np.concatenate(list(Y), axis=2)
+    A, b = 0.0, 0.0
+    for x, y in zip(both[0][0], both[1][0], strict=True):
+        S = 1 - alpha / (2 * N) * float((x[:, 0] ** 2).sum())
+        A += S * float((x[:, 0] ** 2).sum()) * S
+        b += S * float(x[:, 0] @ (y - alpha / (2 * N) * x[:, 0] * float(x[:, 0] @ y)))
+    halves = [statistics(*half) for half in zip(X, Y, strict=True)]
+    whole = Statistics(*((one + other) / 2 for one, other in zip(*halves, strict=True)))
+    np.testing.assert_allclose(maml(whole, whole, alpha)[0, 0], b / A)
+    # what `estimates` gives is that, of the data that it draws
+    found, split = (estimates([alpha], N, [M], 2.0, 5, 1, split=split) for split in (False, True))
+    first, second = draw(N, M, 2.0, 5, 1)
+    whole = Statistics(*((one + other) / 2 for one, other in zip(first, second, strict=True)))
+    np.testing.assert_allclose(found.maml[0, 0], maml(whole, whole, alpha)[:, 0])
+    np.testing.assert_allclose(found.drs, split.drs)
+    assert not np.allclose(found.maml, split.maml)
+
+
 def test_nested_numbers_of_tasks_must_divide_each_other():
     with pytest.raises(ValueError, match=r"M: each number must be a multiple of the one before, got \[10, 25\]"):
         nested_estimates([0.5], 5, [10, 25])

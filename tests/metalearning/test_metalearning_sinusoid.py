@@ -62,6 +62,8 @@ def reference(method: str, model, parameters, x, y):
     """One replica's gradient by the definitions."""
     if method == "DRS":
         return drs_gradient(model, parameters, mse_loss, (x, y))
+    if method == "MAML train-train":
+        return maml_gradient(model, parameters, mse_loss, (x, y), (x, y), RATE)
     meta = {"FOMAML": fomaml_gradient, "MAML": maml_gradient}[method]
     halves = ((x[:, :SHOTS], y[:, :SHOTS]), (x[:, SHOTS:], y[:, SHOTS:]))
     return meta(model, parameters, mse_loss, *halves, RATE)
@@ -134,7 +136,7 @@ def test_errors_are_those_of_the_adapted_model():
 
 
 def test_bad_arguments_are_refused_by_name():
-    with pytest.raises(ValueError, match="method: must be one of DRS, FOMAML, MAML, got 'Reptile'"):
+    with pytest.raises(ValueError, match="method: must be one of DRS, FOMAML, MAML, MAML train-train, got 'Reptile'"):
         population("Reptile", [0], [0.1])
     with pytest.raises(ValueError, match="seeds and lr: need one rate for each"):
         population("MAML", [0, 1], [0.1])

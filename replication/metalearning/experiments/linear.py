@@ -128,6 +128,7 @@ def parts(config: Config) -> list[Part]:
         Part("limits", limits, only("seed", "replicates")),
         Part("zeros", zeros, only()),
         Part("maps", simulated, only("seed", "replicates", "trials")),
+        Part("train-train", train_train, only("seed", "replicates", "trials")),
         Part("similarity", similarity, only("seed", "replicates", "trials")),
         Part("smoothness", smoothness, only("seed", "problems")),
     ]
@@ -359,6 +360,27 @@ def standard_error(table: Table, trials: int) -> Float:
     """Standard error of the difference between a table's fractions and ours."""
     p = np.clip(table.wins, 0.005, 0.995)
     return np.sqrt(p * (1 - p) * (1 / trials + 1 / table.trials))
+
+
+# --- MAML without a split --------------------------------------------------------------------------------------------
+
+
+def train_train(config: Config) -> Iterator[Row]:
+    """Where MAML wins if all samples both adapt and judge, and the most tasks with which either MAML is worse."""
+    for name in ("few tasks", "many tasks"):
+        alphas, Ns, Ms = REGIONS[name]
+        for seed, N in itertools.product(_seeds(config), Ns):
+            found = estimates(alphas, N, Ms, BETA, config.trials, seed, split=False)
+            won = wins(found, alphas, N, BETA).after.mean(-1)
+            for (a, alpha), (j, M) in _grid(alphas, Ms):
+                row = {"quantity": "wins", "region": f"{name}, train-train", "alpha": alpha, "N": N, "M": M}
+                yield row | {"seed": seed, "value": won[a, j]}
+    alpha = float(SIMILAR["alpha"])
+    for seed, N, split in itertools.product(_seeds(config), FEW[1:4], (True, False)):
+        found = estimates([alpha], N, TASKS, BETA, config.trials, seed, split=split)
+        maml, drs = (((theta - optimum_maml(alpha, N, BETA)) ** 2).mean(-1) for theta in (found.maml[0], found.drs))
+        at = {"alpha": alpha, "N": N, "halves": "split" if split else "train-train", "seed": seed}
+        yield {"quantity": "overtaken_by", **at, "value": bracket(maml > drs)[0]}
 
 
 # --- T5, T7, T15: what depends on N, M and alpha ----------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Finite: M noisy tasks are given once and trained on for many steps. Fresh: every step draws new noiseless tasks. Methods
 share initial weights, tasks, examples and their order. Each seed has validation tasks of its own, on which the learning
-rate and the test rate of every method are chosen, and test tasks, which choose nothing.
+rate and the test rate of every method are chosen, and test tasks, which choose nothing. A grid of learning rates is
+widened where a seed's best is an end of it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from torch import Tensor
 
 from replication import evidence
 from replication.evidence import Part
-from replication.metalearning.sinusoid import GRADIENT_CALLS, METHODS, RANGE, MetaPopulation, Method, Sinusoids
+from replication.metalearning.sinusoid import GRADIENT_CALLS, RANGE, MetaPopulation, Method, Sinusoids
 from replication.training import data_order, resolve_device, track, use_deterministic
+from replication.training.search import Grid, tune
 
 Row = dict[str, Any]
 Float = npt.NDArray[np.float64]
@@ -30,7 +32,8 @@ Pair = tuple[Tensor, Tensor]
 SAMPLES, CALLS = "equal samples", "equal gradient calls"
 MAIN, FRESH = "main", "fresh"
 COMPARED: tuple[Method, ...] = ("DRS", "MAML")
-"""Methods that are trained outside the main condition too."""
+CONTROL: Method = "MAML train-train"
+"""Trained in the main condition only, at equal samples."""
 Width = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -40,24 +43,29 @@ class Config(evidence.Settings):
     seeds: int = Field(16, ge=2, description="replicates: initial weights, tasks, examples and their order")
     first_seed: int = Field(8, ge=0, description="the first of them")
     other_seeds: int = Field(8, ge=2, description="how many of them the further conditions and fresh tasks take")
-    tasks: list[PositiveInt] = Field([5, 10, 20, 80], min_length=2, description="numbers of training tasks M")
+    tasks: list[PositiveInt] = Field([5, 20, 80], min_length=2, description="numbers of training tasks M")
     shots: PositiveInt = Field(5, description="examples of an inner step, N; a training task has 2N")
     noise: NonNegativeFloat = Field(1.0, description="standard deviation of the noise on the values adapted to")
     width: Width = Field(1.0, description="width of the task family where M is finite; 1 is the family of Finn et al.")
     other_shots: list[PositiveInt] = Field(
         [], description="N of further conditions, which differ from the main one in this alone"
     )
-    other_noise: list[NonNegativeFloat] = Field([0.3], description="noise of further conditions")
-    other_widths: list[Width] = Field([0.5], description="widths of further conditions")
+    other_noise: list[NonNegativeFloat] = Field([], description="noise of further conditions")
+    other_widths: list[Width] = Field([], description="widths of further conditions")
     steps: list[PositiveInt] = Field([300, 600], min_length=2, description="checkpoints; the last is the budget")
     fresh_widths: list[Width] = Field([0.05, 0.25, 1.0], min_length=1, description="widths of fresh noiseless tasks")
     fresh_steps: list[PositiveInt] = Field([150, 300, 600], min_length=1, description="checkpoints on fresh tasks")
     meta_batch: PositiveInt = Field(5, description="tasks of a step")
     hidden: PositiveInt = Field(40, description="units of each of the two hidden layers")
-    learning_rates: list[PositiveFloat] = Field([0.004, 0.012], min_length=1, description="tried rates of Adam")
+    learning_rates: list[PositiveFloat] = Field(
+        [0.002, 0.004, 0.008, 0.016], min_length=1, description="tried rates of Adam"
+    )
+    widenings: int = Field(2, ge=0, le=3, description="times that they are widened where the best is an end")
     inner_rate: PositiveFloat = Field(0.01, description="rate of the inner step in training")
     test_rates: list[NonNegativeFloat] = Field(
-        [0.0, 0.003, 0.01, 0.03, 0.1], min_length=1, description="tried rates of the step at test"
+        [0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16],
+        min_length=1,
+        description="tried rates of the step at test",
     )
     validation_tasks: PositiveInt = Field(50, description="tasks of a seed on which rates are chosen")
     test_tasks: PositiveInt = Field(100, description="tasks of a seed on which the chosen are judged")
@@ -74,7 +82,7 @@ class Config(evidence.Settings):
             raise ValueError(f"other_seeds: {self.other_seeds} are more than the {self.seeds} seeds")
         if self.meta_batch > self.tasks[0]:
             raise ValueError(f"meta_batch: {self.meta_batch} is more than the fewest tasks, {self.tasks[0]}")
-        for method in METHODS:
+        for method in COMPARED:
             if _steps(self, CALLS, method) not in self.steps:
                 raise ValueError(
                     f"steps: {method} takes {_steps(self, CALLS, method):g} steps at equal gradient calls, which is no "
@@ -103,7 +111,7 @@ class Condition(NamedTuple):
 
 def _steps(config: Config, budget: str, method: Method) -> float:
     """Steps that a budget buys: the last checkpoint, less where a step takes more gradient calls."""
-    share = min(GRADIENT_CALLS.values()) / GRADIENT_CALLS[method] if budget == CALLS else 1.0
+    share = GRADIENT_CALLS["DRS"] / GRADIENT_CALLS[method] if budget == CALLS else 1.0
     return config.steps[-1] * share
 
 
@@ -154,8 +162,8 @@ def parts(config: Config) -> list[Part]:
     use_deterministic()
     only = config.only
     judged = (
-        *("first_seed", "other_seeds", "meta_batch", "hidden", "learning_rates", "inner_rate", "test_rates"),
-        *("validation_tasks", "test_tasks", "device"),
+        *("first_seed", "other_seeds", "meta_batch", "hidden", "learning_rates", "widenings", "inner_rate"),
+        *("test_rates", "validation_tasks", "test_tasks", "device"),
     )
     settings = only("shots", "fresh_widths", "fresh_steps", *judged)
     new = [Part(f"fresh: {method}", fresh, settings, {"method": method}) for method in COMPARED]
@@ -166,7 +174,7 @@ def parts(config: Config) -> list[Part]:
         settings, at = only("tasks", "steps", *judged, *(["seeds"] if main else [])), {"condition": list(condition)}
         own = [
             Part(f"{condition.name}: {method}", finite, settings, at | {"method": method})
-            for method in (METHODS if main else COMPARED)
+            for method in ((*COMPARED, CONTROL) if main else COMPARED)
         ]
         ratios = only("tasks", "first_seed", "other_seeds", *(["seeds", "resamples"] if main else []))
         compared = tuple(part.name for part in own if part.cell["method"] in COMPARED)
@@ -194,7 +202,7 @@ def finite(config: Config, condition: Sequence[Any], method: Method) -> Iterator
     found = train(config, method, arena, config.steps)
     for one in found:
         yield from _rows(one, **cell, tasks=tasks[one.condition])
-    for budget in (SAMPLES, CALLS):
+    for budget in (SAMPLES, CALLS) if method in COMPARED else (SAMPLES,):
         last = [np.log(one.after) for one in found if one.steps == _steps(config, budget, method)]
         table = np.array(last).reshape(len(tasks), len(seeds))
         yield from _table("final", table, tasks, seeds, **cell, method=method, budget=budget)
@@ -302,53 +310,90 @@ def fresh_ratios(config: Config, rows: pd.DataFrame) -> Iterator[Row]:
         yield {"quantity": "log_ratio", **at, "value": value}
 
 
+class Trial(NamedTuple):
+    """A model at a checkpoint with a rate of the step at test."""
+
+    condition: int
+    seed: int
+    steps: int
+    learning_rate: float
+    test_rate: float
+
+
+class Errors(NamedTuple):
+    """Mean squared errors of a model at a checkpoint, by test rate; the first of the test tasks' is before the step."""
+
+    validation: list[float]
+    test: list[float]
+
+
 def train(config: Config, method: Method, arena: Arena, checkpoints: Sequence[int]) -> list[Chosen]:
-    """Train one method in all conditions with all learning rates, and choose on the validation tasks.
+    """Train one method in all conditions, and choose both rates on the validation tasks.
 
-    Learning rate and test rate are chosen together, for each condition, seed and checkpoint. Result by checkpoint, then
-    condition, then seed.
+    They are chosen together, for each condition, seed and checkpoint. Result by checkpoint, then condition, then seed.
     """
-    device = resolve_device(config.device)
-    conditions, rates = len(arena.test), config.learning_rates
-    replicas = list(itertools.product(range(conditions), range(len(rates)), arena.seeds))
-    lr = torch.tensor([rates[j] for _, j, _ in replicas])
-    population = MetaPopulation(
-        method,
-        [1, config.hidden, config.hidden, 1],
-        [seed for *_, seed in replicas],
-        lr,
-        config.inner_rate,
-        device=device,
-    )
+    known: dict[tuple[int, int, int, float], Errors] = {}
 
-    def spread(values: Tensor) -> Tensor:
-        """From (conditions, seeds, …) to (replicas, …)."""
-        shape = (conditions, len(rates), len(arena.seeds), *values.shape[2:])
-        return values[:, None].expand(shape).flatten(0, 2).to(device)
+    def score(trials: Sequence[Trial]) -> list[list[float]]:
+        models = {(one.condition, one.seed, one.learning_rate) for one in trials}
+        new = sorted(model for model in models if (*model[:2], checkpoints[0], model[2]) not in known)
+        if new:
+            known.update(_fit(config, method, arena, checkpoints, new))
+        at = config.test_rates.index
+        return [[known[one[:4]].validation[at(one.test_rate)]] for one in trials]
 
-    chosen: list[Chosen] = []
-    for step in track(range(checkpoints[-1]), f"{method} steps"):
-        x, y = arena.batch(step)
-        population.step(spread(x), spread(y))
-        if step + 1 in checkpoints:
-            chosen += _choose(config, population, arena, step + 1)
+    grids = {
+        (steps, condition, seed): Grid(
+            [
+                Trial(condition, seed, steps, *rates)
+                for rates in itertools.product(config.learning_rates, config.test_rates)
+            ]
+        )
+        for steps, condition, seed in itertools.product(checkpoints, range(len(arena.test)), arena.seeds)
+    }
+    chosen = []
+    for found in tune(score, grids, rate="learning_rate", widen=config.widenings).values():
+        best = found.best
+        k = config.test_rates.index(best.test_rate)
+        # nothing lies below a rate of 0
+        inside = found.inside and k < len(config.test_rates) - 1 and (k > 0 or best.test_rate == 0)
+        zero = float(arena.test[best.condition][arena.seeds.index(best.seed)].query[1].square().mean())
+        errors = known[best[:4]].test
+        rates = (best.learning_rate, best.test_rate)
+        chosen.append(
+            Chosen(best.condition, method, best.steps, best.seed, *rates, inside, errors[0], errors[k + 1], zero)
+        )
     return chosen
 
 
-def _choose(config: Config, population: MetaPopulation, arena: Arena, steps: int) -> Iterator[Chosen]:
-    rates, device = config.learning_rates, resolve_device(config.device)
-    for condition, (i, seed) in itertools.product(range(len(arena.test)), enumerate(arena.seeds)):
-        held = _to(arena.validation[condition][i], device)
-        replicas = [(condition * len(rates) + j) * len(arena.seeds) + i for j in range(len(rates))]
-        tried = torch.stack([population.errors(r, *held, config.test_rates) for r in replicas])
-        # a diverged run must never be chosen
-        j, k = divmod(int(tried.nan_to_num(nan=torch.inf).argmin()), len(config.test_rates))
-        rate = config.test_rates[k]
-        inside = 0 < j < len(rates) - 1 and k < len(config.test_rates) - 1 and (k > 0 or rate == 0)
-        support, query = _to(arena.test[condition][i], device)
-        before, after = population.errors(replicas[j], support, query, [0.0, rate]).tolist()
-        zero = float(query[1].square().mean())
-        yield Chosen(condition, population.method, steps, seed, rates[j], rate, inside, before, after, zero)
+def _fit(
+    config: Config, method: Method, arena: Arena, checkpoints: Sequence[int], models: Sequence[tuple[int, int, float]]
+) -> Iterator[tuple[tuple[int, int, int, float], Errors]]:
+    """Train models (condition, seed, learning rate) side by side."""
+    device = resolve_device(config.device)
+    population = MetaPopulation(
+        method,
+        [1, config.hidden, config.hidden, 1],
+        [seed for _, seed, _ in models],
+        torch.tensor([rate for *_, rate in models]),
+        config.inner_rate,
+        device=device,
+    )
+    conditions = [condition for condition, *_ in models]
+    places = [arena.seeds.index(seed) for _, seed, _ in models]
+    for step in track(range(checkpoints[-1]), f"{method} steps"):
+        population.step(*(values[conditions, places].to(device) for values in arena.batch(step)))
+        if step + 1 in checkpoints:
+            for replica, (condition, seed, rate) in enumerate(models):
+                held = _to(arena.validation[condition][places[replica]], device)
+                test = _to(arena.test[condition][places[replica]], device)
+                yield (
+                    (condition, seed, step + 1, rate),
+                    Errors(
+                        population.errors(replica, *held, config.test_rates).tolist(),
+                        population.errors(replica, *test, [0.0, *config.test_rates]).tolist(),
+                    ),
+                )
 
 
 def _judged(config: Config, seed: int, stream: str, condition: Condition) -> Judged:
