@@ -386,6 +386,25 @@ def parts(config: Config) -> list[Part]:
     return made
 
 
+def trained(records: pd.DataFrame) -> list[Dataset]:
+    """The data sets that there are rows of."""
+    there = set(records["dataset"])
+    return [dataset for dataset in get_args(Dataset) if dataset in there]
+
+
+def scale(config: Config) -> str:
+    """Data, networks and seeds in one line, for the top of the page."""
+    told = []
+    for dataset in config.datasets:
+        bench = Bench.of(config, dataset)
+        name = "digits" if dataset == "digits" else f"CIFAR-10 at {config.cifar_side} × {config.cifar_side}"
+        told.append(
+            f"{name}: a U-Net of widths {bench.widths}, {bench.images // config.batch_size:,} steps of "
+            f"{config.batch_size}, {bench.seeds} seeds"
+        )
+    return f"{'; '.join(told)}; {config.samples:,} samples a score. A longer training would change the answer first."
+
+
 @cache
 def _study(config: str, dataset: Dataset) -> Study:
     """The shared things of a data set under a config (JSON); made once in a process."""
