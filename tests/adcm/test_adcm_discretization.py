@@ -181,6 +181,10 @@ def test_constant_local_of_a_population_is_that_of_its_replicas() -> None:
     torch.testing.assert_close(both, torch.stack([alone, alone]))
 
 
+def data(n: int) -> torch.Tensor:
+    return torch.zeros(n, 2)
+
+
 @pytest.mark.parametrize(
     ("make", "named"),
     [

@@ -78,7 +78,7 @@ class Config(evidence.Settings):
     flow: bool = Field(False, description="train on flow matching too")
     points: PositiveInt = Field(1000, description="points on which quality is measured")
     repeats: PositiveInt = Field(5, description="timings of the parts of the overhead")
-    widenings: int = Field(0, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
+    widenings: int = Field(2, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
