@@ -174,24 +174,6 @@ def segments(records: pd.DataFrame) -> Figure:
     return plots.legend(figure)
 
 
-def overhead(records: pd.DataFrame) -> Figure:
-    """Draw what the adaptive grid costs in percent of training, at the paper's cadence and at this run's."""
-    names = {
-        "overhead_paper": "one estimate a segment,\nevery 25,000 steps (paper)",
-        "overhead_measured": "interpolated between nodes,\nat this run's cadence (as run)",
-        "overhead_paper_way": "one estimate a segment,\nat this run's cadence",
-    }
-    costs = {name: float(rows_of(records, name)["value"].mean()) for name in names}
-    label = "CPU time of segmentations (% of training; dotted: 6 %)"
-    figure, (axis,) = plots.panels(height=2.1, xlabel=label, log="x")
-    for (_, name), y in plots.forest(axis, {"": costs}, rows=names).items():
-        cost = costs[name]
-        plots.note(axis, f"{cost:.2g} %" if cost < 100 else f"{cost:.0f} %", cost, y, xytext=(7, 0), va="center")
-    axis.axvline(6, **plots.DOTTED)
-    axis.margins(x=0.2)
-    return figure
-
-
 def samples(records: pd.DataFrame) -> Figure:
     """Draw one-step samples from the same noise: the exact map's, and those of three methods joined to them."""
     titles = {"exact": "exact map", "adcm-wt": "ADCM, w(t)", "ecm2": "ECM, q = 2", "adcm-sample": "ADCM, per sample"}

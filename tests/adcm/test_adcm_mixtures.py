@@ -33,7 +33,6 @@ SMALL = Config(
     nodes=4,
     segment_batch=16,
     points=40,
-    repeats=2,
     tuning_seeds=3,
     widenings=0,
     ranges=[80.0, 5.0],
@@ -208,22 +207,10 @@ def test_derived_quantities_by_hand() -> None:
     )
 
 
-def test_the_parts_of_the_overhead_make_the_whole(records: pd.DataFrame) -> None:
-    paper, own, estimate, step = (
-        records[records["quantity"] == name].set_index("seed")["value"]
-        for name in ("overhead_paper", "overhead_paper_way", "estimate_ms", "step_ms")
-    )
-    np.testing.assert_allclose(own / paper, mixtures.PAPER_M / (SMALL.steps // SMALL.segmentations))
-    segments = paper * mixtures.PAPER_M / (100 * estimate / step)
-    last = records[(records["quantity"] == "segments") & (records["method"] == "adcm-wt")]
-    last = last[(last["schedule"] == "VE") & (last["range"] == 80) & (last["step"] == last["step"].max())]
-    np.testing.assert_allclose(segments, last["value"].mean())
-
-
 @pytest.mark.parametrize(
     "name",
     [
-        "samples", "efficiency", "cpu_time", "against", "attribution", "transfer", "trade_off", "segments", "overhead",
+        "samples", "efficiency", "cpu_time", "against", "attribution", "transfer", "trade_off", "segments",
         "tuning",
     ],
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -23,22 +22,16 @@ from replication.adcm.networks import TimeMLP
 from replication.adcm.pairs import Rule
 from replication.adcm.sampling import sample_one_step, sample_two_step
 from replication.adcm.schedules import VE, FlowMatching, Schedule
-from replication.adcm.segmentation import Adaptive, kappa, step_rate
+from replication.adcm.segmentation import Adaptive, kappa
 from replication.adcm.training import ConsistencyTrainer, Objective, Replica
 from replication.evidence import Part
 from replication.training import resolve_device, search, stream_seed, use_deterministic
-
-PAPER_M = 25_000
-"""Steps between two segmentations in the paper."""
 
 LOWEST = 0.002
 """The lowest noise level."""
 
 GROUP = 5
 """Most methods of a part: a step of a population costs little more for more replicas, and parts share the cores."""
-
-TURNS, TIMED = 4, 4
-"""How often the costs of an estimate and of a training step are measured in turn, and calls in each."""
 
 SQUARED = 1e3
 """A constant so far above every distance that pseudo-Huber is the squared distance, up to a factor."""
@@ -77,7 +70,6 @@ class Config(evidence.Settings):
     others: list[Literal["ccm", "scm"]] = Field([], description="other baselines: stand-ins for CCM and sCM")
     flow: bool = Field(False, description="train on flow matching too")
     points: PositiveInt = Field(1000, description="points on which quality is measured")
-    repeats: PositiveInt = Field(5, description="timings of the parts of the overhead")
     widenings: int = Field(2, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     device: str = Field("auto", description="auto, cpu or cuda")
 
@@ -398,8 +390,6 @@ def comparison(config: Config, bed: Sequence[Any], group: Sequence[str]) -> list
         rows += _quality(here, share, trainer, chosen, points, show=here == beds(config)[0])
         if share == 1:
             rows += _grids(here, trainer, chosen)
-            if here == beds(config)[0] and any(one.method == "adcm-wt" for one in chosen):
-                rows += overhead(config, trainer, chosen)
     return rows
 
 
@@ -487,48 +477,6 @@ def _grids(bed: Bed, trainer: ConsistencyTrainer, trials: Sequence[Trial]) -> li
             {"quantity": "safeguard", "safeguard": kind, "value": count, **label} for kind, count in one.counts.items()
         ]
     return rows
-
-
-def overhead(config: Config, trainer: ConsistencyTrainer, trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Measure what the adaptive grid costs in percent of training, on the population as it is trained.
-
-    The paper makes one estimate on one mini-batch a segment: N c_jvp against m c_train. Both costs are CPU times of the
-    whole population at the batch size of training, each the least of several measured in turn, since what else the
-    machine does comes in bursts; N is the mean length of the last adaptive grids.
-    """
-    replicas = [i for i, one in enumerate(trials) if one.method == "adcm-wt" and one.chosen]
-    segments = float(np.mean([len(trainer.grid(i)) for i in replicas]))
-    m = max(1, config.steps // config.segmentations)
-    model = trainer.model(ema=False)
-    generator = torch.Generator().manual_seed(0)
-    x0, z = torch.randn(2, len(trainer), config.batch_size, 2, generator=generator).to(next(iter(trainer.ema.values())))
-    t = torch.full(x0.shape[:2], 0.5 * trainer.schedule.t_max, device=x0.device)
-
-    def estimate() -> float:
-        begin = time.process_time()
-        for _ in range(TIMED):
-            step_rate(model, x0, z, t, trainer.schedule)
-        return (time.process_time() - begin) / TIMED
-
-    def train() -> float:
-        before = trainer.seconds["training"]
-        trainer.fit((trainer.step + TIMED) * config.batch_size)
-        return (trainer.seconds["training"] - before) / TIMED
-
-    rows: list[dict[str, Any]] = []
-    for repeat in range(config.repeats):
-        jvp, step = (min(costs) for costs in zip(*((estimate(), train()) for _ in range(TURNS)), strict=True))
-        values = {
-            "estimate_ms": 1e3 * jvp / len(trainer),
-            "step_ms": 1e3 * step / len(trainer),
-            "overhead_paper": 100 * segments * jvp / (PAPER_M * step),
-            "overhead_paper_way": 100 * segments * jvp / (m * step),
-        }
-        rows += [{"quantity": quantity, "seed": repeat, "value": value} for quantity, value in values.items()]
-    own = [one for one in trainer.segmentations if one.replica in replicas and one.step < config.steps]
-    training = trainer.seconds["training"] / len(trainer)
-    spent = sum(one.seconds for one in own) / len(replicas)
-    return [*rows, {"quantity": "overhead_measured", "seed": 0, "value": 100 * spent / training}]
 
 
 def derived(config: Config, rows: pd.DataFrame) -> list[dict[str, Any]]:
