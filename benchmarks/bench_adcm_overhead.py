@@ -15,9 +15,10 @@ import statistics
 
 import click
 import numpy as np
+import pandas as pd
 import torch
 
-from replication.adcm.experiments.images import PAPER_BATCH, PAPER_PERIOD, Config, Study, Trial, load, overhead
+from replication.adcm.experiments.images import PAPER_BATCH, PAPER_PERIOD, Config, Trial, overhead, study_of
 
 
 @click.command()
@@ -26,12 +27,12 @@ from replication.adcm.experiments.images import PAPER_BATCH, PAPER_PERIOD, Confi
 @click.option("--patch", default=2, show_default=True, help="Side of the finest level's patches.")
 def main(repeats: int, widths: str, patch: int) -> None:
     torch.set_num_threads(1)
-    config = Config(widths=[int(width) for width in widths.split(",")], patch=patch, timings=repeats, seeds=2)
-    study = Study(config, load(config))
-    trials = [Trial("adcm-sample", config.learning_rates[0], seed) for seed in range(config.seeds)]
-    *_, (_, _, trainer) = study.train(trials, config.images, [1.0])
+    config = Config(widths=[int(width) for width in widths.split(",")], patch=patch, timings=repeats)
+    study = study_of(config, "digits")
+    trials = [Trial("adcm-wt", config.rates[0], seed) for seed in range(config.seeds)]
+    *_, (_, _, trainer) = study.train(trials, [1.0])
     lengths = [one.segments for one in trainer.segmentations]
-    rows = overhead(study, trainer.ema, float(np.mean(lengths)))
+    rows = overhead(config, pd.DataFrame({"quantity": "segments", "value": lengths}))
 
     def median(quantity: str) -> float:
         return statistics.median(r["value"] for r in rows if r["quantity"] == quantity)

@@ -5,17 +5,26 @@ Noise schedules, the Gauss-Newton segmentation of time, the consistency loss, a 
 the discretisations that it is compared with, and test beds whose answers are exact.
 """
 
-from replication.adcm.discretization import ECM, ICT, Grid, constant_local, log_grid, log_normal_times
+from replication.adcm.discretization import (
+    ECM,
+    ICT,
+    ConstantLocal,
+    Grid,
+    constant_local,
+    log_grid,
+    log_normal_times,
+)
 from replication.adcm.features import FeatureSpace, classifier_features, memorised_share, nearest_distance
 from replication.adcm.gaussian import Gaussian
 from replication.adcm.loss import adaptive_loss, huber_constant, loss_weight, pseudo_huber, target_error
 from replication.adcm.metrics import energy_distance, frechet_distance, rmse, sliced_wasserstein
 from replication.adcm.mixture import GaussianMixture2d
+from replication.adcm.models import EDMModel, Preconditioned, student_and_target
 from replication.adcm.networks import TimeMLP
 from replication.adcm.sampling import sample_one_step, sample_two_step
 from replication.adcm.schedules import VE, FlowMatching, Schedule
-from replication.adcm.segmentation import Segmentation, gauss_newton_step, segment, segment_population
-from replication.adcm.training import Adaptive, ConsistencyTrainer, ConstantLocal, Replica
+from replication.adcm.segmentation import Adaptive, Segmentation, gauss_newton_step, segment
+from replication.adcm.training import ConsistencyTrainer, Replica
 from replication.adcm.unet import UNet
 
 __all__ = [
@@ -25,11 +34,13 @@ __all__ = [
     "Adaptive",
     "ConsistencyTrainer",
     "ConstantLocal",
+    "EDMModel",
     "FeatureSpace",
     "FlowMatching",
     "Gaussian",
     "GaussianMixture2d",
     "Grid",
+    "Preconditioned",
     "Replica",
     "Schedule",
     "Segmentation",
@@ -52,7 +63,7 @@ __all__ = [
     "sample_one_step",
     "sample_two_step",
     "segment",
-    "segment_population",
     "sliced_wasserstein",
+    "student_and_target",
     "target_error",
 ]

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replication.adcm.schedules import P_MEAN, P_STD, Model, Schedule
+from replication.adcm.models import Sample, parted
+from replication.adcm.schedules import P_MEAN, P_STD, Model, Schedule, standard_normal
 from replication.adcm.segmentation import tangent
 from replication.checks import positive, within
 
@@ -38,7 +39,7 @@ class Discretization(Protocol):
     @property
     def naive(self) -> bool: ...
 
-    def pairs(self, u: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def pairs(self, u: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
         """Map uniforms in (0, 1) of any shape to times t > r of that shape, float64, for a training step from 0 on."""
         ...
 
@@ -120,7 +121,7 @@ class Grid:
         kind = "naive, " if self.naive else ""
         return f"Grid({len(self)} segments, {kind}crc32 {zlib.crc32(self.times.cpu().numpy().tobytes()):08x})"
 
-    def pairs(self, u: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def pairs(self, u: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
         """See `Discretization.pairs`."""
         del step
         times, cumulative = self.times.to(u.device), self._cumulative.to(u.device)
@@ -239,7 +240,7 @@ class ICT:
         stage = min(step // self._stage_length, math.ceil(math.log2(self._s1 / self._s0)))
         return min(self._s0 << stage, self._s1)
 
-    def pairs(self, u: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def pairs(self, u: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
         """See `Discretization.pairs`."""
         return self._grids[self.segments(step)].pairs(u, step)
 
@@ -302,7 +303,7 @@ class ECM:
         if not (self.k > 0 and self.b > 0):
             raise ValueError(f"k and b: must be positive, got {self.k} and {self.b}")
 
-    def pairs(self, u: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def pairs(self, u: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
         """See `Discretization.pairs`."""
         stage = step // self.doubling_every if self.doubling_every else 0
         _, back = _coordinate(self.schedule, self.naive)
@@ -316,36 +317,60 @@ class ECM:
         return (step // self.doubling_every + 1) * self.doubling_every if self.doubling_every else NEVER
 
 
-def constant_local(
-    model: Model,
-    sample: Callable[[int], Tensor],
-    schedule: Schedule,
-    segments: int,
-    *,
-    nodes: int = 64,
-    batch_size: int = 1024,
-    generator: torch.Generator | None = None,
-    noise: Callable[[Tensor], Tensor] | None = None,
-    batch_dims: int = 1,
-) -> Tensor:
-    """A grid on which the local consistency E||f(x_t) - f(x_r)||^2 is the same in every segment, to first order.
+@dataclass(frozen=True)
+class ConstantLocal:
+    """The stand-in for CCM in consistency training: every segment has the same local consistency, to first order.
 
-    The stand-in for CCM in consistency training: CCM advances its target until a criterion of local consistency is
-    met. To first order the local consistency of a step is Delta t^2 E||v||^2, so the grid is uniform in the arc length
-    of sqrt(E||v||^2) dt.
+    CCM advances its target until a criterion of local consistency is met. To first order that of a step is
+    Delta t^2 E||v||^2, so the grid is uniform in the arc length of sqrt(E||v||^2) dt.
 
     Parameters
     ----------
-    model : callable(x, t) -> x0
-        The frozen model.
-    sample : callable(n) -> Tensor
-        Draws data of shape `(*replicas, n, *event)`.
-    schedule : Schedule
-        Noise schedule.
     segments : int
         Number of segments.
     nodes, batch_size : int
         Times at which the speed is estimated, evenly in ln tau, and samples of each.
+
+    Raises
+    ------
+    ValueError
+        A number is too small.
+    """
+
+    segments: int
+    nodes: int = 64
+    batch_size: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.segments < 1 or self.nodes < 2 or self.batch_size < 1:
+            raise ValueError(
+                "segments, nodes and batch_size: need at least 1, 2 and 1, got "
+                f"{self.segments}, {self.nodes} and {self.batch_size}"
+            )
+
+
+def constant_local(
+    model: Model,
+    sample: Sample,
+    schedule: Schedule,
+    rule: ConstantLocal,
+    *,
+    generator: torch.Generator | None = None,
+    noise: Callable[[Tensor], Tensor] | None = None,
+    batch_dims: int = 1,
+) -> Tensor:
+    """Make the grid of `ConstantLocal` from a model.
+
+    Parameters
+    ----------
+    model : callable(x, t, **conditioning) -> x0
+        The frozen model.
+    sample : callable(n) -> Tensor or (Tensor, mapping)
+        Draws data of shape `(*replicas, n, *event)`, as for `segment`.
+    schedule : Schedule
+        Noise schedule.
+    rule : ConstantLocal
+        Number of segments, and how the speed is estimated.
     generator : torch.Generator, optional
         Draws the noise; default: torch's.
     noise : callable(Tensor) -> Tensor, optional
@@ -361,19 +386,14 @@ def constant_local(
     Raises
     ------
     ValueError
-        A number is too small, or the speed is not finite and positive everywhere.
+        The speed is not finite and positive everywhere.
     """
-    if segments < 1 or nodes < 2:
-        raise ValueError(f"segments and nodes: need at least 1 and 2, got {segments} and {nodes}")
-    low, high = _ends(schedule, naive=False)
-    times = schedule.time(torch.linspace(math.log(low), math.log(high), nodes, dtype=torch.float64).exp())
-    times[0], times[-1] = schedule.t_min, schedule.t_max
-    speeds = []
+    times, speeds = schedule.levels(rule.nodes), []
     for time in times:
-        x0 = sample(batch_size)
-        z = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device) if noise is None else noise(x0)
+        x0, conditioning = parted(sample(rule.batch_size))
+        z = standard_normal(x0, generator) if noise is None else noise(x0)
         t = torch.full(x0.shape[:batch_dims], float(time), dtype=x0.dtype, device=x0.device)
-        v = tangent(model, x0, z, t, schedule)[1]
+        v = tangent(model, x0, z, t, schedule, conditioning=conditioning)[1]
         speeds.append(v.flatten(batch_dims).square().sum(-1).mean(-1).sqrt())
     # ds/dlnτ with dt/dlnτ = τ/τ'(t), then integrated in ln τ
     ratios = schedule.ratio(times)
@@ -382,12 +402,12 @@ def constant_local(
         raise ValueError(
             "model: its speed |df/dt| is not finite and positive at every time; has the training diverged?"
         )
-    lengths = torch.cumulative_trapezoid(rates, ratios.log()).reshape(-1, nodes - 1)
+    lengths = torch.cumulative_trapezoid(rates, ratios.log()).reshape(-1, rule.nodes - 1)
     grids = []
     for length in lengths:
         whole = torch.cat([torch.zeros(1, dtype=torch.float64), length])
-        even = torch.linspace(0, float(whole[-1]), segments + 1, dtype=torch.float64)
+        even = torch.linspace(0, float(whole[-1]), rule.segments + 1, dtype=torch.float64)
         grid = schedule.time(torch.from_numpy(np.interp(even.numpy(), whole.numpy(), ratios.log().numpy())).exp())
         grid[0], grid[-1] = schedule.t_min, schedule.t_max
         grids.append(grid)
-    return torch.stack(grids).reshape(*rates.shape[:-1], segments + 1)
+    return torch.stack(grids).reshape(*rates.shape[:-1], rule.segments + 1)

@@ -1,4 +1,7 @@
-"""Figures and tables of the images notebook; each answers one question and takes the tidy records of its experiment."""
+"""Figures and tables of the images notebook; each answers one question and takes the tidy records of its experiment.
+
+Those of one data set take its rows (`of`).
+"""
 
 from __future__ import annotations
 
@@ -9,33 +12,39 @@ from matplotlib.figure import Figure
 from replication.evidence import Table, mean_interval, plots, rows_of
 
 NAMES = {
-    "adcm-sample": "ADCM, weight per sample",
-    "adcm-wt": "ADCM, weight w(t)",
-    "log-sample": "log grid, weight per sample",
-    "ecm256": "ECM, q = 256",
+    "adcm-wt": "ADCM, w(t)",
+    "log-wt": "log grid, w(t)",
+    "ecm256-wt": "ECM q = 256 grid, w(t)",
+    "adcm-sample": "ADCM, per sample",
     "ecm2": "ECM, q = 2, doubling",
     "ict": "iCT",
     "denoiser": "denoiser, before",
-    "held-out": "held-out images",
+    "held-out images": "held-out images",
     "training images": "training images",
 }
 """How methods are written."""
 
 METHODS = tuple(NAMES)[:6]
 LOOKS = plots.distinct(METHODS)
+DATASETS = {"digits": "digits", "cifar10": "CIFAR-10 at 16 × 16"}
 FRECHET = "Fréchet distance in the\nclassifier's features"
 
 
-def samples(records: pd.DataFrame) -> Figure:
-    """Draw training images and one-step samples of every method, the same noise in every column.
+def of(records: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """The rows of one data set."""
+    return records[records["dataset"] == dataset]
 
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``images``.
-    """
+
+def _compared(records: pd.DataFrame) -> list[str]:
+    """The methods that were trained, in their order."""
+    trained = set(rows_of(records, "log_frechet")["method"])
+    return [method for method in METHODS if method in trained]
+
+
+def samples(records: pd.DataFrame) -> Figure:
+    """Draw held-out images, and one-step samples of every method from the same noise in every column."""
     pixels = rows_of(records, "pixel")
-    rows = ["training images", "denoiser", *METHODS]
+    rows = ["held-out images", "denoiser", *_compared(records)]
     figure, axes = plots.panels([""] * len(rows), height=0.6, columns=1)
     for axis, method in zip(axes, rows, strict=True):
         wide = pixels[pixels["method"] == method].sort_values(["image", "row", "column", "channel"])
@@ -52,63 +61,51 @@ def samples(records: pd.DataFrame) -> Figure:
 
 
 def quality(records: pd.DataFrame) -> Figure:
-    """Draw the Fréchet distance of one-step samples over the images seen, with 95 % intervals over seeds.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``images``.
-    """
+    """Draw the Fréchet distance of one-step samples over the images seen, with 95 % intervals over seeds."""
     rows = rows_of(records, "log_frechet", sampling_steps=1)
-    figure, (axis,) = plots.panels(height=4, xlabel="share of the budget of images", ylabel=FRECHET, log="y")
-    found = plots.intervals(rows[rows["method"].isin(METHODS)], "method", "share", transform=np.exp)
-    plots.curves(axis, found, LOOKS, label=NAMES.__getitem__, bars=True)
-    references = (
-        ("denoiser", 1, "the denoiser they start from", "--"),
-        ("held-out", 5, "5 times held-out images (gate)", "-."),
-        ("held-out", 1, "held-out images", ":"),
-    )
-    for method, factor, label, line in references:
-        level = factor * np.exp(rows[rows["method"] == method]["value"].mean())
-        axis.axhline(level, **{**plots.RULE, "ls": line}, label=label)
-    shares = sorted(found[METHODS[0]])
-    axis.set_xticks(shares, [f"{share:.0%}" for share in shares])
+    datasets = [name for name in DATASETS if name in set(rows["dataset"])]
+    label = "share of the budget of images"
+    figure, axes = plots.panels([DATASETS[name] for name in datasets], height=4, xlabel=label, ylabel=FRECHET, log="y")
+    for axis, dataset in zip(axes, datasets, strict=True):
+        own = of(rows, dataset)
+        found = plots.intervals(own[own["method"].isin(METHODS)], "method", "share", transform=np.exp)
+        plots.curves(axis, found, LOOKS, label=NAMES.__getitem__, bars=True)
+        references = (
+            ("denoiser", 1, "the denoiser they start from", "--"),
+            ("training images", 5, "5 times training images (gate)", "-."),
+            ("training images", 1, "training images", ":"),
+        )
+        for method, factor, name, line in references:
+            level = factor * np.exp(own[own["method"] == method]["value"].mean())
+            axis.axhline(level, **{**plots.RULE, "ls": line}, label=name)
+        shares = sorted(found["adcm-wt"])
+        axis.set_xticks(shares, [f"{share:.0%}" for share in shares])
     return plots.legend(figure)
 
 
 def differences(records: pd.DataFrame) -> Figure:
-    """Draw ADCM (weight per sample) against every other method at the full budget, paired over seeds, in percent.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``images``.
-    """
-    ours = "adcm-sample"
-    others = {method: NAMES[method] for method in METHODS if method != ours}
-    label = "Fréchet distance: ADCM / method\n(left of 1 ADCM is better)"
-    titles = ("1 sampling step", "2 sampling steps")
-    figure, axes = plots.panels(titles, height=2.6, share="xy", xlabel=label, log="x")
-    for axis, steps in zip(axes, (1, 2), strict=True):
-        rows = rows_of(records, "log_frechet", sampling_steps=steps, share=1)
-        rows = rows[rows["method"].isin(METHODS)]
-        wide = rows.pivot_table(index="seed", columns="method", values="value")
-        for method, place in zip(others, range(len(others)), strict=True):
-            ratio = np.exp(wide[ours] - wide[method])
-            axis.plot(ratio, np.full(len(ratio), place), "o", ms=2.5, color="0.6")
-        found = {ours: plots.paired(rows, "method", ours, np.exp)}
+    """Draw ADCM, w(t), against every other method on each data set: ratios paired over seeds; dots are seeds."""
+    ours, others = "adcm-wt", {method: NAMES[method] for method in METHODS if method != "adcm-wt"}
+    label = "Fréchet distance: ADCM, w(t) / method\n(left of 1 ADCM is better)"
+    rows = rows_of(records, "log_frechet", sampling_steps=1, share=1)
+    rows = rows[rows["method"].isin(METHODS)]
+    datasets = [name for name in DATASETS if name in set(rows["dataset"])]
+    titles = [DATASETS[name] for name in datasets]
+    figure, axes = plots.panels(titles, height=2.6, share="y", xlabel=label, log="x")
+    for axis, dataset in zip(axes, datasets, strict=True):
+        own = of(rows, dataset)
+        wide = own.pivot_table(index="seed", columns="method", values="value")
+        for place, method in enumerate(others):
+            if method in wide:
+                ratio = np.exp(wide[ours] - wide[method])
+                axis.plot(ratio, np.full(len(ratio), place), "o", ms=2.5, color="0.6")
+        found = {ours: plots.paired(own, "method", ours, np.exp)}
         plots.forest(axis, found, LOOKS, rows=others, at=1, band=(np.exp(-0.05), np.exp(0.05)))
     return figure
 
 
 def steps(records: pd.DataFrame) -> Figure:
-    """Draw Δt/t over t of every method early and late in training, both axes logarithmic.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``images``.
-    """
+    """Draw Δt/t over t of every method early and late in training, both axes logarithmic."""
     rows = rows_of(records, "relative_step")
     shares = sorted(rows["share"].unique())
     titles = [f"at {share:.0%} of the images" for share in shares]
@@ -119,31 +116,19 @@ def steps(records: pd.DataFrame) -> Figure:
 
 
 def closeness(records: pd.DataFrame) -> Figure:
-    """Draw the distribution of the distance to the nearest training image, for samples and for held-out images.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``images``.
-    """
+    """Draw the distribution of the distance to the nearest training image, for samples and for held-out images."""
     found = plots.means(rows_of(records, "nearest_distance"), "method", "quantile")
     nearer = {method: pd.Series(curve.index, curve) for method, curve in found.items()}
     label = "Euclidean distance to the nearest training image (pixels with s.d. 0.5)"
     figure, (axis,) = plots.panels(height=3.2, xlabel=label, ylabel="share of images that are nearer")
-    looks = {**LOOKS, "held-out": {"color": "0.15", "lw": 2.4, "zorder": 1}}
+    looks = {**LOOKS, "held-out images": {"color": "0.15", "lw": 2.4, "zorder": 1}}
     plots.curves(axis, nearer, looks, label=NAMES.__getitem__)
-    axis.axvline(found["held-out"].min(), **plots.DOTTED)
+    axis.axvline(found["held-out images"].min(), **plots.DOTTED)
     return plots.legend(figure)
 
 
 def tuning(records: pd.DataFrame) -> Figure:
-    """Draw the tuning seed's Fréchet distance over the learning rate of every method; a dot marks the chosen rate.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``images``.
-    """
+    """Draw the tuning seed's Fréchet distance over the learning rate of every method; a dot marks the chosen rate."""
     chosen = rows_of(records, "chosen_rate").set_index("method")["value"].to_dict()
     figure, (axis,) = plots.panels(height=3.2, ylabel=FRECHET, log="y")
     found = plots.means(rows_of(records, "tuning_score"), "method", "lr")
@@ -152,17 +137,11 @@ def tuning(records: pd.DataFrame) -> Figure:
 
 
 def scores(records: pd.DataFrame) -> Table:
-    """Distances to the training images at the full budget: means over seeds with half the 95 % interval.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``images``.
-    """
+    """Distances to the held-out images at the full budget: means over seeds with half the 95 % interval."""
     rows = records[records["quantity"].isin(["frechet", "energy"])]
     raw: dict[str, dict[str, float]] = {}
     lines = []
-    for method in ("held-out", *METHODS, "denoiser"):
+    for method in ("training images", *_compared(records), "denoiser"):
         cells = []
         for quantity, steps_ in (("frechet", 1), ("frechet", 2), ("energy", 1)):
             own = rows[(rows["method"] == method) & (rows["quantity"] == quantity) & (rows["sampling_steps"] == steps_)]
@@ -177,13 +156,7 @@ def scores(records: pd.DataFrame) -> Table:
 
 
 def grids(records: pd.DataFrame) -> Table:
-    """Length of the adaptive grids at every segmentation, and the safeguards that acted on them, over all seeds.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``images``.
-    """
+    """Length of the adaptive grids at every segmentation, and the safeguards that acted on them, over all seeds."""
     segments, acted = rows_of(records, "segments"), rows_of(records, "safeguard")
     lines = []
     for (method, step), part in segments.groupby(["method", "step"]):

@@ -36,6 +36,34 @@ OF_SCHEDULE = plots.distinct(SCHEDULES)
 DISTANCE = "distance to the exact map (RMSE)"
 
 
+def attribution(records: pd.DataFrame) -> Figure:
+    """Draw the distance to the exact map for three grids with two weights; beside them iCT, ECM and Eq. 11's weight.
+
+    One panel for every range of noise, 95 % intervals over seeds, small dots for seeds.
+    """
+    grids = {
+        "adaptive": "ADCM's grid",
+        "log": "log grid",
+        "ecm256": "ECM's grid, q = 256",
+        "ecm2": "ECM's grid, q = 2, doubling",
+        "ict": "iCT's grid",
+    }
+    looks = plots.distinct(("w(t)", "1/Δt", "per sample"))
+    rows = rows_of(records, "log_rmse", schedule="VE", budget=1.0)
+    rows = rows[rows["weight"].isin(looks) & rows["grid"].isin(grids)]
+    ranges = sorted(rows["range"].unique(), reverse=True)
+    titles = [f"noise up to τ = {end:g}" for end in ranges]
+    figure, axes = plots.panels(titles, height=3, share="y", xlabel=DISTANCE + "\nsmall dots: seeds", log="x")
+    for axis, end in zip(axes, ranges, strict=True):
+        own = rows[rows["range"] == end]
+        found = plots.intervals(own, "weight", "grid", transform=np.exp)
+        places = plots.forest(axis, found, looks, label="weight {}".format, rows=grids)
+        for (weight, grid), y in places.items():
+            seeds = np.exp(own.loc[(own["weight"] == weight) & (own["grid"] == grid), "value"])
+            axis.plot(seeds, np.full(len(seeds), y + 0.1), ".", ms=3, color=looks[weight]["color"])
+    return plots.legend(figure)
+
+
 def efficiency(records: pd.DataFrame) -> Figure:
     """Draw the distance to the exact map on VE against images, with 95 % intervals over seeds."""
     found = _distances(records)
@@ -47,15 +75,20 @@ def efficiency(records: pd.DataFrame) -> Figure:
 
 def cpu_time(records: pd.DataFrame) -> Figure:
     """Draw the same against the CPU time of a run on this machine, its segmentations included."""
-    times = plots.means(rows_of(records, "cpu_seconds", schedule="VE"), "method", "budget")
+    times = plots.means(_at_first(records, "cpu_seconds"), "method", "budget")
     found = {
         method: {times[method][share]: one for share, one in of.items()} for method, of in _distances(records).items()
     }
     return _efficiency(found, "CPU time of a run on this machine (s), its segmentations included", [0.0])
 
 
+def _at_first(records: pd.DataFrame, quantity: str, **levels: object) -> pd.DataFrame:
+    """Rows of a quantity at the paper's range, the largest."""
+    return rows_of(records, quantity, range=records["range"].max(), **({"schedule": "VE"} | levels))
+
+
 def _distances(records: pd.DataFrame) -> dict[str, dict[float, Interval]]:
-    rows = rows_of(records, "log_rmse", schedule="VE")
+    rows = _at_first(records, "log_rmse")
     found: dict[str, dict[float, Interval]] = plots.intervals(
         rows[rows["method"].isin(MAIN)], "method", "budget", transform=np.exp
     )
@@ -71,7 +104,7 @@ def _efficiency(found: dict[str, dict[float, Interval]], xlabel: str, include: l
 
 def against(records: pd.DataFrame) -> Figure:
     """Draw every method on VE against ADCM with w(t) at the full budget: paired differences in percent."""
-    rows = rows_of(records, "log_rmse", schedule="VE", budget=1.0)
+    rows = _at_first(records, "log_rmse", budget=1.0)
     found = plots.paired(rows, "method", "adcm-wt", lambda less: 100 * np.expm1(-less))
     names = [name for name in NAMES if name in found] + sorted(name for name in found if name not in NAMES)
     label = "farther from the exact map than ADCM with w(t) (%); grey: within 5 %"
@@ -83,25 +116,6 @@ def against(records: pd.DataFrame) -> Figure:
     return figure
 
 
-def attribution(records: pd.DataFrame) -> Figure:
-    """Draw the distance to the exact map for every grid with either weight, with 95 % intervals over seeds."""
-    weights = {
-        "w(t)": {"adcm-wt": "ADCM's", "log-wt": "log grid", "ecm256-wt": "ECM, q = 256"},
-        "1/Δt": {"adcm-step": "ADCM's", "log-step": "log grid", "ecm256": "ECM, q = 256"},
-    }
-    rows = rows_of(records, "log_rmse", schedule="VE", budget=1.0)
-    figure, (axis,) = plots.panels(height=2.4, xlabel=DISTANCE + "; small dots: seeds", log="x")
-    looks = plots.distinct(weights)
-    found = plots.intervals(rows, "method", transform=np.exp)
-    shown = {weight: {grid: found[method] for method, grid in of.items()} for weight, of in weights.items()}
-    places = plots.forest(axis, shown, looks, label="weight {}".format)
-    for weight, of in weights.items():
-        for method, grid in of.items():
-            seeds = np.exp(rows.loc[rows["method"] == method, "value"])
-            axis.plot(seeds, np.full(len(seeds), places[weight, grid] + 0.1), ".", ms=3, color=looks[weight]["color"])
-    return plots.legend(figure)
-
-
 def transfer(records: pd.DataFrame) -> Figure:
     """Draw the distance to the exact map under VE and under flow matching, baselines rewritten and naive."""
     names = {
@@ -111,7 +125,8 @@ def transfer(records: pd.DataFrame) -> Figure:
         "ecm2": "ECM q = 2, rewritten",
         "ecm2-naive": "ECM q = 2, naive",
     }
-    found = plots.intervals(rows_of(records, "log_rmse", budget=1.0), "schedule", "method", transform=np.exp)
+    rows = rows_of(records, "log_rmse", budget=1.0, range=records["range"].max())
+    found = plots.intervals(rows, "schedule", "method", transform=np.exp)
     # on VE there is nothing to rewrite
     found["VE"] |= {name: found["VE"][name.removesuffix("-naive")] for name in names}
     figure, (axis,) = plots.panels(height=2.8, xlabel=DISTANCE, log="x")
@@ -121,7 +136,7 @@ def transfer(records: pd.DataFrame) -> Figure:
 
 def trade_off(records: pd.DataFrame) -> Figure:
     """Draw early and final distance to the exact map against lambda, with 95 % intervals over seeds."""
-    rows = rows_of(records, "log_rmse", schedule="VE")
+    rows = _at_first(records, "log_rmse")
     # the paper's lambda has no name of its own
     named = rows["method"].replace("adcm-wt", "adcm-lambda-0.01")
     rows = rows.assign(lam=named.str.extract("^adcm-lambda-(.+)$")[0].astype(float))
@@ -134,8 +149,10 @@ def trade_off(records: pd.DataFrame) -> Figure:
 def segments(records: pd.DataFrame) -> Figure:
     """Draw how long the adaptive grid is in the course of training, and how often its safeguards acted."""
     figure, (lengths, guards) = plots.panels(("", ""), widths=(1, 0.8))
-    rows = records[records["method"] == "adcm-wt"]
-    for schedule, look in OF_SCHEDULE.items():
+    rows = records[(records["method"] == "adcm-wt") & (records["range"] == records["range"].max())]
+    trained = [name for name in SCHEDULES if name in set(rows["schedule"])]
+    for schedule in trained:
+        look = OF_SCHEDULE[schedule]
         each = plots.means(rows_of(rows, "segments", schedule=schedule), "seed", "step")
         plots.curves(lengths, each, plots.alike(each, **look), label=SCHEDULES[schedule].format)
     lengths.set(xlabel="training step of the segmentation", ylabel="segments N", ylim=(0, None))
@@ -147,31 +164,14 @@ def segments(records: pd.DataFrame) -> Figure:
         "capped": "step at the cap",
         "remainder": "last step cut",
     }
-    for shift, (schedule, look) in zip((-0.18, 0.18), OF_SCHEDULE.items(), strict=True):
-        guards.barh(np.arange(len(names)) + shift, counts.reindex(list(names))[schedule], 0.34, color=look["color"])
+    for shift, schedule in zip((-0.18, 0.18) if len(trained) > 1 else (0.0,), trained, strict=True):
+        bars = {"height": 0.34, "color": OF_SCHEDULE[schedule]["color"]}
+        guards.barh(np.arange(len(names)) + shift, counts.reindex(list(names))[schedule], **bars)
     guards.set_yticks(range(len(names)), list(names.values()))
     guards.invert_yaxis()
     guards.set_xlabel("activations in a segmentation (mean)")
     guards.grid(visible=False, axis="y")
     return plots.legend(figure)
-
-
-def overhead(records: pd.DataFrame) -> Figure:
-    """Draw what the adaptive grid costs in percent of training, at the paper's cadence and at this run's."""
-    names = {
-        "overhead_paper": "one estimate a segment,\nevery 25,000 steps (paper)",
-        "overhead_measured": "interpolated between nodes,\nat this run's cadence (as run)",
-        "overhead_paper_way": "one estimate a segment,\nat this run's cadence",
-    }
-    costs = {name: float(rows_of(records, name)["value"].mean()) for name in names}
-    label = "CPU time of segmentations (% of training; dotted: 6 %)"
-    figure, (axis,) = plots.panels(height=2.1, xlabel=label, log="x")
-    for (_, name), y in plots.forest(axis, {"": costs}, rows=names).items():
-        cost = costs[name]
-        plots.note(axis, f"{cost:.2g} %" if cost < 100 else f"{cost:.0f} %", cost, y, xytext=(7, 0), va="center")
-    axis.axvline(6, **plots.DOTTED)
-    axis.margins(x=0.2)
-    return figure
 
 
 def samples(records: pd.DataFrame) -> Figure:
@@ -194,10 +194,12 @@ def samples(records: pd.DataFrame) -> Figure:
 def tuning(records: pd.DataFrame, methods: Sequence[str] = (*MAIN, "ict-naive", "ecm2-naive")) -> Figure:
     """Draw the mean tuning score against the learning rate on both schedules; dots mark the chosen rates."""
     label = "distance to the exact map\n(RMSE, geometric mean)"
-    figure, axes = plots.panels([*SCHEDULES.values()], height=3.2, share="y", ylabel=label, log="y")
+    rows = rows_of(records, "tuning_score", range=records["range"].max())
+    trained = [name for name in SCHEDULES if name in set(rows["schedule"])]
+    figure, axes = plots.panels([SCHEDULES[name] for name in trained], height=3.2, share="y", ylabel=label, log="y")
     looks = plots.distinct(methods)
-    for axis, schedule in zip(axes, SCHEDULES, strict=True):
-        scores = plots.means(rows_of(records, "tuning_score", schedule=schedule), "method", "lr", np.exp)
+    for axis, schedule in zip(axes, trained, strict=True):
+        scores = plots.means(rows[rows["schedule"] == schedule], "method", "lr", np.exp)
         plots.tuning(axis, scores, looks, label=NAMES.__getitem__)
     return plots.legend(figure)
 

@@ -10,7 +10,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from replication.adcm.models import Sample, evaluating, parted
 from replication.adcm.schedules import Model, Schedule, interpolate, standard_normal
+from replication.adcm.segmentation import over_ranks
 from replication.checks import one_of
 
 Weight = Literal["per_sample", "w_t", "inverse_step", "inverse_t", "one"]
@@ -105,7 +107,7 @@ class TargetError:
 
 def target_error(
     model: Model,
-    sample: Callable[[int], Tensor],
+    sample: Sample,
     schedule: Schedule,
     times: Tensor,
     c: float,
@@ -114,6 +116,7 @@ def target_error(
     generator: torch.Generator | None = None,
     noise: Callable[[Tensor], Tensor] | None = None,
     batch_dims: int = 1,
+    across_ranks: bool = True,
 ) -> TargetError:
     """Estimate E d(f(x_t), x0) at given times, for the weight w(t).
 
@@ -121,14 +124,14 @@ def target_error(
 
     Parameters
     ----------
-    model : callable(x, t) -> x0
-        The target model, frozen.
-    sample : callable(n) -> Tensor
-        Draws data of shape `(*replicas, n, *event)`.
+    model : callable(x, t, **conditioning) -> x0
+        The target model, frozen. A module is put into evaluation mode and back.
+    sample : callable(n) -> Tensor or (Tensor, mapping)
+        Draws data of shape `(*replicas, n, *event)`, as for `segment`.
     schedule : Schedule
         Noise schedule.
     times : Tensor, shape (k,)
-        Where to estimate, ascending; at least two.
+        Where to estimate, ascending; at least two. `Schedule.levels` has such.
     c : float
         Constant of the distance.
     batch_size : int
@@ -139,6 +142,8 @@ def target_error(
         Draws the noise instead, e.g. every replica's from its own generator.
     batch_dims : int
         1 for one model, 2 for a population: leading axes of the data that are no part of the event.
+    across_ranks : bool
+        Average over the ranks of ``torch.distributed`` where it is initialised, as `segment` does.
 
     Returns
     -------
@@ -153,14 +158,16 @@ def target_error(
     times = times.to(torch.float64)
     if times.dim() != 1 or len(times) < 2 or bool((times.diff() <= 0).any()):
         raise ValueError(f"times: need at least two, ascending, on one axis; got {times.tolist()}")
-    x0 = sample(batch_size)
+    x0, conditioning = parted(sample(batch_size))
     z = noise(x0) if noise else standard_normal(x0, generator)
     values = []
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         for time in times:
-            t = time.to(x0.device).expand(x0.shape[:batch_dims])
-            values.append(pseudo_huber(model(schedule.perturb(x0, z, t), t), x0, c, batch_dims=batch_dims).mean(-1))
+            t = time.to(x0.device, x0.dtype).expand(x0.shape[:batch_dims])
+            estimate = model(schedule.perturb(x0, z, t), t, **conditioning)
+            values.append(pseudo_huber(estimate, x0, c, batch_dims=batch_dims).mean(-1))
     errors = torch.stack(values, -1).to(torch.float64)
+    errors = over_ranks(errors) if across_ranks else errors
     if not bool(errors.isfinite().all()):
         raise ValueError("model: its error E d(f(x_t), x0) is not finite at some times; has the training diverged?")
     return TargetError(schedule, times.to(x0.device), errors.clamp(min=FLOOR))

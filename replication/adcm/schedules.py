@@ -23,10 +23,10 @@ from torch import Tensor
 
 from replication.checks import positive
 
-Network = Callable[[Tensor, Tensor], Tensor]
-"""A raw network F(c_in x, c_noise) of the data's shape."""
-Model = Callable[[Tensor, Tensor], Tensor]
-"""A preconditioned model f(x, t): an estimate of x0, of x's shape."""
+Network = Callable[..., Tensor]
+"""A raw network F(c_in x, c_noise, **conditioning) of the data's shape."""
+Model = Callable[..., Tensor]
+"""A preconditioned model f(x, t, **conditioning): an estimate of x0, of x's shape."""
 
 Real = TypeVar("Real", float, Tensor)
 
@@ -117,29 +117,44 @@ class Schedule(ABC):
         check_shapes(x0, z, t)
         return over(self.alpha_dot(t), x0) * x0 + over(self.beta_dot(t), z) * z
 
-    def denoise(self, network: Network, x: Tensor, t: Tensor) -> Tensor:
+    def denoise(self, network: Network, x: Tensor, t: Tensor, **conditioning: Tensor) -> Tensor:
         """Precondition a network: f(x, t) = c_skip x + c_out F(c_in x, c_noise).
 
         Parameters
         ----------
-        network : callable(Tensor, Tensor) -> Tensor
+        network : callable(Tensor, Tensor, **conditioning) -> Tensor
             F, from scaled inputs of x's shape and `c_noise` of t's shape to x's shape.
         x : Tensor, shape `(*replicas, n, *event)`
             Noisy data.
         t : Tensor, shape `(*replicas, n)`
             Its times.
+        **conditioning : Tensor
+            Handed on to the network.
 
         Returns
         -------
         Tensor of x's shape
             The estimate of x0.
         """
-        output = network(over(self.c_in(t), x) * x, self.c_noise(t).to(x.dtype))
+        output = network(over(self.c_in(t), x) * x, self.c_noise(t).to(x.dtype), **conditioning).to(x.dtype)
         return over(self.c_skip(t), x) * x + over(self.c_out(t), x) * output
 
     def prior(self, z: Tensor) -> Tensor:
         """Where sampling starts: beta(t_max) z, which leaves out what is left of the data there (T z on VE)."""
         return z * float(self.beta(torch.tensor(self.t_max, dtype=torch.float64)))
+
+    def levels(self, number: int) -> Tensor:
+        """Times from t_min to t_max, evenly spaced in ln tau; float64, shape (number,).
+
+        Examples
+        --------
+        >>> VE(t_min=0.1, t_max=10.0).levels(3)
+        tensor([ 0.1000,  1.0000, 10.0000], dtype=torch.float64)
+        """
+        low, high = (math.log(self.ratio(t)) for t in (self.t_min, self.t_max))
+        times = self.time(torch.linspace(low, high, number, dtype=torch.float64).exp())
+        times[0], times[-1] = self.t_min, self.t_max
+        return times
 
     def spanning(self, low: float, high: float) -> Self:
         """The same schedule from the ratio `low` to the ratio `high`, so that two schedules cover the same noise.

@@ -8,23 +8,76 @@ since the estimate of a step may also come out zero or negative; how often each 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, get_args, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
+from replication.adcm.models import Sample, evaluating, parted, random_state
 from replication.adcm.schedules import Model, Schedule, standard_normal
 from replication.checks import one_of, positive
 
 Mode = Literal["interpolated", "paper"]
-Sample = Callable[[int], Tensor]
-"""Draws n data: a tensor of shape `(n, *event)`, or `(R, n, *event)` for a population."""
 
 SAFEGUARDS = ("nonpositive", "nonfinite", "floored", "capped", "remainder")
 """What is counted: estimates <= 0; estimates that are no numbers; steps lengthened to the floor; steps shortened to the
 cap; a last step cut at t_min (Algorithm 1 appends it)."""
+
+RELATIVE_STEP = 1e-3
+"""That of the central difference which takes the place of a JVP where a model cannot be passed by one."""
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """The paper's discretisation: how [t_min, t_max] is segmented by the Gauss-Newton step of a model.
+
+    Parameters
+    ----------
+    lam : float
+        The paper's lambda, the weight of global against local consistency.
+    mode : str
+        ``paper``: from t_max down, one estimate on one fresh mini-batch a step, as Algorithm 1 has it.
+        ``interpolated``: estimates at `nodes` times, geometric in tau; between them log(R_tau / tau) is linear in
+        log tau. The same grid in expectation, at a cost that does not grow with its length; a deviation of ours.
+    nodes : int
+        Number of estimates in mode ``interpolated``, at least 2.
+    batch_size : int
+        Data an estimate. In low dimension one mini-batch is too few: the signal-to-noise ratio of E[v.e] is about
+        (s/t) sqrt(d batch_size) where t exceeds the data's scale s.
+    antithetic : bool
+        Use every x0 with z and -z, which takes most of that noise away at twice the cost. The paper does not.
+    floor, cap : float
+        Safeguards of ours: least and largest relative step in tau (on VE, of dt / t); cap = 1 is none.
+    relative_step : float, optional
+        Take the derivative by central differences over t (1 ± relative_step) instead of a JVP. By default a JVP is
+        tried first, and `RELATIVE_STEP` taken where it fails (custom autograd functions, kernels of attention).
+
+    Raises
+    ------
+    ValueError
+        An argument is out of its range.
+    """
+
+    lam: float = 0.01
+    mode: Mode = "interpolated"
+    nodes: int = 64
+    batch_size: int = 1024
+    antithetic: bool = True
+    floor: float = 1e-3
+    cap: float = 0.5
+    relative_step: float | None = None
+
+    def __post_init__(self) -> None:
+        positive("lam", self.lam)
+        one_of("mode", self.mode, get_args(Mode))
+        if self.nodes < 2 or self.batch_size < 1:
+            raise ValueError(f"nodes and batch_size: need at least 2 and 1, got {self.nodes} and {self.batch_size}")
+        _check_safeguards(self.floor, self.cap)
+        if self.relative_step is not None:
+            positive("relative_step", self.relative_step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +92,15 @@ class Segmentation:
         How often each of `SAFEGUARDS` acted. In mode ``interpolated`` the first two count nodes, the others steps.
     nodes, rates : Tensor, float64, shape (k,)
         Where E[v.e] / E[v.v] was estimated, ascending, and the estimates as they came, safeguards not applied.
+    relative_step : float, optional
+        That of the central differences, if these were taken; None for JVPs.
     """
 
     times: Tensor
     counts: dict[str, int]
     nodes: Tensor
     rates: Tensor
+    relative_step: float | None = None
 
     @property
     def steps(self) -> Tensor:
@@ -76,12 +132,21 @@ def kappa(lam: float) -> float:
 # --- one step ---------------------------------------------------------------------------------------------------------
 
 
-def tangent(model: Model, x0: Tensor, z: Tensor, t: float | Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-    """Return f(x_t, t) and its total derivative v = df/dx dx_t/dt + df/dt along the path of (x0, z), by one JVP.
+def tangent(
+    model: Model,
+    x0: Tensor,
+    z: Tensor,
+    t: float | Tensor,
+    schedule: Schedule,
+    *,
+    relative_step: float | None = None,
+    conditioning: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return f(x_t, t) and its total derivative v = df/dx dx_t/dt + df/dt along the path of (x0, z).
 
     Parameters
     ----------
-    model : callable(x, t) -> x0
+    model : callable(x, t, **conditioning) -> x0
         f; nothing is differentiated with respect to its parameters.
     x0, z : Tensor, shape `(*replicas, n, *event)`
         Data and noise.
@@ -89,6 +154,11 @@ def tangent(model: Model, x0: Tensor, z: Tensor, t: float | Tensor, schedule: Sc
         Times; a number serves all samples of one model.
     schedule : Schedule
         Noise schedule.
+    relative_step : float, optional
+        Take v by central differences over t (1 ± relative_step), same (x0, z), which costs three forward passes. By
+        default by one JVP, and with a warning by differences over `RELATIVE_STEP` where a JVP cannot pass the model.
+    conditioning : mapping of str to Tensor, optional
+        Further arguments of the model.
 
     Returns
     -------
@@ -100,23 +170,42 @@ def tangent(model: Model, x0: Tensor, z: Tensor, t: float | Tensor, schedule: Sc
     ValueError
         The shapes do not fit together.
     """
-    t = _times(t, x0)
+    return _tangent(model, x0, z, _times(t, x0), schedule, relative_step, conditioning or {})[:2]
+
+
+def _tangent(
+    model: Model,
+    x0: Tensor,
+    z: Tensor,
+    t: Tensor,
+    schedule: Schedule,
+    relative_step: float | None,
+    conditioning: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor, float | None]:
+    """Value, derivative, and the relative step that was taken (None for a JVP)."""
     x, direction = schedule.perturb(x0, z, t), schedule.velocity(x0, z, t)
-    with torch.no_grad():
-        outputs = torch.func.jvp(model, (x, t), (direction, torch.ones_like(t)))
-    return outputs[0], outputs[1]
-
-
-def tangent_finite_difference(
-    model: Model, x0: Tensor, z: Tensor, t: float | Tensor, schedule: Schedule, *, relative_step: float = 1e-3
-) -> Tensor:
-    """The derivative v of `tangent` by central differences over t (1 ± relative_step), same (x0, z)."""
-    t = _times(t, x0)
-    h = relative_step * t
-    with torch.no_grad():
-        after = model(schedule.perturb(x0, z, t + h), t + h)
-        before = model(schedule.perturb(x0, z, t - h), t - h)
-    return (after - before) / (2 * h).reshape(h.shape + (1,) * (x0.dim() - h.dim()))
+    # in full precision: a difference over a thousandth of t is below what half precision resolves
+    with torch.no_grad(), torch.autocast(x0.device.type, enabled=False):
+        failed = None
+        if relative_step is None:
+            try:
+                one = torch.func.jvp(lambda x, t: model(x, t, **conditioning), (x, t), (direction, torch.ones_like(t)))
+                return one[0], one[1], None
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                failed, relative_step = error, RELATIVE_STEP
+        h = relative_step * t
+        # what is wrong with the model itself is raised here
+        value = model(x, t, **conditioning)
+        after, before = (model(schedule.perturb(x0, z, s), s, **conditioning) for s in (t + h, t - h))
+    if failed is not None:
+        reason = str(failed).strip().partition("\n")[0]
+        warnings.warn(
+            f"model: a JVP cannot pass it ({reason}); central differences are taken, relative_step={relative_step}",
+            stacklevel=3,
+        )
+    return value, (after - before) / (2 * h).reshape(h.shape + (1,) * (x0.dim() - h.dim())), relative_step
 
 
 def step_rate(
@@ -127,16 +216,14 @@ def step_rate(
     schedule: Schedule,
     *,
     relative_step: float | None = None,
+    conditioning: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """R(t) = E[v.e] / E[v.v], the step of Eq. 10 per unit of kappa; a ratio of means over the sample axis.
 
     Parameters
     ----------
-    model, x0, z, t, schedule
+    model, x0, z, t, schedule, relative_step, conditioning
         As `tangent` takes them.
-    relative_step : float, optional
-        Take v by central differences (`tangent_finite_difference`) instead of a JVP, for a model that a JVP cannot pass
-        or passes slowly, such as one with a solver inside.
 
     Returns
     -------
@@ -144,12 +231,7 @@ def step_rate(
         R, one a replica.
     """
     times = _times(t, x0)
-    if relative_step is None:
-        value, v = tangent(model, x0, z, times, schedule)
-    else:
-        v = tangent_finite_difference(model, x0, z, times, schedule, relative_step=relative_step)
-        with torch.no_grad():
-            value = model(schedule.perturb(x0, z, times), times)
+    value, v = tangent(model, x0, z, times, schedule, relative_step=relative_step, conditioning=conditioning)
     return _rate(value - x0, v, times.dim())
 
 
@@ -196,7 +278,7 @@ def gauss_newton_step_reference(
     """Eq. 10 for one model term by term, v by central differences: what `gauss_newton_step` is tested against."""
     times = _times(t, x0)
     e = model(schedule.perturb(x0, z, times), times) - x0
-    v = tangent_finite_difference(model, x0, z, t, schedule, relative_step=relative_step)
+    v = tangent(model, x0, z, t, schedule, relative_step=relative_step)[1]
     mean_ve = torch.stack([(v[i] * e[i]).sum() for i in range(len(x0))]).mean()
     mean_vv = torch.stack([(v[i] * v[i]).sum() for i in range(len(x0))]).mean()
     return lam / (1 + lam) * mean_ve / mean_vv
@@ -224,129 +306,6 @@ def consistency(
 # --- the segmentation -------------------------------------------------------------------------------------------------
 
 
-def segment(
-    model: Model,
-    sample: Sample,
-    schedule: Schedule,
-    lam: float = 0.01,
-    *,
-    mode: Mode = "interpolated",
-    nodes: int = 64,
-    batch_size: int = 1024,
-    antithetic: bool = True,
-    floor: float = 1e-3,
-    cap: float = 0.5,
-    relative_step: float | None = None,
-    generator: torch.Generator | None = None,
-    noise: Callable[[Tensor], Tensor] | None = None,
-) -> Segmentation:
-    """Segment [t_min, t_max] by the Gauss-Newton step of a frozen model (Algorithm 1, the simulation).
-
-    Parameters
-    ----------
-    model : callable(x, t) -> x0
-        The target model, in evaluation mode.
-    sample : callable(n) -> Tensor
-        Draws data of shape `(n, *event)`; called afresh for every estimate.
-    schedule : Schedule
-        Noise schedule.
-    lam : float
-        Weight of global against local consistency.
-    mode : str
-        ``paper``: from t_max down, one estimate on one fresh mini-batch a step, as Algorithm 1 has it.
-        ``interpolated``: estimates at `nodes` times, geometric in tau; between them log(R_tau / tau) is linear in
-        log tau. The same grid in expectation, at a cost that does not grow with its length; a deviation of ours.
-    nodes : int
-        Number of estimates in mode ``interpolated``, at least 2.
-    batch_size : int
-        Data an estimate. In low dimension one mini-batch is too few: the signal-to-noise ratio of E[v.e] is about
-        (s/t) sqrt(d batch_size) where t exceeds the data's scale s.
-    antithetic : bool
-        Use every x0 with z and -z, which takes most of that noise away at twice the cost. The paper does not.
-    floor, cap : float
-        Safeguards of ours: least and largest relative step in tau (on VE, of dt / t); cap = 1 is none.
-    relative_step : float, optional
-        Central differences instead of JVPs, as `step_rate` takes it.
-    generator : torch.Generator, optional
-        Draws the noise; default: torch's.
-    noise : callable(x0) -> z, optional
-        Draws the noise instead, e.g. every replica's from its own generator.
-
-    Returns
-    -------
-    Segmentation
-        The times, and how often each safeguard acted.
-
-    Raises
-    ------
-    ValueError
-        ``lam`` is not positive and finite, another argument is out of its range, the model returns another shape than
-        it was given, or no estimate is finite.
-
-    Examples
-    --------
-    The exact denoiser of Gaussian data makes a uniform grid in log t, of ln(T/eps) / -ln(1 - kappa) = 1065 steps:
-
-    >>> from replication.adcm.gaussian import Gaussian
-    >>> from replication.adcm.schedules import VE
-    >>> data, schedule, g = Gaussian([0.5] * 64), VE(), torch.Generator().manual_seed(0)
-    >>> sample = lambda n: data.sample(n, generator=g)
-    >>> grid = segment(data.denoiser(schedule), sample, schedule, lam=0.01, nodes=16, batch_size=256, generator=g)
-    >>> 1000 < len(grid) < 1130, grid.counts["capped"]
-    (True, 0)
-    """
-    shape = {
-        "nodes": nodes,
-        "batch_size": batch_size,
-        "antithetic": antithetic,
-        "floor": floor,
-        "cap": cap,
-        "relative_step": relative_step,
-    }
-    return _segment(model, sample, schedule, lam, mode, generator, noise, batch_dims=1, **shape)[0]  # type: ignore[arg-type]
-
-
-def segment_population(
-    model: Model,
-    sample: Sample,
-    schedule: Schedule,
-    lam: float = 0.01,
-    *,
-    mode: Mode = "interpolated",
-    nodes: int = 64,
-    batch_size: int = 1024,
-    antithetic: bool = True,
-    floor: float = 1e-3,
-    cap: float = 0.5,
-    relative_step: float | None = None,
-    generator: torch.Generator | None = None,
-    noise: Callable[[Tensor], Tensor] | None = None,
-) -> list[Segmentation]:
-    """Segment for R models at once; arguments as of `segment`.
-
-    Parameters
-    ----------
-    model : callable(x, t) -> x0
-        From `(R, n, *event)` and (R, n) to `(R, n, *event)`, replica by replica.
-    sample : callable(n) -> Tensor
-        Draws data of shape `(R, n, *event)`.
-
-    Returns
-    -------
-    list of Segmentation, length R
-        A grid each.
-    """
-    shape = {
-        "nodes": nodes,
-        "batch_size": batch_size,
-        "antithetic": antithetic,
-        "floor": floor,
-        "cap": cap,
-        "relative_step": relative_step,
-    }
-    return _segment(model, sample, schedule, lam, mode, generator, noise, batch_dims=2, **shape)  # type: ignore[arg-type]
-
-
 def walk(
     step: Callable[[list[float]], Sequence[float]],
     schedule: Schedule,
@@ -355,7 +314,7 @@ def walk(
     floor: float = 1e-3,
     cap: float = 0.5,
 ) -> tuple[list[Tensor], list[dict[str, int]]]:
-    """Go from t_max down to t_min by given steps, with the safeguards of `segment`.
+    """Go from t_max down to t_min by given steps, with the safeguards of `Adaptive`.
 
     Parameters
     ----------
@@ -366,7 +325,7 @@ def walk(
     replicas : int
         Walks made at once.
     floor, cap : float
-        As `segment` takes them.
+        As `Adaptive` has them.
 
     Returns
     -------
@@ -387,8 +346,7 @@ def walk(
     >>> len(times[0]) - 1, counts[0]["remainder"]
     (1065, 1)
     """
-    if not 0 < floor < cap <= 1:
-        raise ValueError(f"floor and cap: need 0 < floor < cap <= 1, got {floor} and {cap}")
+    _check_safeguards(floor, cap)
     paths = [[schedule.t_max] for _ in range(replicas)]
     counts = [dict.fromkeys(SAFEGUARDS, 0) for _ in range(replicas)]
     while any(path[-1] > schedule.t_min for path in paths):
@@ -420,76 +378,158 @@ def _advance(t: float, dt: float, schedule: Schedule, floor: float, cap: float, 
     return max(r, schedule.t_min)
 
 
-def _segment(
+@overload
+def segment(
     model: Model,
     sample: Sample,
     schedule: Schedule,
-    lam: float,
-    mode: Mode,
-    generator: torch.Generator | None,
-    noise: Callable[[Tensor], Tensor] | None,
+    rule: Adaptive = ...,
     *,
-    batch_dims: int,
-    nodes: int,
-    batch_size: int,
-    antithetic: bool,
-    floor: float,
-    cap: float,
-    relative_step: float | None,
-) -> list[Segmentation]:
-    one_of("mode", mode, get_args(Mode))
-    if nodes < 2 or batch_size < 1:
-        raise ValueError(f"nodes and batch_size: need at least 2 and 1, got {nodes} and {batch_size}")
-    factor = kappa(lam)
+    replicas: None = None,
+    generator: torch.Generator | None = None,
+    noise: Callable[[Tensor], Tensor] | None = None,
+    across_ranks: bool = True,
+) -> Segmentation: ...
 
-    def rate(t: Tensor) -> Tensor:
-        """Estimate R at times of shape (R,) on fresh data."""
-        x0 = sample(batch_size)
-        if x0.dim() <= batch_dims or x0.shape[batch_dims - 1] != batch_size:
-            axes = "(n, *event)" if batch_dims == 1 else "(R, n, *event)"
-            raise ValueError(f"sample: must return shape {axes} with n = {batch_size}, got {tuple(x0.shape)}")
+
+@overload
+def segment(
+    model: Model,
+    sample: Sample,
+    schedule: Schedule,
+    rule: Adaptive = ...,
+    *,
+    replicas: int,
+    generator: torch.Generator | None = None,
+    noise: Callable[[Tensor], Tensor] | None = None,
+    across_ranks: bool = True,
+) -> list[Segmentation]: ...
+
+
+def segment(
+    model: Model,
+    sample: Sample,
+    schedule: Schedule,
+    rule: Adaptive | None = None,
+    *,
+    replicas: int | None = None,
+    generator: torch.Generator | None = None,
+    noise: Callable[[Tensor], Tensor] | None = None,
+    across_ranks: bool = True,
+) -> Segmentation | list[Segmentation]:
+    """Segment [t_min, t_max] by the Gauss-Newton step of a frozen model (Algorithm 1, the simulation).
+
+    Parameters
+    ----------
+    model : callable(x, t, **conditioning) -> x0
+        The target model. A module is put into evaluation mode and back.
+    sample : callable(n) -> Tensor or (Tensor, mapping)
+        Draws data of shape `(n, *event)`, float32 or float64, alone or with its conditioning, the model's further
+        arguments by name; called afresh for every estimate.
+    schedule : Schedule
+        Noise schedule.
+    rule : Adaptive, optional
+        How; the defaults are the paper's lambda and an interpolation of ours.
+    replicas : int, optional
+        Segment for so many models at once, replica by replica: data then have shape `(R, n, *event)`, times (R, n).
+    generator : torch.Generator, optional
+        Draws the noise; default: torch's.
+    noise : callable(x0) -> z, optional
+        Draws the noise instead, e.g. every replica's from its own generator.
+    across_ranks : bool
+        Where ``torch.distributed`` is initialised, sum E[v.e] and E[v.v] over its ranks, so that all get the same grid
+        from the data of all. Every rank has to call then.
+
+    Returns
+    -------
+    Segmentation, or a list of them with ``replicas``
+        The times, and how often each safeguard acted.
+
+    Raises
+    ------
+    ValueError
+        The data have another shape or precision than they should, the model returns another shape than it was given, or
+        no estimate is finite.
+
+    Examples
+    --------
+    The exact denoiser of Gaussian data makes a uniform grid in log t, of ln(T/eps) / -ln(1 - kappa) = 1065 steps:
+
+    >>> from replication.adcm.gaussian import Gaussian
+    >>> from replication.adcm.schedules import VE
+    >>> data, schedule, g = Gaussian([0.5] * 64), VE(), torch.Generator().manual_seed(0)
+    >>> sample = lambda n: data.sample(n, generator=g)
+    >>> rule = Adaptive(lam=0.01, nodes=16, batch_size=256)
+    >>> grid = segment(data.denoiser(schedule), sample, schedule, rule, generator=g)
+    >>> 1000 < len(grid) < 1130, grid.counts["capped"]
+    (True, 0)
+    """
+    rule = Adaptive() if rule is None else rule
+    relative_step, axis = rule.relative_step, 0 if replicas is None else 1
+
+    def rates(t: Tensor) -> Tensor:
+        """Estimate R at times of shape (R,) on fresh data; float64, shape (R,)."""
+        nonlocal relative_step
+        x0, conditioning = parted(sample(rule.batch_size))
+        _check_data(x0, rule.batch_size, replicas)
         z = noise(x0) if noise else standard_normal(x0, generator)
-        if antithetic:
-            x0, z = torch.cat([x0, x0], batch_dims - 1), torch.cat([z, -z], batch_dims - 1)
-        lead = x0.shape[:batch_dims]
-        times = t.to(x0.device).reshape(-1, 1).expand(-1, lead[-1]).expand(lead if batch_dims == 2 else (1, *lead))
-        found = step_rate(model, x0, z, times if batch_dims == 2 else times[0], schedule, relative_step=relative_step)
-        return found.reshape(-1).to("cpu", torch.float64)
+        if rule.antithetic:
+            x0, z = torch.cat([x0, x0], axis), torch.cat([z, -z], axis)
+            conditioning = {name: torch.cat([part, part], axis) for name, part in conditioning.items()}
+        times = _times(t.to(x0.device)[:, None].expand(-1, x0.shape[axis]).reshape(x0.shape[: axis + 1]), x0)
+        before = random_state(x0.device)
+        value, v, relative_step = _tangent(model, x0, z, times, schedule, relative_step, conditioning)
+        if not torch.equal(before, random_state(x0.device)):
+            warnings.warn(
+                "model: draws random numbers, as dropout does in train mode; put it in eval mode", stacklevel=3
+            )
+        return _rate(value - x0, v, axis + 1, across_ranks=across_ranks).reshape(-1).to("cpu", torch.float64)
 
-    if mode == "paper":
-        asked: list[tuple[list[float], Tensor]] = []
+    with evaluating(model):
+        found = (_by_mini_batches if rule.mode == "paper" else _by_nodes)(rates, schedule, rule, replicas or 1)
+    made = [Segmentation(*one, relative_step) for one in found]
+    return made[0] if replicas is None else made
 
-        def fresh(t: list[float]) -> list[float]:
-            asked.append((t, rate(torch.tensor(t, dtype=torch.float64))))
-            return [factor * found for found in asked[-1][1].tolist()]
 
-        replicas = 1 if batch_dims == 1 else len(sample(1))
-        times, counts = walk(fresh, schedule, replicas, floor=floor, cap=cap)
-        rates = torch.stack([found for _, found in asked], -1)
-        # estimates were made at the ends of the segments, from the last on; a replica that arrived early was asked on
-        return [
-            Segmentation(grid, count, grid[1:], found[: len(grid) - 1].flip(0))
-            for grid, count, found in zip(times, counts, rates, strict=True)
-        ]
+Found = list[tuple[Tensor, dict[str, int], Tensor, Tensor]]
 
-    ends = [math.log(schedule.ratio(t)) for t in (schedule.t_min, schedule.t_max)]
-    levels = torch.linspace(ends[0], ends[1], nodes, dtype=torch.float64)
-    at = schedule.time(levels.exp()).clamp(schedule.t_min, schedule.t_max)
-    rates = torch.stack([rate(t[None]) for t in at], -1)
-    if not bool(rates.isfinite().any()):
+
+def _by_mini_batches(rates: Callable[[Tensor], Tensor], schedule: Schedule, rule: Adaptive, replicas: int) -> Found:
+    """Algorithm 1 as printed."""
+    asked: list[Tensor] = []
+
+    def fresh(t: list[float]) -> list[float]:
+        asked.append(rates(torch.tensor(t, dtype=torch.float64)))
+        return (kappa(rule.lam) * asked[-1]).tolist()
+
+    times, counts = walk(fresh, schedule, replicas, floor=rule.floor, cap=rule.cap)
+    # estimates were made at the ends of the segments, from the last on; a replica that arrived early was asked on
+    table = torch.stack(asked, -1)
+    return [
+        (grid, count, grid[1:], found[: len(grid) - 1].flip(0))
+        for grid, count, found in zip(times, counts, table, strict=True)
+    ]
+
+
+def _by_nodes(rates: Callable[[Tensor], Tensor], schedule: Schedule, rule: Adaptive, replicas: int) -> Found:
+    """Estimates at a few noise levels, interpolated."""
+    at = schedule.levels(rule.nodes)
+    table = torch.stack([rates(t.expand(replicas)) for t in at], -1)
+    if not bool(table.isfinite().any()):
         raise ValueError("model: no estimate of the time step is finite; has the training diverged?")
     # the step's share of tau, kappa R_tau / tau with R_tau = tau' R, in which the schedules agree
-    share = factor * rates * schedule.ratio_dot(at) / schedule.ratio(at)
+    share = kappa(rule.lam) * table * schedule.ratio_dot(at) / schedule.ratio(at)
     nonfinite, nonpositive = ~share.isfinite(), share <= 0
-    curves = torch.where(nonfinite | nonpositive, floor, share).log().tolist()
+    curves = torch.where(nonfinite | nonpositive, rule.floor, share).log().tolist()
+    ends = [math.log(schedule.ratio(t)) for t in (schedule.t_min, schedule.t_max)]
 
     def interpolated(t: list[float]) -> list[float]:
         return [_interpolated(s, curve, ends, schedule) for s, curve in zip(t, curves, strict=True)]
 
-    times, counts = walk(interpolated, schedule, len(rates), floor=floor, cap=cap)
+    times, counts = walk(interpolated, schedule, replicas, floor=rule.floor, cap=rule.cap)
     for count, negative, broken in zip(counts, nonpositive.sum(-1).tolist(), nonfinite.sum(-1).tolist(), strict=True):
         count.update(nonpositive=negative, nonfinite=broken)
-    return [Segmentation(grid, count, at, found) for grid, count, found in zip(times, counts, rates, strict=True)]
+    return [(grid, count, at, found) for grid, count, found in zip(times, counts, table, strict=True)]
 
 
 def _interpolated(t: float, curve: list[float], ends: list[float], schedule: Schedule) -> float:
@@ -514,7 +554,35 @@ def _mean_dot(a: Tensor, b: Tensor, sample_axis: int) -> Tensor:
     return (a * b).flatten(sample_axis).sum(-1) / a.shape[sample_axis]
 
 
-def _rate(e: Tensor, v: Tensor, batch_dims: int) -> Tensor:
+def _rate(e: Tensor, v: Tensor, batch_dims: int, *, across_ranks: bool = False) -> Tensor:
     if v.shape != e.shape:
         raise ValueError(f"model: must return the shape it is given, {tuple(e.shape)}, got {tuple(v.shape)}")
-    return _mean_dot(v, e, batch_dims - 1) / _mean_dot(v, v, batch_dims - 1)
+    means = torch.stack([_mean_dot(v, e, batch_dims - 1), _mean_dot(v, v, batch_dims - 1)])
+    if across_ranks:
+        means = over_ranks(means)
+    return means[0] / means[1]
+
+
+def over_ranks(means: Tensor) -> Tensor:
+    """The mean over the ranks of ``torch.distributed``, the same bits on each; without ranks what it is given."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(means)
+        means = means / distributed.get_world_size()
+    return means
+
+
+def _check_safeguards(floor: float, cap: float) -> None:
+    if not 0 < floor < cap <= 1:
+        raise ValueError(f"floor and cap: need 0 < floor < cap <= 1, got {floor} and {cap}")
+
+
+def _check_data(x0: Tensor, batch_size: int, replicas: int | None) -> None:
+    lead = (batch_size,) if replicas is None else (replicas, batch_size)
+    if x0.dim() <= len(lead) or x0.shape[: len(lead)] != lead:
+        axes = f"(n, *event) with n = {batch_size}"
+        axes = axes if replicas is None else f"(R, n, *event) with R = {replicas} and n = {batch_size}"
+        raise ValueError(f"sample: must return shape {axes}, got {tuple(x0.shape)}")
+    if x0.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"sample: must return float32 or float64, got {x0.dtype}; a grid is estimated in full precision"
+        )

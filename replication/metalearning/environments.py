@@ -2,7 +2,7 @@
 
 All rollouts of all tasks of all replicas are simulated side by side. Where a rollout starts is drawn by the caller, so
 that replicas do not mix. MuJoCo is imported when a half-cheetah is made, and not before; it comes with the extra
-``rl`` (``pip install 'replication[rl]'``).
+``rl`` (``pip install 'replication-notebooks[rl]'``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 NAMES = ("point mass", "cheetah velocity", "cheetah direction", "cheetah forward")
 """The families. The last is one task: HalfCheetah-v5 as it is."""
-INSTALL = "pip install 'replication[rl]'"
+INSTALL = "pip install 'replication-notebooks[rl]'"
 
 
 class Environment(Protocol):

@@ -349,7 +349,7 @@ class PolicyPopulation(Replicas):
         if method == "MAML" and minibatches != 1:
             raise ValueError(f"minibatches: MAML takes its batches whole, got {minibatches}")
         self.environment, self.method, self.seeds = environment, method, tuple(seeds)
-        self.policy, parameters = stack(
+        self.policy, parameters, _ = stack(
             lambda: GaussianPolicy(environment.observations, environment.actions, hidden), seeds, "cpu"
         )
         super().__init__(parameters, AdamW(weight_decay=0.0))

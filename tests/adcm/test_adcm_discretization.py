@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from replication.adcm.discretization import (
     ECM,
     ICT,
     NEVER,
+    ConstantLocal,
     Discretization,
     Grid,
     constant_local,
@@ -151,9 +153,8 @@ def test_naive_and_rewritten_agree_on_ve_only() -> None:
 def test_constant_local_makes_local_consistency_constant(schedule: Schedule) -> None:
     data, generator = Gaussian([0.5, 0.3]), torch.Generator().manual_seed(0)
     model = data.denoiser(schedule)
-    times = constant_local(
-        model, lambda n: data.sample(n, generator=generator), schedule, 200, nodes=48, generator=generator
-    )
+    sample, rule = partial(data.sample, generator=generator), ConstantLocal(200, nodes=48)
+    times = constant_local(model, sample, schedule, rule, generator=generator)
     assert times[0] == schedule.t_min
     assert times[-1] == schedule.t_max
     x0, z = data.sample(20_000, generator=generator), torch.randn(20_000, 2, generator=generator, dtype=torch.float64)
@@ -167,18 +168,21 @@ def test_constant_local_of_a_population_is_that_of_its_replicas() -> None:
     model = data.denoiser(schedule)
     x0 = data.sample(64, generator=torch.Generator().manual_seed(1))
     z = torch.randn(64, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    options = {"nodes": 8, "batch_size": 64}
-    alone = constant_local(model, lambda n: x0, schedule, 20, noise=lambda x: z, **options)
+    rule = ConstantLocal(20, nodes=8, batch_size=64)
+    alone = constant_local(model, lambda n: x0, schedule, rule, noise=lambda x: z)
     both = constant_local(
         lambda x, t: torch.stack([model(x[0], t[0]), 2 * model(x[1], t[1])]),
         lambda n: torch.stack([x0, x0]),
         schedule,
-        20,
+        rule,
         noise=lambda x: torch.stack([z, z]),
         batch_dims=2,
-        **options,
     )
     torch.testing.assert_close(both, torch.stack([alone, alone]))
+
+
+def data(n: int) -> torch.Tensor:
+    return torch.zeros(n, 2)
 
 
 @pytest.mark.parametrize(
@@ -194,8 +198,13 @@ def test_constant_local_of_a_population_is_that_of_its_replicas() -> None:
         (lambda: ECM(VE(), q=1.0), "q"),
         (lambda: ECM(VE(), doubling_every=0), "doubling_every"),
         (lambda: ECM(VE(), k=-1.0), "k and b"),
-        (lambda: constant_local(lambda x, t: x, lambda n: torch.zeros(n, 2), VE(), 0), "segments"),
-        (lambda: constant_local(lambda x, t: x * math.nan, lambda n: torch.zeros(n, 2), VE(), 5, nodes=2), "model"),
+        (lambda: ConstantLocal(0), "segments"),
+        (
+            lambda: constant_local(
+                lambda x, t: x * math.nan, lambda n: torch.zeros(n, 2), VE(), ConstantLocal(5, nodes=2)
+            ),
+            "model",
+        ),
     ],
 )
 def test_bad_arguments_are_named(make, named: str) -> None:

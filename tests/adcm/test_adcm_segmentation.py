@@ -14,15 +14,14 @@ from replication.adcm.mixture import GaussianMixture2d
 from replication.adcm.schedules import VE, FlowMatching
 from replication.adcm.segmentation import (
     SAFEGUARDS,
+    Adaptive,
     consistency,
     gauss_newton_step,
     gauss_newton_step_reference,
     kappa,
     segment,
-    segment_population,
     step_rate,
     tangent,
-    tangent_finite_difference,
     walk,
 )
 from replication.training import seeded
@@ -56,7 +55,7 @@ def test_jvp_equals_finite_differences(schedule, t):
     value, v = tangent(model, x0, z, t, schedule)
     times = torch.full((len(x0),), t, dtype=torch.float64)
     assert torch.equal(value, model(schedule.perturb(x0, z, times), times))
-    difference = tangent_finite_difference(model, x0, z, t, schedule, relative_step=1e-4)
+    difference = tangent(model, x0, z, t, schedule, relative_step=1e-4)[1]
     assert (v - difference).norm() / v.norm() < 1e-6
     step = gauss_newton_step(model, x0, z, t, schedule, 0.01).item()
     reference = gauss_newton_step_reference(model, x0, z, t, schedule, 0.01, relative_step=1e-4).item()
@@ -193,7 +192,11 @@ def sampler(data, seed=0, dtype=torch.float64):
 @pytest.mark.parametrize("schedule", [VE(t_max=10.0), FlowMatching().spanning(0.002, 10.0)], ids=["VE", "FM"])
 def test_interpolated_segmentation_of_the_denoiser_is_uniform_in_log_tau(schedule):
     grid = segment(
-        DATA.denoiser(schedule), sampler(DATA), schedule, 0.01, nodes=12, batch_size=4096, generator=generator(1)
+        DATA.denoiser(schedule),
+        sampler(DATA),
+        schedule,
+        Adaptive(0.01, nodes=12, batch_size=4096),
+        generator=generator(1),
     )
     expected = math.log(10 / 0.002) / -math.log1p(-kappa(0.01))
     assert len(grid) == pytest.approx(expected, rel=0.05)
@@ -210,10 +213,15 @@ def test_both_modes_agree():
     """With data enough that a single estimate is good, Algorithm 1 and the interpolated walk give the same grid."""
     schedule, data = VE(t_max=2.0), Gaussian([0.5] * 64)
     grids = [
-        segment(data.consistency_map(schedule), sampler(data), schedule, 0.1, mode=mode, nodes=24, batch_size=256,
-                generator=generator(1), antithetic=mode == "interpolated")
+        segment(
+            data.consistency_map(schedule),
+            sampler(data),
+            schedule,
+            Adaptive(0.1, mode=mode, nodes=24, batch_size=256, antithetic=mode == "interpolated"),
+            generator=generator(1),
+        )
         for mode in ("paper", "interpolated")
-    ]  # fmt: skip
+    ]
     assert len(grids[0]) == pytest.approx(len(grids[1]), rel=0.03)
     # of Algorithm 1 the rates belong to the upper ends of the segments
     paper = grids[0]
@@ -227,9 +235,12 @@ def test_paper_mode_survives_mini_batches_that_are_too_small():
     """In the plane at T = 10 estimates come out negative: the walk still ends, and says how often it was saved."""
     schedule = VE(t_max=10.0)
     grid = segment(
-        DATA.denoiser(schedule), sampler(DATA), schedule, 0.1, mode="paper", batch_size=16, antithetic=False,
-        floor=0.01, generator=generator(1),
-    )  # fmt: skip
+        DATA.denoiser(schedule),
+        sampler(DATA),
+        schedule,
+        Adaptive(0.1, mode="paper", batch_size=16, antithetic=False, floor=0.01),
+        generator=generator(1),
+    )
     assert grid.counts["nonpositive"] > 0
     assert grid.counts["nonpositive"] == int((grid.rates <= 0).sum())
     at_floor = grid.steps / grid.times[1:] < 0.01 * 1.0001
@@ -240,9 +251,9 @@ def test_paper_mode_survives_mini_batches_that_are_too_small():
 def test_a_range_too_large_for_the_data_is_capped_and_said():
     """A good consistency model at t far above the data's scale asks for a step beyond t itself."""
     schedule, model = VE(t_max=80.0), DATA.consistency_map(VE())
-    free = segment(model, sampler(DATA), schedule, 0.01, cap=1.0, nodes=16, generator=generator(1))
+    free = segment(model, sampler(DATA), schedule, Adaptive(0.01, cap=1.0, nodes=16), generator=generator(1))
     assert len(free) == 1
-    capped = segment(model, sampler(DATA), schedule, 0.01, nodes=16, generator=generator(1))
+    capped = segment(model, sampler(DATA), schedule, Adaptive(0.01, nodes=16), generator=generator(1))
     assert capped.counts["capped"] > 0
     assert bool((capped.steps <= 0.5 * capped.times[1:] * (1 + 1e-12)).all())
 
@@ -255,7 +266,7 @@ def test_a_model_that_improves_with_noise_is_floored_and_said():
         return x * 0 + 1 / t[:, None]
 
     zero = Gaussian([1e-6, 1e-6])
-    grid = segment(model, sampler(zero), schedule, 0.01, nodes=8, batch_size=8, floor=0.05)
+    grid = segment(model, sampler(zero), schedule, Adaptive(0.01, nodes=8, batch_size=8, floor=0.05))
     assert grid.counts["nonpositive"] == 8
     torch.testing.assert_close(grid.steps[1:] / grid.times[2:], torch.full((len(grid) - 1,), 0.05, dtype=torch.float64))
 
@@ -267,11 +278,11 @@ def test_estimates_that_are_no_numbers_are_counted_and_refused_when_there_is_not
     def broken_above_one(x, t):
         return denoiser(x, t) / (t[:, None] < 1)
 
-    grid = segment(broken_above_one, sampler(DATA), schedule, 0.1, nodes=16, batch_size=64)
+    grid = segment(broken_above_one, sampler(DATA), schedule, Adaptive(0.1, nodes=16, batch_size=64))
     assert 0 < grid.counts["nonfinite"] < 16
     assert grid.times.isfinite().all()
     with pytest.raises(ValueError, match=r"model: no estimate of the time step is finite"):
-        segment(lambda x, t: x / 0, sampler(DATA), schedule, 0.1, nodes=4, batch_size=8)
+        segment(lambda x, t: x / 0, sampler(DATA), schedule, Adaptive(0.1, nodes=4, batch_size=8))
 
 
 @pytest.mark.parametrize("mode", ["interpolated", "paper"])
@@ -289,24 +300,19 @@ def test_population_segments_every_replica_as_if_alone(mode):
         return lambda x0: torch.randn(x0.shape, generator=g, dtype=x0.dtype)
 
     draws, noises = [sampler(DATA, seed) for seed in (1, 2)], [noise(seed) for seed in (3, 4)]
-    together = segment_population(
+    together = segment(
         model,
         lambda n: torch.stack([draw(n) for draw in draws]),
         schedule,
-        0.1,
+        Adaptive(0.1, **shape),
+        replicas=2,
         noise=lambda x0: torch.stack([draw(x) for draw, x in zip(noises, x0, strict=True)]),
-        **shape,
     )
     assert len(together) == 2
     assert len(together[0]) != len(together[1])
-    if mode == "paper":  # the number of replicas is found out by one draw
-        for seed in (1, 2):
-            draws[seed - 1] = sampler(DATA, seed)
-            draws[seed - 1](1)
-    else:
-        draws = [sampler(DATA, seed) for seed in (1, 2)]
+    draws = [sampler(DATA, seed) for seed in (1, 2)]
     for i, single in enumerate((denoiser, exact)):
-        alone = segment(single, draws[i], schedule, 0.1, noise=noise(i + 3), **shape)
+        alone = segment(single, draws[i], schedule, Adaptive(0.1, **shape), noise=noise(i + 3))
         torch.testing.assert_close(alone.times, together[i].times)
         torch.testing.assert_close(alone.rates, together[i].rates)
         assert alone.counts == together[i].counts
@@ -315,10 +321,15 @@ def test_population_segments_every_replica_as_if_alone(mode):
 def test_central_differences_give_the_same_grid():
     schedule = FlowMatching()
     grids = [
-        segment(DATA.consistency_map(schedule), sampler(DATA), schedule, 0.1, nodes=8, batch_size=32,
-                relative_step=relative_step, generator=generator(1))
+        segment(
+            DATA.consistency_map(schedule),
+            sampler(DATA),
+            schedule,
+            Adaptive(0.1, nodes=8, batch_size=32, relative_step=relative_step),
+            generator=generator(1),
+        )
         for relative_step in (None, 1e-4)
-    ]  # fmt: skip
+    ]
     torch.testing.assert_close(grids[0].rates, grids[1].rates, rtol=1e-5, atol=0)
     assert not torch.equal(grids[0].rates, grids[1].rates)
 
@@ -326,7 +337,11 @@ def test_central_differences_give_the_same_grid():
 def test_float32_gives_nearly_the_same_grid():
     schedule = FlowMatching()
     lengths = [
-        len(segment(DATA.denoiser(schedule), sampler(DATA, dtype=dtype), schedule, 0.1, nodes=16, batch_size=4096))
+        len(
+            segment(
+                DATA.denoiser(schedule), sampler(DATA, dtype=dtype), schedule, Adaptive(0.1, nodes=16, batch_size=4096)
+            )
+        )
         for dtype in (torch.float32, torch.float64)
     ]
     assert lengths[0] == pytest.approx(lengths[1], rel=0.1)
@@ -336,7 +351,7 @@ def test_refusals():
     schedule, model = VE(), DATA.denoiser(VE())
     for lam in (0.0, -0.01, math.nan, math.inf):
         with pytest.raises(ValueError, match=r"lam: must be positive and finite, got"):
-            segment(model, sampler(DATA), schedule, lam)
+            segment(model, sampler(DATA), schedule, Adaptive(lam))
         with pytest.raises(ValueError, match="lam: must be positive"):
             gauss_newton_step(model, *antithetic(DATA, 4), 1.0, schedule, lam)
     for bad, message in (
@@ -348,15 +363,15 @@ def test_refusals():
         ({"cap": math.nan}, "floor and cap"),
     ):
         with pytest.raises(ValueError, match=message):
-            segment(model, sampler(DATA), schedule, 0.01, **{"nodes": 4, "batch_size": 8} | bad)
+            segment(model, sampler(DATA), schedule, Adaptive(0.01, **{"nodes": 4, "batch_size": 8} | bad))
     with pytest.raises(ValueError, match=r"sample: must return shape \(n, \*event\) with n = 8, got \(9, 2\)"):
-        segment(model, lambda n: torch.zeros(n + 1, 2), schedule, batch_size=8)
+        segment(model, lambda n: torch.zeros(n + 1, 2), schedule, Adaptive(batch_size=8))
     with pytest.raises(ValueError, match=r"sample: must return shape \(R, n, \*event\)"):
-        segment_population(model, lambda n: torch.zeros(n, 2), schedule, batch_size=8)
+        segment(model, lambda n: torch.zeros(n, 2), schedule, Adaptive(batch_size=8), replicas=2)
     with pytest.raises(ValueError, match=r"model: must return the shape it is given, \(16, 2\), got \(16, 1\)"):
-        segment(lambda x, t: x[:, :1], sampler(DATA), schedule, batch_size=8)
+        segment(lambda x, t: x[:, :1], sampler(DATA), schedule, Adaptive(batch_size=8))
     x0 = torch.zeros(4, 2)
-    for call in (tangent, tangent_finite_difference, step_rate):
+    for call in (tangent, step_rate):
         with pytest.raises(ValueError, match="z: must have x0's shape"):
             call(model, x0, torch.zeros(4, 3), 1.0, schedule)
         with pytest.raises(ValueError, match="t: must have the leading axes of x0"):
@@ -366,7 +381,7 @@ def test_refusals():
 def test_grids_are_finer_where_lambda_is_smaller():
     schedule = VE(t_max=5.0)
     lengths = [
-        len(segment(DATA.denoiser(schedule), sampler(DATA), schedule, lam, nodes=8, batch_size=256))
+        len(segment(DATA.denoiser(schedule), sampler(DATA), schedule, Adaptive(lam, nodes=8, batch_size=256)))
         for lam in (1.0, 0.1, 0.01)
     ]
     assert all(a < b for a, b in itertools.pairwise(lengths))

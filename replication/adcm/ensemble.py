@@ -1,0 +1,134 @@
+"""One network with many sets of parameters, as one model of a population."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from replication.adcm.models import EDMModel, couples
+from replication.adcm.schedules import Model, Schedule
+from replication.training import seeded, stream_seed
+
+
+class Ensemble:
+    """R replicas of a network, each called with parameters of its own.
+
+    A module with a method ``stacked(parameters, x, c, **conditioning)`` runs all replicas by it (see `TimeMLP`); any
+    other runs them one after another, whatever it is made of.
+
+    Parameters
+    ----------
+    build : callable() -> Module
+        Builds the raw network F(c_in x, c_noise, **conditioning), or an `EDMModel`, which preconditions itself; called
+        once per distinct seed, under that seed.
+    seeds : sequence of int, length R
+        Seed of every replica.
+    schedule : Schedule
+        Noise schedule.
+    device : torch.device
+        Where it lives.
+    autocast : torch.dtype, optional
+        Precision of the network in training.
+
+    Attributes
+    ----------
+    fresh : dict of str to Tensor, shape (R, …)
+        Initial parameters.
+
+    Raises
+    ------
+    ValueError
+        The network holds batch norm.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        seeds: Sequence[int],
+        schedule: Schedule,
+        device: torch.device,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self._seeds, self._schedule, self._device, self._autocast = list(seeds), schedule, device, autocast
+        self._networks: dict[int, nn.Module] = {}
+        for seed in dict.fromkeys(seeds):
+            with seeded(seed):
+                self._networks[seed] = build().to(device)
+        for module in self._networks[seeds[0]].modules():
+            if couples(module):
+                raise ValueError(
+                    f"build: the network holds a {type(module).__name__}, whose statistics student and target cannot "
+                    "share; use GroupNorm or LayerNorm"
+                )
+        # the modes that the network came in hold in training
+        self._trained = {seed: [m for m in one.modules() if m.training] for seed, one in self._networks.items()}
+        named = {seed: dict(one.named_parameters()) for seed, one in self._networks.items()}
+        self.fresh = {
+            name: torch.stack([named[seed][name].detach() for seed in seeds]) for name in named[self._seeds[0]]
+        }
+
+    def model(
+        self, parameters: dict[str, Tensor], rows: Sequence[int] | None = None, *, step: int | None = None
+    ) -> Model:
+        """The model f(x, t, **conditioning) of some replicas, shapes (R, n, …).
+
+        Parameters
+        ----------
+        parameters : dict of str to Tensor, shape (R, …)
+            Theirs.
+        rows : sequence of int, optional
+            Which replicas they are; default: all.
+        step : int, optional
+            A step of training: dropout acts, with masks that the seed and the step fix, and so does autocast. Default:
+            in evaluation mode, in full precision.
+        """
+        seeds = self._seeds if rows is None else [self._seeds[row] for row in rows]
+        first = self._networks[self._seeds[0]]
+        stacked = getattr(first, "stacked", None)
+
+        def together(x: Tensor, t: Tensor, **conditioning: Tensor) -> Tensor:
+            def network(x: Tensor, c: Tensor, **given: Tensor) -> Tensor:
+                return stacked(parameters, x, c, **given)  # type: ignore[misc,no-any-return]
+
+            return self._schedule.denoise(network, x, t, **conditioning)
+
+        def in_turn(x: Tensor, t: Tensor, **conditioning: Tensor) -> Tensor:
+            found = []
+            for i, seed in enumerate(seeds):
+                own = {name: p[i] for name, p in parameters.items()}
+                with self._moded(seed, step):
+                    found.append(self._one(seed, own, x[i], t[i], {name: c[i] for name, c in conditioning.items()}))
+            return torch.stack(found)
+
+        def model(x: Tensor, t: Tensor, **conditioning: Tensor) -> Tensor:
+            cast = step is not None and self._autocast is not None
+            with torch.autocast(self._device.type, self._autocast, enabled=cast):
+                return (together if stacked is not None else in_turn)(x, t, **conditioning)
+
+        return model
+
+    def _one(self, seed: int, own: dict[str, Tensor], x: Tensor, t: Tensor, conditioning: dict[str, Tensor]) -> Tensor:
+        network = self._networks[seed]
+
+        def raw(x: Tensor, c: Tensor, **given: Tensor) -> Tensor:
+            return functional_call(network, own, (x, c), given)  # type: ignore[no-any-return]
+
+        if isinstance(network, EDMModel):
+            return raw(x, t, **conditioning)
+        return self._schedule.denoise(raw, x, t, **conditioning)
+
+    @contextmanager
+    def _moded(self, seed: int, step: int | None) -> Iterator[None]:
+        """Put a network into train mode under the masks of a step, or into evaluation mode."""
+        for module in self._trained[seed]:
+            module.training = step is not None
+        if step is None:
+            yield
+            return
+        with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+            torch.manual_seed(stream_seed(seed, f"dropout {step}"))
+            yield

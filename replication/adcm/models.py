@@ -1,0 +1,144 @@
+"""What stands between a user's network and the algorithm: labels, the mode it is in, dropout, preconditioning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from replication.adcm.schedules import Model, Schedule
+
+Conditioning = Mapping[str, Tensor]
+"""Further arguments of a model by keyword, such as class labels; one row a sample."""
+Data = Tensor | tuple[Tensor, Conditioning]
+"""Data x0, or x0 with its conditioning."""
+Sample = Callable[[int], Data]
+"""Draws n data: a tensor of shape `(n, *event)`, or `(R, n, *event)` for a population; alone or with conditioning."""
+
+
+def parted(data: Data) -> tuple[Tensor, dict[str, Tensor]]:
+    """Data and its conditioning, which is empty where there is none."""
+    if isinstance(data, Tensor):
+        return data, {}
+    x0, conditioning = data
+    return x0, dict(conditioning)
+
+
+class EDMModel(nn.Module):
+    """A network of EDM's kind, ``net(x, sigma, class_labels=None, augment_labels=None)``, as a model f(x, t).
+
+    Such a network preconditions itself and estimates x0 (Karras et al. 2022; also ECT's). Its noise level is the time
+    of the schedule `VE`, and no other schedule fits. It may compute in another precision than x's.
+
+    Parameters
+    ----------
+    net : Module
+        The network.
+
+    Examples
+    --------
+    >>> class Net(nn.Module):
+    ...     def forward(self, x, sigma, class_labels=None, augment_labels=None):
+    ...         return x / (1 + sigma**2) + class_labels.mean()
+    >>> EDMModel(Net())(torch.ones(1, 1, 1, 1), torch.ones(1), class_labels=torch.ones(1, 10)).item()
+    1.5
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, t: Tensor, **conditioning: Tensor) -> Tensor:
+        """Estimate x0, of x's shape and dtype, from x of shape `(n, *event)` at noise levels t of shape (n,)."""
+        found: Tensor = self.net(x, t.reshape(-1, *[1] * (x.dim() - 1)), **conditioning)
+        return found.to(x.dtype)
+
+
+class Preconditioned(nn.Module):
+    """A raw network F(c_in x, c_noise) as a model f(x, t) on a schedule (`Schedule.denoise`).
+
+    Parameters
+    ----------
+    network : Module
+        F.
+    schedule : Schedule
+        Noise schedule.
+    """
+
+    def __init__(self, network: nn.Module, schedule: Schedule) -> None:
+        super().__init__()
+        self.network, self.schedule = network, schedule
+
+    def forward(self, x: Tensor, t: Tensor, **conditioning: Tensor) -> Tensor:
+        """Estimate x0 from x of shape `(n, *event)` at times of shape (n,)."""
+        return self.schedule.denoise(self.network, x, t, **conditioning)
+
+
+def student_and_target(
+    model: Model, schedule: Schedule, x0: Tensor, z: Tensor, t: Tensor, r: Tensor, **conditioning: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return f(x_t, t) and f(x_r, r), the second without gradient, both under the same dropout masks.
+
+    Both draw from torch's default generators, which are left as the student's pass leaves them.
+
+    Parameters
+    ----------
+    model : callable(x, t, **conditioning) -> x0
+        The network that is trained, in train mode.
+    schedule : Schedule
+        Noise schedule.
+    x0, z : Tensor, shape `(*replicas, n, *event)`
+        Data and noise.
+    t, r : Tensor, shape `(*replicas, n)`
+        Later and earlier times.
+
+    Returns
+    -------
+    student, target : Tensor of x0's shape
+    """
+    with torch.no_grad(), torch.random.fork_rng([x0.device] if x0.is_cuda else []):
+        target = model(schedule.perturb(x0, z, r), r, **conditioning)
+    return model(schedule.perturb(x0, z, t), t, **conditioning), target
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Put a module into evaluation mode inside the block, and back into the modes it was in.
+
+    A warning says so where the mode makes a difference: where there is dropout or batch norm in train mode.
+    """
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    training = [module for module in modules if module.training]
+    if kinds := sorted({type(module).__name__ for module in training if depends_on_mode(module)}):
+        warnings.warn(
+            f"model: is in train mode and holds {', '.join(kinds)}; evaluated in eval mode, then put back",
+            stacklevel=4,
+        )
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def depends_on_mode(module: nn.Module) -> bool:
+    """Whether a module computes something else in train mode; EDM's blocks keep the rate of theirs in ``dropout``."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    rate = getattr(module, "dropout", 0)
+    return couples(module) or (isinstance(rate, float) and rate > 0)
+
+
+def random_state(device: torch.device) -> Tensor:
+    """State of torch's default generator on a device."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def couples(module: nn.Module) -> bool:
+    """Whether a module's outputs in train mode depend on the other examples of the batch."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)

@@ -1,0 +1,273 @@
+"""In somebody's own training: EDM's networks, attention, labels, dropout, modes, precision, ranks, README's loop."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import multiprocessing, nn
+
+from replication.adcm import (
+    VE,
+    Adaptive,
+    ConsistencyTrainer,
+    EDMModel,
+    Gaussian,
+    Preconditioned,
+    Replica,
+    TimeMLP,
+    segment,
+    student_and_target,
+    target_error,
+)
+from replication.adcm.draws import Draws
+from replication.adcm.segmentation import step_rate, tangent
+from replication.training import seeded, stream_seed
+
+VE5, BATCH = VE(t_max=5.0), 8
+RULE = Adaptive(0.3, nodes=4, batch_size=16)
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+class Attention(torch.autograd.Function):
+    """As EDM has it: a function of its own that no functorch transform can pass."""
+
+    @staticmethod
+    def forward(ctx, q, k):
+        w = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        ctx.save_for_backward(q, k, w)
+        return w
+
+    @staticmethod
+    def backward(ctx, dw):
+        q, k, w = ctx.saved_tensors
+        db = w * (dw - (w * dw).sum(-1, keepdim=True)) / q.shape[-1] ** 0.5
+        return db @ k, db.transpose(-1, -2) @ q
+
+
+class Net(nn.Module):
+    """A network of EDM's kind with attention over pixels, labels and, as in EDM, a functional dropout."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.inside, self.label, self.out = nn.Linear(2, 6), nn.Linear(3, 6), nn.Linear(2, 1)
+
+    def forward(self, x, sigma, class_labels=None, augment_labels=None):
+        assert sigma.shape == (len(x), 1, 1, 1)
+        assert augment_labels is None
+        noise = (sigma.log() / 4).flatten()[:, None, None].expand(-1, x[0].numel(), 1)
+        h = self.inside(torch.cat([x.flatten(1)[..., None], noise], -1))
+        if class_labels is not None:
+            h = h + self.label(class_labels)[:, None]
+        q, k, v = torch.nn.functional.dropout(h, self.dropout, self.training).chunk(3, -1)
+        f = self.out(Attention.apply(q, k) @ v).reshape(x.shape)
+        return x * 0.25 / (sigma**2 + 0.25) + f * 0.5 * sigma * (sigma**2 + 0.25).rsqrt()
+
+
+def draw(generator, n):
+    x0 = 0.5 * torch.randn(n, 1, 2, 2, generator=generator)
+    return x0, {"class_labels": torch.eye(3)[torch.randint(3, (n,), generator=generator)]}
+
+
+def trainer(dropout: float = 0.0, seeds=(0,), **options) -> ConsistencyTrainer:
+    replicas = [Replica(seed, 1e-2, RULE, "per_sample") for seed in seeds]
+    options = {"batch_size": BATCH, "segment_every": 5, **options}
+    return ConsistencyTrainer(lambda: EDMModel(Net(dropout)), replicas, VE5, draw, **options)
+
+
+def test_the_readme_loop_is_the_trainer() -> None:
+    """Labels, attention and the fallback to differences in both; the same draws, so the same weights."""
+    code = next(one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def train(" in one)
+    body = code[code.index("def train(") : code.index("class Net(")].replace("VE()", "VE(t_max=5.0)")
+    assert len(body.strip().splitlines()) <= 20
+    scope: dict = {}
+    exec(code[: code.index("def train(")] + body, scope)
+    steps = 4
+    own = trainer()
+    with pytest.warns(UserWarning, match="a JVP cannot pass it"):
+        own.fit(steps * BATCH)
+    with seeded(0):
+        net = Net()
+    batches = [Draws(draw, [0], BATCH, torch.device("cpu")).batch(step) for step in range(steps)]
+    loop = [(b.x0[0], b.z[0], b.u[0], {name: c[0] for name, c in b.conditioning.items()}) for b in batches]
+    torch.manual_seed(stream_seed(0, "segment 0"))
+    with pytest.warns(UserWarning, match="a JVP cannot pass it"):
+        grid = scope["train"](net, lambda n: draw(torch.default_generator, n), loop, lr=1e-2, rule=RULE)
+    assert torch.equal(grid.times, own.grid(0).times)
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(own.parameters[f"net.{name}"][0], p.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_differences_take_the_place_of_a_jvp_with_one_warning() -> None:
+    model = EDMModel(Net()).eval()
+    sample = lambda n: draw(None, n)  # noqa: E731
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.manual_seed(0)
+        grid = segment(model, sample, VE5, RULE)
+    assert [str(one.message)[:30] for one in caught if "JVP" in str(one.message)] == ["model: a JVP cannot pass it (I"]
+    assert grid.relative_step == 1e-3
+    torch.manual_seed(0)
+    asked = segment(model, sample, VE5, Adaptive(0.3, nodes=4, batch_size=16, relative_step=1e-3))
+    assert torch.equal(grid.times, asked.times)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):  # the model's own error, not the JVP's
+        segment(lambda x, t, **labels: nn.Linear(7, 1)(x.flatten(1)), sample, VE5, RULE)
+
+
+def test_labels_reach_the_model_with_their_own_example() -> None:
+    """The label scales its own x0: with another order, or without the copy for -z, the rate would be another."""
+    labels = torch.arange(1.0, 6.0)
+    x0 = labels[:, None] * torch.ones(5, 2)
+
+    def model(x, t, scale=None):
+        return scale[:, None] * torch.ones_like(x) + 0.1 * t[:, None] * x
+
+    rule = Adaptive(0.3, nodes=4, batch_size=5, antithetic=True)
+    grid = segment(model, lambda n: (x0, {"scale": labels}), VE5, rule, noise=torch.zeros_like)
+    # without noise f - x0 = 0.1 t x0 and v = 0.1 x0: the rate is t, if every label is with its own x0
+    torch.testing.assert_close(grid.rates, grid.nodes, rtol=1e-3, atol=0)
+    z = torch.randn(5, 2)
+    given = step_rate(model, x0, z, 1.0, VE5, conditioning={"scale": labels})
+    torch.testing.assert_close(given, step_rate(lambda x, t: model(x, t, scale=labels), x0, z, 1.0, VE5))
+    error = target_error(model, lambda n: (x0, {"scale": labels}), VE5, VE5.levels(3), 0.0, batch_size=5)
+    assert float(error(torch.tensor([0.002]))) < 0.01
+
+
+def test_modes_are_put_back_and_dropout_is_said() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+    network[0].eval()
+    model = Preconditioned(network, VE5)
+    model.network.forward = lambda x, c: network[1](network[0](x))
+    sample = lambda n: 0.5 * torch.randn(n, 2)  # noqa: E731
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="is in train mode and holds Dropout; evaluated in eval mode"):
+        grid = segment(model, sample, VE5, RULE)
+    assert [one.training for one in network.modules()] == [True, False, True]
+    torch.manual_seed(0)
+    assert torch.equal(grid.times, segment(model.eval(), sample, VE5, RULE).times)
+    model.train()
+    with pytest.warns(UserWarning, match="model: draws random numbers"):
+        segment(lambda x, t: model(x, t), sample, VE5, RULE)
+
+
+def test_student_and_target_share_the_dropout_mask() -> None:
+    """With t = r the two passes are the same function of the same input, under the same mask."""
+    model = EDMModel(Net(0.5)).train()
+    x0, labels = draw(None, 16)
+    t = torch.full((16,), 0.7)
+    for _ in range(2):
+        student, target = student_and_target(model, VE5, x0, torch.randn_like(x0), t, t, **labels)
+        assert torch.equal(student.detach(), target)
+        assert student.requires_grad
+        assert not target.requires_grad
+    again, _ = student_and_target(model, VE5, x0, torch.randn_like(x0), t, t, **labels)
+    assert not torch.equal(student, again)
+
+
+def test_dropout_trains_with_masks_of_its_own_seed() -> None:
+    """Replicas of a population have the masks that they have alone; dropout makes a difference; sampling has none."""
+    both, alone, none = trainer(0.5, (0, 1)), trainer(0.5, (1,)), trainer(0.0, (1,))
+    for own in (both, alone, none):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            own.fit(4 * BATCH)
+    x, t, labels = torch.ones(1, 1, 2, 2), torch.ones(1), {"class_labels": torch.eye(3)[:1]}
+    a, b, c = (own.model(i)(x, t, **labels) for own, i in ((both, 1), (alone, 0), (none, 0)))
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(b, c)
+    assert torch.equal(b, alone.model(0)(x, t, **labels))
+
+
+def test_bfloat16_trains_and_leaves_weights_and_grids_in_full_precision() -> None:
+    full, half = trainer(), trainer(autocast=torch.bfloat16)
+    for own in (full, half):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            own.fit(3 * BATCH)
+    assert torch.equal(full.grid(0).times, half.grid(0).times)
+    p, q = full.parameters["net.out.weight"], half.parameters["net.out.weight"]
+    assert q.dtype == torch.float32
+    assert not torch.equal(p, q)
+    torch.testing.assert_close(p, q, atol=0.05, rtol=0)
+    x0, z = torch.randn(2, 16, 2)
+    model = Preconditioned(TimeMLP(2, 8), VE5)
+    expected = tangent(model, x0, z, 1.0, VE5)[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tangent(model, x0, z, 1.0, VE5)[1], expected)
+    with pytest.raises(ValueError, match=r"sample: must return float32 or float64, got torch\.bfloat16"):
+        segment(model, lambda n: torch.zeros(n, 2, dtype=torch.bfloat16), VE5, RULE)
+
+
+# --- ranks ------------------------------------------------------------------------------------------------------------
+
+
+def rank(number: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=number, world_size=2)
+    data, generator = Gaussian([0.5, 0.5]), torch.Generator().manual_seed(number)
+    sample = lambda n: data.sample(n, generator=generator, dtype=torch.float32)  # noqa: E731
+    found = {}
+    for mode in ("interpolated", "paper"):
+        rule = Adaptive(0.3, mode=mode, nodes=6, batch_size=64)
+        found[mode] = segment(data.denoiser(VE5), sample, VE5, rule, generator=generator).times
+    found["alone"] = segment(data.denoiser(VE5), sample, VE5, RULE, generator=generator, across_ranks=False).times
+    found["error"] = target_error(data.denoiser(VE5), sample, VE5, VE5.levels(3), 0.0, generator=generator).values
+    torch.save(found, f"{folder}/{number}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_with_different_data_get_the_same_grid(tmp_path: Path) -> None:
+    multiprocessing.spawn(rank, (str(tmp_path),), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in range(2))
+    for name in ("interpolated", "paper", "error"):
+        assert torch.equal(one[name], other[name]), name
+    assert one["alone"].shape != other["alone"].shape or not torch.equal(one["alone"], other["alone"])
+
+
+# --- a kill, with dropout on ------------------------------------------------------------------------------------------
+
+CHILD = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_adcm_own_training import BATCH, trainer
+own = trainer(0.5, (0, 1))
+print("ready", flush=True)
+own.fit(10**6 * BATCH, checkpoint=Path(sys.argv[1]), every=1)
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.filterwarnings("ignore:model")
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as on POSIX")
+def test_a_killed_run_with_dropout_resumes_bit_for_bit(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    arguments = [sys.executable, "-c", CHILD, str(path), str(Path(__file__).parent)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"ready\n"
+            while not path.exists():
+                assert child.poll() is None
+            child.stdout.close()
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(0.3)
+        finally:
+            child.send_signal(signal.SIGKILL)
+    resumed, undisturbed = trainer(0.5, (0, 1)), trainer(0.5, (0, 1))
+    resumed.resume(path)
+    torch.rand(3)  # torch's own generator has no part in it
+    budget = (resumed.step + 7) * BATCH
+    for own in (resumed, undisturbed):
+        own.fit(budget)
+    for ours, theirs in zip(resumed._parts().values(), undisturbed._parts().values(), strict=True):
+        for name in ours:
+            assert torch.equal(ours[name], theirs[name]), name
