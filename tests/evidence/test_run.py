@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from evidence_cases import content, entry, grid
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from replication.evidence import (
     ClaimError,
@@ -325,7 +325,7 @@ def test_the_key_changes_with_claims_and_with_rules_but_not_with_colours(paper: 
 
 def test_numbers_of_a_config_are_finite_and_rules_that_stumble_refuse() -> None:
     class Odd(Settings):
-        rates: list[float] = [1.0]
+        rates: list[float] = Field([1.0])
         last: float = 1.0
 
         @model_validator(mode="after")
