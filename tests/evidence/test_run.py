@@ -5,13 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import pytest
 import yaml
 from evidence_cases import content, entry, grid
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from replication.evidence import (
     ClaimError,
@@ -321,3 +321,26 @@ def test_the_key_changes_with_claims_and_with_rules_but_not_with_colours(paper: 
         assert touch(rooms / name) == first
     keys = {first, *(touch(rooms / name) for name in ("claims.py", "samples.py", "statistics.py", "verdicts.py"))}
     assert len({*keys, touch(paper / "claims.yaml")}) == 6
+
+
+def test_numbers_of_a_config_are_finite_and_rules_that_stumble_refuse() -> None:
+    class Odd(Settings):
+        rates: list[float] = Field([1.0])
+        last: float = 1.0
+
+        @model_validator(mode="after")
+        def _rule(self) -> Self:
+            if self.rates[-1] > 5:
+                raise ValueError("rates: must be at most 5")
+            return self
+
+    experiment: Any = SimpleNamespace(Config=Odd)
+    assert run_module.checked(experiment, {"rates": [2.0]}) == Odd(rates=[2.0])
+    for values, why in (
+        ({"rates": [1.0, float("nan")]}, r"rates\.1: input should be a finite number, got nan"),
+        ({"last": float("inf")}, "last: input should be a finite number, got inf"),
+        ({"rates": [7.0]}, "rates: must be at most 5"),
+        ({"rates": []}, r"make no sense together \(IndexError: list index out of range\): \{'rates': \[\]\}"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            run_module.checked(experiment, values)

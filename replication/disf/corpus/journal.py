@@ -82,8 +82,12 @@ class Journal:
 
 def _write(file: IO[bytes], value: Any) -> None:
     text = json.dumps(value).encode()
-    file.write(b"%08x %s\n" % (zlib.crc32(text), text))
-    file.flush()
+    try:
+        file.write(b"%08x %s\n" % (zlib.crc32(text), text))
+        file.flush()
+    except OSError as error:  # a full disk names no file
+        error.filename = file.name
+        raise
 
 
 def _whole(file: IO[bytes]) -> Iterator[tuple[Any, int]]:
