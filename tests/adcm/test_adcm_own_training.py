@@ -1,4 +1,4 @@
-"""In somebody's own training: EDM's networks, attention, labels, dropout, modes, precision, ranks, README's loop."""
+"""In somebody's own training: EDM's networks, attention, labels, dropout, modes, precision, ranks, the docs' loop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from replication.training import seeded, stream_seed
 
 VE5, BATCH = VE(t_max=5.0), 8
 RULE = Adaptive(0.3, nodes=4, batch_size=16)
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "adcm.md").read_text(encoding="utf-8")
 
 
 class Attention(torch.autograd.Function):
@@ -85,7 +85,7 @@ def trainer(dropout: float = 0.0, seeds=(0,), **options) -> ConsistencyTrainer:
 
 def test_the_readme_loop_is_the_trainer() -> None:
     """Labels, attention and the fallback to differences in both; the same draws, so the same weights."""
-    code = next(one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def train(" in one)
+    code = next(one for one in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "def train(" in one)
     body = code[code.index("def train(") : code.index("class Net(")].replace("VE()", "VE(t_max=5.0)")
     assert len(body.strip().splitlines()) <= 20
     scope: dict = {}
