@@ -26,7 +26,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     Raises
     ------
     OSError
-        The folder cannot be written or the disk is full; `path` is then as it was.
+        The folder cannot be written or the disk is full; it names `path`, which is as it was.
 
     Examples
     --------
@@ -46,5 +46,10 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        # a full disk names no file, and nobody knows the temporary one
+        if error.filename is None or str(error.filename) == str(temporary):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -136,6 +136,7 @@ def test_disk_that_fills_up_loses_nothing_finished(toy: Toy) -> None:
     )
     assert done.returncode == 1
     assert "Nothing finished is lost" in done.stderr
+    assert f"cannot write {toy.project.store}/toy/" in done.stderr
     assert "Traceback" not in done.stderr
     finished = {path: path.read_bytes() for path in before if path.name == "results.json"}
     assert finished == {path: content for path, content in before.items() if path.name == "results.json"}
