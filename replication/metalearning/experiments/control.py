@@ -175,7 +175,7 @@ def parts(config: Config) -> list[Part]:
     if config.forward_seeds and not environments.lacking(FORWARD):
         plain = only("hidden", "forward_batches")
         made += [
-            Part(f"PPO alone, seed {seed}", forward, plain, {"seed": seed}) for seed in range(config.forward_seeds)
+            Part(f"PPO alone, seed {seed}", forward, plain, {"seed": seed}) for seed in numbers[: config.forward_seeds]
         ]
     return made
 
