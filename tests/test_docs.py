@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -19,10 +20,11 @@ PAGES = sorted(path.name for path in DOCS.glob("*.md") if EXAMPLE.search(path.re
 def test_examples_run_and_draw_their_pictures(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")
+    plt.close("all")  # of other tests
     text = (DOCS / page).read_text(encoding="utf-8")
     names: dict[str, Any] = {"__name__": "page"}
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         for code in EXAMPLE.findall(text):
             exec(compile(code, page, "exec"), names)
     for picture in re.findall(r"!\[.+\]\(generated/(.*)\)", text):

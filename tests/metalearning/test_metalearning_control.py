@@ -112,7 +112,7 @@ def test_without_mujoco_it_is_told_what_to_install_and_nothing_is_imported(monke
     records = evidence.gather(control, config)
     for draw_it in (figures_control.adapted, figures_control.lead, figures_control.frames, figures_control.alone):
         assert "pip install" in "".join(text.get_text() for text in draw_it(records).findobj(match=has_text))
-    with pytest.raises(ImportError, match=r"pip install 'replication\[rl\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'replication-notebooks\[rl\]'"):
         environments.make("cheetah velocity")
     assert control.missing(control.Config()) == {}
 

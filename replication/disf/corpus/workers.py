@@ -76,7 +76,8 @@ class Workers:
             others = set(multiprocessing.active_children())
             self._pool = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), initializer=_begin)
             with deferring_interrupts():
-                self._pool.submit(int)  # it starts all its processes now
+                for _ in range(self._count):  # it starts one at a time while none is idle
+                    self._pool.submit(int)
             self._processes = set(multiprocessing.active_children()) - others
         waiting: deque[Future[Result]] = deque()
         try:
