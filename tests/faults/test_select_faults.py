@@ -176,7 +176,8 @@ def test_end_before_the_end_leaves_no_process_and_can_be_gone_on_from(
     else:
         process.kill()
     process.join(60)
-    assert process.exitcode == {"the command": -signal.SIGKILL, "a worker": 1, "a person": 130}[whom]
+    expected = {"the command": -signal.SIGKILL, "a worker": 1, "a person": 130}[whom]
+    assert process.exitcode == expected, (tmp_path / "errors.txt").read_text()
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert alive == []
     errors = (tmp_path / "errors.txt").read_text()
