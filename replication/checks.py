@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def install(name: str) -> str:
+    """The command that installs an extra of this distribution.
+
+    Examples
+    --------
+    >>> install("disf")
+    "pip install 'replication-notebooks[disf]'"
+    """
+    return f"pip install 'replication-notebooks[{name}]'"
+
+
 @contextmanager
 def extra(name: str) -> Iterator[None]:
     """Around imports that the extra `name` installs: one that is missing is reported with the command that installs it.
@@ -39,8 +50,7 @@ def extra(name: str) -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package == "replication" or "replication-notebooks[" in str(error):
             raise
-        told = f"{package} is not installed: pip install 'replication-notebooks[{name}]'"
-        raise ModuleNotFoundError(told, name=error.name) from error
+        raise ModuleNotFoundError(f"{package} is not installed: {install(name)}", name=error.name) from error
 
 
 def near(value: object, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from replication.adcm.models import Data, parted
 from replication.training import stream_seed
+from replication.training.seeding import distinct
 
 BLOCK = 32
 """Steps whose draws are made at once."""
@@ -47,7 +48,7 @@ class Draws:
 
     def __init__(self, sample: Draw, seeds: Sequence[int], batch_size: int, device: torch.device) -> None:
         self._sample, self._seeds, self._size, self._device = sample, list(seeds), batch_size, device
-        self._distinct = list(dict.fromkeys(seeds))
+        self._distinct = distinct(seeds)
         self._of = torch.tensor([self._distinct.index(seed) for seed in seeds])
         self._number = -1
         self._block: dict[str, Tensor] = {}

@@ -11,7 +11,8 @@ from torch.func import functional_call
 
 from replication.adcm.models import EDMModel, couples
 from replication.adcm.schedules import Model, Schedule
-from replication.training import seeded, stream_seed
+from replication.training import stream_seed
+from replication.training.replicas import built, initial
 
 
 class Ensemble:
@@ -37,12 +38,12 @@ class Ensemble:
     Attributes
     ----------
     fresh : dict of str to Tensor, shape (R, …)
-        Initial parameters.
+        Initial values of what is trained; frozen parameters and buffers are each network's own.
 
     Raises
     ------
     ValueError
-        The network holds batch norm.
+        The network holds batch norm, or nothing of it is trained.
     """
 
     def __init__(
@@ -54,10 +55,7 @@ class Ensemble:
         autocast: torch.dtype | None = None,
     ) -> None:
         self._seeds, self._schedule, self._device, self._autocast = list(seeds), schedule, device, autocast
-        self._networks: dict[int, nn.Module] = {}
-        for seed in dict.fromkeys(seeds):
-            with seeded(seed):
-                self._networks[seed] = build().to(device)
+        self._networks = {seed: network.to(device) for seed, network in built(build, seeds).items()}
         for module in self._networks[seeds[0]].modules():
             if couples(module):
                 raise ValueError(
@@ -66,10 +64,7 @@ class Ensemble:
                 )
         # the modes that the network came in hold in training
         self._trained = {seed: [m for m in one.modules() if m.training] for seed, one in self._networks.items()}
-        named = {seed: dict(one.named_parameters()) for seed, one in self._networks.items()}
-        self.fresh = {
-            name: torch.stack([named[seed][name].detach() for seed in seeds]) for name in named[self._seeds[0]]
-        }
+        self.fresh = initial(self._networks, seeds)
 
     def model(
         self, parameters: dict[str, Tensor], rows: Sequence[int] | None = None, *, step: int | None = None

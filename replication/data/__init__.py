@@ -10,7 +10,7 @@ from __future__ import annotations
 from replication.checks import extra
 
 with extra("notebooks"):
-    from replication.data.images import Images, cifar10, cifar10_checksum, digits, download_cifar10
+    from replication.data.images import Images, averaged, cifar10, cifar10_checksum, digits, download_cifar10
     from replication.data.tables import (
         TABLES,
         TableSource,
@@ -30,6 +30,7 @@ __all__ = [
     "DataNotFound",
     "Images",
     "TableSource",
+    "averaged",
     "cache_folder",
     "checksum",
     "cifar10",

@@ -22,7 +22,7 @@ from PIL import Image
 from replication.atomic import replacing
 from replication.places import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256, retrieve
 
-__all__ = ["Images", "cifar10", "cifar10_checksum", "digits", "download_cifar10"]
+__all__ = ["Images", "averaged", "cifar10", "cifar10_checksum", "digits", "download_cifar10"]
 
 CIFAR10_URL: Final = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR10_ARCHIVE: Final = "cifar-10-python.tar.gz"
@@ -133,6 +133,26 @@ def cifar10(folder: str | Path | None = None, *, limit: int | None = None) -> tu
         for split in SPLITS
     )
     return train, test
+
+
+def averaged(images: npt.NDArray[Any], side: int, *, name: str = "side") -> npt.NDArray[np.float32]:
+    """Average square blocks of pixels, uint8 (N, C, H, W), to images of a side, float32 (N, C, side, side) in [0, 255].
+
+    Raises
+    ------
+    ValueError
+        If the side does not divide that of the images; `name` is what the message calls it.
+
+    Examples
+    --------
+    >>> averaged(np.array([[[[0, 4], [8, 13]]]], np.uint8), 1)
+    array([[[[6.25]]]], dtype=float32)
+    """
+    n, channels, height, width = images.shape
+    if height % side or width % side:
+        raise ValueError(f"{name}: must divide that of the images, {height} × {width}, got {side}")
+    blocks = images.reshape(n, channels, side, height // side, side, width // side)
+    return np.asarray(blocks.mean(axis=(3, 5), dtype=np.float32))
 
 
 def cifar10_checksum(folder: str | Path | None = None) -> str:

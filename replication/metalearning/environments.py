@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from replication.checks import one_of
+from replication.checks import install, one_of
 
 _LOG = logging.getLogger(__name__)
 
 NAMES = ("point mass", "cheetah velocity", "cheetah direction", "cheetah forward")
 """The families. The last is one task: HalfCheetah-v5 as it is."""
-INSTALL = "pip install 'replication-notebooks[rl]'"
+INSTALL = install("rl")
 
 
 class Environment(Protocol):

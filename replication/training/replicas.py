@@ -32,6 +32,36 @@ class Stack(NamedTuple):
     """Frozen parameters (``requires_grad=False``) and buffers that are not the same in all models, shape (R, …)."""
 
 
+def built(build: Callable[[], nn.Module], seeds: Sequence[int]) -> dict[int, nn.Module]:
+    """Build one model per distinct seed, each under its own seed and with torch's default generator.
+
+    Raises
+    ------
+    ValueError
+        If there is no seed, one is no integer of at least 0, or nothing of the model is trained.
+    """
+    models: dict[int, nn.Module] = {}
+    for seed in distinct(seeds):
+        with seeded(seed):
+            models[seed] = build()
+    if not _trained(models[int(seeds[0])]):
+        raise ValueError("build: the model has no parameter with requires_grad=True, so nothing can be trained")
+    return models
+
+
+def initial(models: dict[int, nn.Module], seeds: Sequence[int]) -> Parameters:
+    """What is trained of every replica's model, each of shape (R, …)."""
+    return _stacked({seed: _trained(model) for seed, model in models.items()}, seeds)
+
+
+def _trained(model: nn.Module) -> Parameters:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _stacked(named: dict[int, Parameters], seeds: Sequence[int]) -> Parameters:
+    return {name: torch.stack([named[int(seed)][name].detach() for seed in seeds]) for name in named[int(seeds[0])]}
+
+
 def stack(build: Callable[[], nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu") -> Stack:
     """Build one model per distinct seed and stack their parameters.
 
@@ -49,30 +79,20 @@ def stack(build: Callable[[], nn.Module], seeds: Sequence[int], device: str | to
     ValueError
         If there is no seed, one is no integer of at least 0, or nothing of the model is trained.
     """
-    models: dict[int, nn.Module] = {}
-    for seed in distinct(seeds):
-        with seeded(seed):
-            models[seed] = build()
+    models = built(build, seeds)
     skeleton = models[int(seeds[0])]
-
-    def stacked(named: Callable[[nn.Module], dict[str, Tensor]], *, all_of_it: bool) -> Parameters:
-        found = {seed: named(model) for seed, model in models.items()}
-        same = () if all_of_it else (name for name, of in named(skeleton).items() if _same(found, name, of))
-        names = [name for name in named(skeleton) if name not in set(same)]
-        return {name: torch.stack([found[int(seed)][name].detach() for seed in seeds]).to(device) for name in names}
-
-    parameters = stacked(lambda m: {n: p for n, p in m.named_parameters() if p.requires_grad}, all_of_it=True)
-    if not parameters:
-        raise ValueError("build: the model has no parameter with requires_grad=True, so nothing can be trained")
-    constants = stacked(
-        lambda m: {n: p for n, p in m.named_parameters() if not p.requires_grad} | dict(m.named_buffers()),
-        all_of_it=False,
+    fixed = {
+        seed: {n: p for n, p in model.named_parameters() if not p.requires_grad} | dict(model.named_buffers())
+        for seed, model in models.items()
+    }
+    differs = [
+        n for n, of in fixed[int(seeds[0])].items() if not all(torch.equal(own[n], of) for own in fixed.values())
+    ]
+    own = {seed: {name: named[name] for name in differs} for seed, named in fixed.items()}
+    parameters, constants = (
+        {name: p.to(device) for name, p in found.items()} for found in (initial(models, seeds), _stacked(own, seeds))
     )
     return Stack(skeleton.to(device), parameters, constants)
-
-
-def _same(found: dict[int, Parameters], name: str, of: Tensor) -> bool:
-    return all(torch.equal(named[name], of) for named in found.values())
 
 
 def check_function(model: nn.Module, forward: Callable[[nn.Module], object]) -> None:

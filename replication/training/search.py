@@ -12,8 +12,23 @@ from numpy.typing import ArrayLike, NDArray
 # the draws by which the interval judges the choice
 from replication.evidence.statistics import resamples
 
+TUNING_SEED = 1000
+"""The first seed of every tuning; evaluation seeds count from zero and stay below."""
+
 Setting = TypeVar("Setting", bound=Hashable)
 Arm = TypeVar("Arm", bound=Hashable)
+
+
+def apart(seeds: Sequence[int]) -> None:
+    """Refuse evaluation seeds of which some is one of the tuning's.
+
+    Raises
+    ------
+    ValueError
+        If one is.
+    """
+    if max(seeds) >= TUNING_SEED:
+        raise ValueError(f"seeds: must be below {TUNING_SEED}, where those of the tuning begin, got {max(seeds)}")
 
 
 class Tuned(NamedTuple, Generic[Setting]):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from kills import killed, on_posix
 from torch import multiprocessing, nn
 
 from replication.adcm import (
@@ -233,35 +230,13 @@ def test_two_ranks_with_different_data_get_the_same_grid(tmp_path: Path) -> None
 
 # --- a kill, with dropout on ------------------------------------------------------------------------------------------
 
-CHILD = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from pathlib import Path
-from test_adcm_own_training import BATCH, trainer
-own = trainer(0.5, (0, 1))
-print("ready", flush=True)
-own.fit(10**6 * BATCH, checkpoint=Path(sys.argv[1]), every=1)
-"""
-
 
 @pytest.mark.faults
 @pytest.mark.filterwarnings("ignore:model")
-@pytest.mark.skipif(sys.platform == "win32", reason="signals as on POSIX")
+@on_posix
 def test_a_killed_run_with_dropout_resumes_bit_for_bit(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
-    arguments = [sys.executable, "-c", CHILD, str(path), str(Path(__file__).parent)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"ready\n"
-            while not path.exists():
-                assert child.poll() is None
-            child.stdout.close()
-            with pytest.raises(subprocess.TimeoutExpired):
-                child.wait(0.3)
-        finally:
-            child.send_signal(signal.SIGKILL)
+    killed("test_adcm_own_training", "trainer(0.5, (0, 1))", path)
     resumed, undisturbed = trainer(0.5, (0, 1)), trainer(0.5, (0, 1))
     resumed.resume(path)
     torch.rand(3)  # torch's own generator has no part in it
@@ -271,3 +246,24 @@ def test_a_killed_run_with_dropout_resumes_bit_for_bit(tmp_path: Path) -> None:
     for ours, theirs in zip(resumed._parts().values(), undisturbed._parts().values(), strict=True):
         for name in ours:
             assert torch.equal(ours[name], theirs[name]), name
+
+
+def test_a_frozen_part_is_each_seeds_own_and_stays() -> None:
+    def build() -> EDMModel:
+        model = EDMModel(Net(0.0))
+        next(model.parameters()).requires_grad_(False)
+        return model
+
+    first = next(name for name, _ in build().named_parameters())
+    replicas = [Replica(seed, 1e-2, RULE, "per_sample") for seed in (0, 1)]
+    own = ConsistencyTrainer(build, replicas, VE5, draw, batch_size=BATCH)
+    networks = {seed: own._ensemble._networks[seed] for seed in (0, 1)}
+    before = {seed: dict(network.named_parameters())[first].clone() for seed, network in networks.items()}
+    assert first not in own.parameters
+    assert not torch.equal(before[0], before[1])
+    trained = {name: p.clone() for name, p in own.parameters.items()}
+    with pytest.warns(UserWarning, match="a JVP cannot pass it"):
+        own.fit(3 * BATCH)
+    assert all(not torch.equal(own.parameters[name], p) for name, p in trained.items() if name.endswith("weight"))
+    for seed, network in networks.items():
+        assert torch.equal(dict(network.named_parameters())[first], before[seed])

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from kills import killed, on_posix
 from torch import Tensor, nn
 
 from replication.adcm.discretization import ECM, ICT, ConstantLocal, log_grid
@@ -242,35 +239,11 @@ def test_resumes_bit_for_bit_from_any_step(tmp_path: Path, stop: int) -> None:
     assert strip == [(one.step, one.replica, one.segments, one.counts) for one in undisturbed.segmentations]
 
 
-CHILD = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from pathlib import Path
-from test_adcm_training import BATCH, mixed, trainer
-own = trainer(mixed(), segment_every=20)
-print("ready", flush=True)
-own.fit(10**6 * BATCH, checkpoint=Path(sys.argv[1]), every=1)
-"""
-
-
 @pytest.mark.faults
-@pytest.mark.skipif(sys.platform == "win32", reason="signals as on POSIX")
+@on_posix
 def test_a_killed_run_resumes_as_if_it_had_never_been_killed(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
-    arguments = [sys.executable, "-c", CHILD, str(path), str(Path(__file__).parent)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"ready\n"
-            while not path.exists():
-                assert child.poll() is None
-            # a moment that nobody chose: somewhere within the next steps, a save among them
-            child.stdout.close()
-            with pytest.raises(subprocess.TimeoutExpired):
-                child.wait(0.3)
-        finally:
-            child.send_signal(signal.SIGKILL)
+    killed("test_adcm_training", "trainer(mixed(), segment_every=20)", path)
     resumed, undisturbed = trainer(mixed(), segment_every=20), trainer(mixed(), segment_every=20)
     resumed.resume(path)
     assert resumed.step >= 1

@@ -38,7 +38,7 @@ from replication.adcm.training import ConsistencyTrainer, Replica
 from replication.adcm.unet import UNet
 from replication.evidence import Part
 from replication.training import resolve_device, search, stream_seed, use_deterministic
-from replication.training.search import Grid
+from replication.training.search import TUNING_SEED, Grid
 
 DESIGN = {
     "adcm-wt": {"grid": "adaptive", "weight": "w(t)"},
@@ -55,7 +55,6 @@ Method = Literal["adcm-wt", "log-wt", "ecm256-wt", "adcm-sample", "ecm2", "ict"]
 METHODS: tuple[Method, ...] = get_args(Method)
 Dataset = Literal["digits", "cifar10"]
 
-TUNING_SEED = 1000
 PAPER_PERIOD = 25_000
 """The paper's m, training steps between two segmentations."""
 PAPER_BATCH = 128
@@ -177,30 +176,12 @@ def load(config: Config, dataset: Dataset) -> Images:
         order = np.random.default_rng(0).permutation(len(digits.labels))
         return prepare(digits.images[order], digits.labels[order], len(order) - 500, digits.name, config.device)
     train, test = data.cifar10(limit=config.cifar_limit or None)
-    pixels = np.concatenate([averaged(part.images, config.cifar_side) for part in (train, test)])
+    side = config.cifar_side
+    pixels = np.concatenate([data.averaged(part.images, side, name="cifar_side") for part in (train, test)])
+    pixels /= np.float32(255)
     labels = np.concatenate([train.labels, test.labels])
     name = f"{train.name} at {config.cifar_side} × {config.cifar_side}"
     return prepare(pixels, labels, len(train.labels), name, config.device)
-
-
-def averaged(images: np.typing.NDArray[Any], side: int) -> np.typing.NDArray[np.float32]:
-    """Average square blocks of pixels, of bytes, to images of a side; in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If the side does not divide that of the images.
-
-    Examples
-    --------
-    >>> averaged(np.array([[[[0, 255], [255, 0]]]], np.uint8), 1)
-    array([[[[0.5]]]], dtype=float32)
-    """
-    n, channels, height, width = images.shape
-    if height % side or width % side:
-        raise ValueError(f"cifar_side: must divide that of the images, {height} × {width}, got {side}")
-    blocks = images.reshape(n, channels, side, height // side, side, width // side)
-    return np.asarray(blocks.mean(axis=(3, 5), dtype=np.float32) / np.float32(255))
 
 
 def prepare(pixels: np.typing.NDArray[Any], labels: np.typing.NDArray[Any], cut: int, name: str, device: str) -> Images:

@@ -26,6 +26,7 @@ from replication.adcm.segmentation import Adaptive, kappa
 from replication.adcm.training import ConsistencyTrainer, Objective, Replica
 from replication.evidence import Part
 from replication.training import resolve_device, search, stream_seed, use_deterministic
+from replication.training.search import TUNING_SEED
 
 LOWEST = 0.002
 """The lowest noise level."""
@@ -134,9 +135,6 @@ class Reference(NamedTuple):
     data: Tensor
     """As many fresh data."""
 
-
-TUNING_SEED = 1000
-"""The first of the seeds on which learning rates are chosen."""
 
 WEIGHT_NAMES: dict[Weight, str] = {
     "w_t": "w(t)",

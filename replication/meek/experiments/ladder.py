@@ -29,14 +29,12 @@ from replication.meek.language import MarkovSource, NeuralNgram, stacked_logits
 from replication.meek.law import FLOP_PER_TOKEN, Float, ScalingLaw
 from replication.meek.sprt import drift_tokens, run_sprt, sprt_tokens
 from replication.training import AdamW, Population, resolve_device, search, stream_seed, use_deterministic
-from replication.training.search import Grid
+from replication.training.search import TUNING_SEED, Grid
 
 Row = dict[str, Any]
 
 PEAK = 0.4
 """A run's peak learning rate is one of `Config.peaks` times this over sqrt(N)."""
-TUNING_SEED = 1000
-"""Seed of the runs that choose the peak, apart from the evaluation seeds."""
 
 
 class Config(evidence.Settings):

@@ -40,13 +40,11 @@ from replication.metalearning.policy_gradient import (
     update,
 )
 from replication.training import use_deterministic
-from replication.training.search import Grid, tune
+from replication.training.search import TUNING_SEED, Grid, tune
 
 Row = dict[str, Any]
 
 STEPS, CALLS = "equal environment steps", "equal gradient calls"
-TUNING_SEED = 1000
-"""The first seed of the tuning; evaluation seeds count from zero and stay below."""
 FORWARD = "cheetah forward"
 PLAIN = {"rollouts": 8, "horizon": 1000, "epochs": 10, "minibatches": 32, "gae_lambda": 0.95, "learning_rate": 3e-4}
 """The usual setting of PPO on HalfCheetah itself, as far as the same program has it."""

@@ -29,11 +29,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from replication.evidence import Part, Settings, rows_of
-from replication.training.search import Grid, tune
+from replication.training.search import TUNING_SEED, Grid, apart, tune
 from replication.uba.baselines import SCHEDULES, factors
 
-TUNING_SEED = 1000
-"""The first seed of the tuning; evaluation seeds count from zero and stay below."""
 BEST_PHI, BEST_SHAPE, BEST_POWER, MEAN_RATE = "best φ", "best shape", "best power", "mean rate of cosine"
 """Levels of ``schedule`` that are chosen on validation, and that of the mean-rate control."""
 
@@ -223,8 +221,7 @@ def evaluated(
     ValueError
         If a seed is one of the tuning's.
     """
-    if max(seeds) >= TUNING_SEED:
-        raise ValueError(f"seeds: must be below {TUNING_SEED}, where those of the tuning begin, got {max(seeds)}")
+    apart(seeds)
     peak = float(rows_of(tuning, "peak_on_edge")["peak"].item())
     if label:
         peak *= (1 + math.sqrt(Arm.of(schedule).options["phi"] / 2)) / 2

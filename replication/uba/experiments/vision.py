@@ -167,25 +167,8 @@ def _load(dataset: str, limit: int, side: int, validation: int, label_noise: flo
 
 
 def averaged(images: npt.NDArray[Any], side: int) -> npt.NDArray[np.uint8]:
-    """Average square blocks of pixels, rounded to bytes; ``side`` 0 leaves images as they are.
-
-    Raises
-    ------
-    ValueError
-        If the side does not divide that of the images.
-
-    Examples
-    --------
-    >>> averaged(np.array([[[[0, 4], [8, 13]]]], np.uint8), 1)
-    array([[[[6]]]], dtype=uint8)
-    """
-    n, channels, height, width = images.shape
-    if not side:
-        return images
-    if height % side or width % side:
-        raise ValueError(f"side: must divide that of the images, {height} × {width}, got {side}")
-    blocks = images.reshape(n, channels, side, height // side, side, width // side)
-    return np.asarray(blocks.mean(axis=(3, 5), dtype=np.float32).round().astype(np.uint8))
+    """Images averaged to a side (:func:`replication.data.averaged`) and rounded to bytes; 0 leaves them as they are."""
+    return data.averaged(images, side).round().astype(np.uint8) if side else images
 
 
 def inputs(config: Config) -> dict[str, str]:
