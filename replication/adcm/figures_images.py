@@ -10,21 +10,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from replication.evidence import Table, mean_interval, plots, rows_of
+from replication.evidence.claims import load_claims
 
-NAMES = {
-    "adcm-wt": "ADCM, w(t)",
-    "log-wt": "log grid, w(t)",
-    "ecm256-wt": "ECM q = 256 grid, w(t)",
-    "adcm-sample": "ADCM, per sample",
-    "ecm2": "ECM, q = 2, doubling",
-    "ict": "iCT",
-    "denoiser": "denoiser, before",
-    "held-out images": "held-out images",
-    "training images": "training images",
-}
-"""How methods are written."""
+NAMES = load_claims("adcm").levels
 
-METHODS = tuple(NAMES)[:6]
+METHODS = ("adcm-wt", "log-wt", "ecm256-wt", "adcm-sample", "ecm2", "ict")
 LOOKS = plots.distinct(METHODS)
 DATASETS = {"digits": "digits", "cifar10": "CIFAR-10 at 16 × 16"}
 FRECHET = "Fréchet distance in the\nclassifier's features"

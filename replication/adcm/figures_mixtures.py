@@ -9,25 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from replication.evidence import Interval, plots, rows_of
+from replication.evidence.claims import load_claims
 
-NAMES = {
-    "adcm-wt": "ADCM, w(t)",
-    "adcm-sample": "ADCM, per sample",
-    "adcm-step": "ADCM, 1/Δt",
-    "adcm-one": "ADCM, 1",
-    "adcm-inverse-t": "ADCM, 1/t",
-    "log-wt": "log grid, w(t)",
-    "log-step": "log grid, 1/Δt",
-    "ecm256": "ECM, q = 256",
-    "ecm256-wt": "ECM q = 256 grid, w(t)",
-    "ecm2": "ECM, q = 2",
-    "ict": "iCT",
-    "ccm": "CCM stand-in",
-    "scm": "sCM-like",
-    "ecm2-naive": "ECM, q = 2, naive",
-    "ict-naive": "iCT, naive",
-}
-"""How methods are written in figures."""
+CLAIMS = load_claims("adcm")
 
 MAIN = ("adcm-wt", "ecm2", "ict", "ecm256", "log-wt")
 LOOKS = plots.distinct(MAIN)
@@ -97,7 +81,7 @@ def _distances(records: pd.DataFrame) -> dict[str, dict[float, Interval]]:
 
 def _efficiency(found: dict[str, dict[float, Interval]], xlabel: str, include: list[float]) -> Figure:
     figure, (axis,) = plots.panels(height=3.4, xlabel=xlabel, ylabel=DISTANCE, log="y")
-    plots.curves(axis, found, LOOKS, label=NAMES.__getitem__, bars=True)
+    plots.curves(axis, found, LOOKS, label=CLAIMS.named, bars=True)
     axis.update_datalim([(x, axis.dataLim.y0) for x in include])
     return plots.name_ends(figure)
 
@@ -106,7 +90,9 @@ def against(records: pd.DataFrame) -> Figure:
     """Draw every method on VE against ADCM with w(t) at the full budget: paired differences in percent."""
     rows = _at_first(records, "log_rmse", budget=1.0)
     found = plots.paired(rows, "method", "adcm-wt", lambda less: 100 * np.expm1(-less))
-    names = [name for name in NAMES if name in found] + sorted(name for name in found if name not in NAMES)
+    names = [name for name in CLAIMS.levels if name in found] + sorted(
+        name for name in found if name not in CLAIMS.levels
+    )
     label = "farther from the exact map than ADCM with w(t) (%); grey: within 5 %"
     figure, (axis,) = plots.panels(height=0.24 * len(names) + 0.9, xlabel=label)
     plots.forest(axis, {"": found}, rows={name: _name(name) for name in names}, at=0, band=(-5, 5))
@@ -200,11 +186,11 @@ def tuning(records: pd.DataFrame, methods: Sequence[str] = (*MAIN, "ict-naive", 
     looks = plots.distinct(methods)
     for axis, schedule in zip(axes, trained, strict=True):
         scores = plots.means(rows[rows["schedule"] == schedule], "method", "lr", np.exp)
-        plots.tuning(axis, scores, looks, label=NAMES.__getitem__)
+        plots.tuning(axis, scores, looks, label=CLAIMS.named)
     return plots.legend(figure)
 
 
 def _name(method: str) -> str:
     if method.startswith("adcm-lambda-"):
         return f"ADCM, w(t), λ = {method.removeprefix('adcm-lambda-')}"
-    return NAMES.get(method, method)
+    return CLAIMS.named(method)

@@ -10,31 +10,11 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from replication.evidence import plots, rounded, rows_of
-from replication.evidence.claims import DirectionTest, Test
+from replication.evidence.claims import DirectionTest, Test, load_claims
 from replication.evidence.samples import pool, samples
 from replication.evidence.statistics import Interval
 
-NAMES = {
-    "full": "full pool",
-    "random": "random",
-    "disf": "DiSF",
-    "participation": "DiSF-PR (ours)",
-    "within": "DiSF within domains",
-    "matched": "random, DiSF's mix",
-    "dsir": "DSIR",
-    "top cosine": "top cosine",
-    "many targets": "many targets",
-    "classifier": "classifier",
-    "d4": "D4",
-    "facility location": "facility location",
-    "log det": "log det",
-    "covariance": "plain covariance",
-    "tfidf": "TF-IDF + SVD",
-    "bytes": "byte n-grams + SVD",
-    "minilm": "MiniLM",
-    "none": "",
-}
-"""How methods and feature sets are written in figures."""
+NAMES = load_claims("disf").levels
 
 TARGETED = ("dsir", "top cosine", "classifier")
 # of each pair of the same colour only one stands in a figure

@@ -364,6 +364,8 @@ class PaperClaims(_Strict):
         The room's name, the paper's title, and how to cite it.
     quantities
         Everything that its notebooks measure and a test or a reader asks for, by name.
+    levels
+        Methods, models and other levels of factors, as readers see them in sentences, tables and figures.
     claims, checks, gates
         In the file's order; checks and gates stand apart because they say nothing of the paper.
     """
@@ -372,6 +374,7 @@ class PaperClaims(_Strict):
     title: Text
     citation: Text
     quantities: dict[str, Quantity]
+    levels: dict[str, Text] = {}
     claims: tuple[Claim, ...]
     checks: tuple[Test, ...] = ()
     gates: tuple[Test, ...] = ()
@@ -409,6 +412,19 @@ class PaperClaims(_Strict):
         of = [test for test in self.tests if test.id == test_id]
         return next((test for test in of if test.scale == scale), of[0])
 
+    def named(self, level: object) -> str:
+        """A level as readers see it; of one that is not among `levels`, its first word may be.
+
+        Examples
+        --------
+        >>> uba = load_claims("uba")
+        >>> uba.named("cosine"), uba.named("uba 0.5"), uba.named(75.0)
+        ('cosine (φ = 2)', 'UBA, φ = 0.5', '75')
+        """
+        shown = text(level)
+        first, _, rest = shown.partition(" ")
+        return self.levels.get(shown) or f"{self.levels.get(first, first)} {rest}".strip()
+
     def unit(self, test: Test) -> str:
         """Unit of the number that a test judges."""
         return test.unit or self.quantities[test.quantity].unit
@@ -417,6 +433,17 @@ class PaperClaims(_Strict):
     def volatile(self) -> dict[str, Quantity]:
         """The quantities that depend on the machine, by name."""
         return {name: quantity for name, quantity in self.quantities.items() if quantity.volatile}
+
+
+def text(level: object) -> str:
+    """A level in words; whole floats without their point.
+
+    Examples
+    --------
+    >>> text(75.0), text("uba"), text(True)
+    ('75', 'uba', 'True')
+    """
+    return f"{level:g}" if isinstance(level, float) else str(level)
 
 
 def load_claims(paper_or_path: str | Path) -> PaperClaims:

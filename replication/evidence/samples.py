@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from replication.checks import near_of
-from replication.evidence.claims import BaseTest, DirectionTest, IdentityTest, Level, SlopeTest, Test
+from replication.evidence.claims import BaseTest, DirectionTest, IdentityTest, Level, SlopeTest, Test, text
 from replication.evidence.statistics import Draws, Estimate, Mean, mean_of, resamples, slope
 
 Unit = tuple[Level, ...]
@@ -131,17 +131,6 @@ def samples(records: pd.DataFrame, test: Test) -> list[Sample]:
         note = f"{bad} of {len(found[cell])} values are not finite" if bad else ""
         made.append(Sample(dict(zip(test.by, cell, strict=True)), found[cell], note=note, draws=draws))
     return made
-
-
-def text(level: Level) -> str:
-    """A level in words; whole floats without their point.
-
-    Examples
-    --------
-    >>> text(75.0), text("uba"), text(True)
-    ('75', 'uba', 'True')
-    """
-    return f"{level:g}" if isinstance(level, float) else str(level)
 
 
 def _averages(samples: Sequence[Sample]) -> list[float]:

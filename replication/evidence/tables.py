@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from replication.evidence.claims import Claim, DirectionTest, IdentityTest, PaperClaims, SlopeTest, Test, ValueTest
-from replication.evidence.samples import text
 from replication.evidence.verdicts import VERDICTS, Outcome, Verdict, Word, limits, objections, summary_sentence
 
 #: A sign for each verdict, so that none is told by colour alone.
@@ -261,7 +260,7 @@ def finding(
 def _told(outcome: Outcome, claims: PaperClaims, scale: str) -> str:
     test = claims.test(outcome.test_id, scale)
     said = {"no": "No", "open": "Open"}.get(outcome.answer, outcome.answer.capitalize())
-    return f"{test.asks} {said}: {measured(outcome, test, claims)}."
+    return f"{test.asks} {said}: {measured(outcome, test, claims)} (yes if {expects(test, claims)})."
 
 
 def comparisons_table(outcome: Outcome, claims: PaperClaims, scale: str) -> Table:
@@ -272,8 +271,8 @@ def comparisons_table(outcome: Outcome, claims: PaperClaims, scale: str) -> Tabl
     head = (*factors, *(["against"] if levels else []), "ours [simultaneous 95 % interval]", "n", "answer")
     rows = []
     for one in outcome.comparisons:
-        cells = [text(one["cell"][column]) for column in factors]
-        against = [_NONE if one["baseline"] is None else text(one["baseline"])] if levels else []
+        cells = [claims.named(one["cell"][column]) for column in factors]
+        against = [_NONE if one["baseline"] is None else claims.named(one["baseline"])] if levels else []
         number = _with_unit(
             rounded(one["estimate"], one["low"], one["high"], resolution=_resolution(test)), claims.unit(test)
         )
@@ -290,9 +289,9 @@ def subject(test: Test, claims: PaperClaims) -> str:
     label = claims.quantities[test.quantity].label
     match test:
         case DirectionTest():
-            of = [text(level) for level in test.baselines]
+            of = [claims.named(level) for level in test.baselines]
             others = of[0] if len(of) == 1 else f"the mean of {_joined(of)}"
-            return f"{label}, {text(test.ours)} minus {others},"
+            return f"{label}, {claims.named(test.ours)} minus {others},"
         case SlopeTest(method="spearman"):
             return f"the rank correlation of {label} with {test.x}"
         case SlopeTest():
@@ -332,14 +331,14 @@ def decision(test: Test, claims: PaperClaims) -> str:
     if test.by:
         over = f", in each cell of {' × '.join(test.by)}" if test.every else f", averaged over {' × '.join(test.by)}"
     if isinstance(test, DirectionTest) and test.every:
-        others = _joined([text(level) for level in test.baselines])
-        of = f"{claims.quantities[test.quantity].label}, {text(test.ours)} minus each of {others}"
+        others = _joined([claims.named(level) for level in test.baselines])
+        of = f"{claims.quantities[test.quantity].label}, {claims.named(test.ours)} minus each of {others}"
     yes = yes.removesuffix(" in every cell")
     if test.exact:
         return f"{of[:1].upper()}{of[1:]}{over}, without sampling error: yes if {yes}; no otherwise."
     tie = ""
     if isinstance(test, DirectionTest) and test.margin:
-        of_ties = f" against {_joined([text(b) for b in test.decisive])}" if test.decisive else ""
+        of_ties = f" against {_joined([claims.named(b) for b in test.decisive])}" if test.decisive else ""
         tie = f", or the 90 % interval{of_ties} lies within ±{test.margin:g}{unit} (a tie)"
     if test.every:
         rule = f"yes if each one-sided 5 % test finds {yes}; no if, after Holm, one contradicts it{tie}"

@@ -10,42 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from replication.evidence import Table, mean_interval, plots, rounded, rows_of
-from replication.evidence.claims import DirectionTest, Test
+from replication.evidence.claims import DirectionTest, Test, load_claims
 from replication.evidence.samples import pool, samples
 from replication.uba.experiments.protocol import Arm, phi_of
 
-NAMES = {
-    "step": "step",
-    "cosine": "cosine (φ = 2)",
-    "onecycle": "one-cycle",
-    "cyclic": "cyclic",
-    "linear": "linear",
-    "rex": "REX",
-    "wsd": "WSD",
-    "constant": "constant",
-    "uba": "UBA, φ =",
-    "power": "power",
-    "sgd": "SGD",
-    "adamw": "AdamW",
-    "mlp": "MLP",
-    "resnet8": "ResNet-8",
-    "transformer": "byte-level transformer",
-}
-"""How schedules, optimisers and models are written in figures."""
+CLAIMS = load_claims("uba")
+NAMES, named = CLAIMS.levels, CLAIMS.named
 RECOMMENDED = {"sgd": "uba 5", "adamw": "uba 0.5"}
 """The φ that the paper is believed to recommend, by optimiser."""
-
-
-def named(level: object) -> str:
-    """A schedule, optimiser or model in words.
-
-    Examples
-    --------
-    >>> named("uba 0.5"), named("sgd")
-    ('UBA, φ = 0.5', 'SGD')
-    """
-    first, _, rest = str(level).partition(" ")
-    return f"{NAMES[first]} {rest}".strip() if first in NAMES else str(level)
 
 
 def pooled(records: pd.DataFrame, test: Test, *, unit: str, budgets: str) -> Figure:

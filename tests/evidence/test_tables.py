@@ -243,7 +243,17 @@ def test_a_blind_assay_names_its_gate_with_its_number() -> None:
     outcomes = answers(claims)
     text = tables.answer_text(verdicts(claims, outcomes, "10_test", "smoke"), outcomes, claims, "smoke")
     assert "**Inconclusive** at the smoke scale" in text
-    assert re.search(r"The assay is blind: Does it learn\? No: -?\d\.\d+ \[.*\] %\.", text)
+    assert re.search(r"The assay is blind: Does it learn\? No: -?\d\.\d+ \[.*\] % \(yes if ≤ -100 %\)\.", text)
+
+
+def test_sentences_and_tables_name_levels_as_readers_see_them() -> None:
+    claims = paper(entry("direction"), levels={"uba": "UBA", "linear": "linear decay"})
+    test = claims.tests[0]
+    assert tables.subject(test, claims) == "error, UBA minus the mean of linear decay and step,"
+    assert "UBA minus" in tables.decision(test, claims)
+    claims = paper(entry("direction", every=True), levels={"linear": "linear decay"})
+    table = tables.comparisons_table(answers(claims)[0], claims, "smoke")
+    assert {row[table.columns.index("against")] for row in table.rows} == {"linear decay", "step"}
 
 
 def test_an_open_answer_says_what_would_have_been_seen() -> None:
