@@ -105,11 +105,11 @@ def against(records: pd.DataFrame) -> Figure:
 def transfer(records: pd.DataFrame) -> Figure:
     """Draw the distance to the exact map under VE and under flow matching, baselines rewritten and naive."""
     names = {
-        "adcm-wt": "ADCM, w(t)",
+        "adcm-wt": "ADCM with w(t)",
         "ict": "iCT, rewritten",
         "ict-naive": "iCT, naive",
-        "ecm2": "ECM q = 2, rewritten",
-        "ecm2-naive": "ECM q = 2, naive",
+        "ecm2": "ECM (q = 2), rewritten",
+        "ecm2-naive": "ECM (q = 2), naive",
     }
     rows = rows_of(records, "log_rmse", budget=1.0, range=records["range"].max())
     found = plots.intervals(rows, "schedule", "method", transform=np.exp)
@@ -162,7 +162,7 @@ def segments(records: pd.DataFrame) -> Figure:
 
 def samples(records: pd.DataFrame) -> Figure:
     """Draw one-step samples from the same noise: the exact map's, and those of three methods joined to them."""
-    titles = {"exact": "exact map", "adcm-wt": "ADCM, w(t)", "ecm2": "ECM, q = 2", "adcm-sample": "ADCM, per sample"}
+    titles = {"exact": "exact map"} | {name: CLAIMS.named(name) for name in ("adcm-wt", "ecm2", "adcm-sample")}
     points = {
         method: np.stack([rows_of(records, f"sample_{axis}", method=method)["value"].to_numpy() for axis in "xy"], -1)
         for method in titles
@@ -192,5 +192,5 @@ def tuning(records: pd.DataFrame, methods: Sequence[str] = (*MAIN, "ict-naive", 
 
 def _name(method: str) -> str:
     if method.startswith("adcm-lambda-"):
-        return f"ADCM, w(t), λ = {method.removeprefix('adcm-lambda-')}"
+        return f"ADCM with w(t), λ = {method.removeprefix('adcm-lambda-')}"
     return CLAIMS.named(method)

@@ -332,6 +332,8 @@ class Claim(_Strict):
     ----------
     id, says
         A short stable name, and the claim in one plain sentence.
+    headline
+        Whether a reader who reads one line about the paper reads this one, whatever comes out.
     source
         Where the paper says it.
     read
@@ -342,6 +344,7 @@ class Claim(_Strict):
 
     id: Name
     says: Text
+    headline: bool = False
     source: Text
     read: Literal["paper", "second-hand", "recollected"]
     tests: tuple[Test, ...]
@@ -419,7 +422,7 @@ class PaperClaims(_Strict):
         --------
         >>> uba = load_claims("uba")
         >>> uba.named("cosine"), uba.named("uba 0.5"), uba.named(75.0)
-        ('cosine (φ = 2)', 'UBA, φ = 0.5', '75')
+        ('cosine (φ = 2)', 'UBA φ = 0.5', '75')
         """
         shown = text(level)
         first, _, rest = shown.partition(" ")
@@ -575,6 +578,8 @@ def _disorder(loaded: PaperClaims) -> Iterator[tuple[str, str]]:
     claims, tests = [claim.id for claim in loaded.claims], [(test.id, test.scale) for test in loaded.tests]
     yield from ((f"claim {one!r}, field 'id'", "stands twice") for one in claims if claims.count(one) > 1)
     yield from ((f"test {one[0]!r}, field 'id'", "stands twice") for one in tests if tests.count(one) > 1)
+    for claim in [claim for claim in loaded.claims if claim.headline][1:]:
+        yield f"claim {claim.id!r}, field 'headline'", "a paper has one"
     for claim in loaded.claims:
         where = f"claim {claim.id!r}, field 'tests'"
         if not claim.tests:

@@ -173,7 +173,7 @@ class Board:
         return tuple(sorted(found, key=_rank))
 
     def findings(self, notebooks: str = "") -> str:
-        """One line a paper: what was found on its first claim that was decided, with a link to the evidence.
+        """One line a paper: what was found on its headline, how its claims stand, and a link to the evidence.
 
         Parameters
         ----------
@@ -182,10 +182,10 @@ class Board:
         """
         lines = []
         for standings in self.papers.values():
-            run = [one for one in standings if one.scale]
-            lead = next((one for one in run if one.word != "inconclusive"), run[0] if run else standings[0])
+            lead = next((one for one in standings if one.claim.headline), standings[0])
+            counts = f"Its {len(standings)} claims: {summary_sentence(one.word for one in standings)}"
             link = f" [Evidence]({notebooks}{lead.notebook(lead.scale)}.ipynb)." if lead.scale else ""
-            lines.append(f"- **{lead.claims.title}.** {lead.finding}{link}")
+            lines.append(f"- **{lead.claims.title}.** {lead.finding} {counts}{link}")
         return "\n".join(lines)
 
     def to_markdown(self, notebooks: str = "") -> str:

@@ -164,6 +164,12 @@ def test_quantities_are_known_and_never_volatile(where: str) -> None:
     assert "field 'quantity': 'seconds' is volatile: no verdict may depend on the machine" in messages("seconds")
 
 
+def test_a_paper_has_one_headline() -> None:
+    claim = content(entry("identity"))["claims"][0] | {"headline": True}
+    second = {**claim, "id": "C2", "tests": [entry("identity", id="T2")]}
+    assert "claim 'C2', field 'headline': a paper has one" in refused(claims=[claim, second])
+
+
 def test_ids_are_unique() -> None:
     assert "test 'T1', field 'id': stands twice" in refused(entry("identity"), entry("value"))
     assert "test 'T1', field 'id': stands twice" in refused(entry("identity"), checks=[entry("value")])

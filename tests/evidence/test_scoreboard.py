@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -86,13 +87,24 @@ def test_a_control_that_says_no_is_named_beside_a_positive_verdict() -> None:
     assert not any(one.controls for one in Board.of(BOTH).standings)
 
 
-def test_each_paper_has_one_finding_of_its_first_decided_claim() -> None:
+def test_each_paper_has_one_finding_of_its_headline_and_the_count_of_its_claims() -> None:
     first, second = Board.of(BOTH).findings("notebooks/").splitlines()
     assert first.startswith("- **On a.** Something holds. **Inconclusive** at the smoke scale: ")
-    assert first.endswith("[Evidence](notebooks/10_a.ipynb).")
+    assert first.endswith("Its 3 claims: 1 inconclusive, 2 not attempted. [Evidence](notebooks/10_a.ipynb).")
     assert "**Not reproduced** at the standard scale" in second
     (nothing,) = Board.of([results("a", "smoke", T0="not run")]).findings().splitlines()
-    assert nothing == "- **On a.** Something holds. **Not attempted.**"
+    assert nothing == "- **On a.** Something holds. **Not attempted.** Its 3 claims: 3 not attempted."
+
+
+def test_the_headline_is_told_though_it_was_not_run() -> None:
+    board = Board.of(BOTH, ["b"])
+    marked = [
+        replace(one, claim=one.claim.model_copy(update={"headline": one.claim.id == "C2"})) for one in board.standings
+    ]
+    assert (
+        "**Not attempted.** Its 3 claims: 1 reproduced, 1 not reproduced, 1 not attempted."
+        in Board(tuple(marked), {}).findings()
+    )
 
 
 def test_a_paper_without_results_and_an_answer_without_a_test_are_told() -> None:
