@@ -260,7 +260,9 @@ def finding(
 def _told(outcome: Outcome, claims: PaperClaims, scale: str) -> str:
     test = claims.test(outcome.test_id, scale)
     said = {"no": "No", "open": "Open"}.get(outcome.answer, outcome.answer.capitalize())
-    return f"{test.asks} {said}: {measured(outcome, test, claims)} (yes if {expects(test, claims)})."
+    # the mean over cells says little where the question is asked of each
+    number = outcome.reason if test.every else f"{measured(outcome, test, claims)} (yes if {expects(test, claims)})"
+    return f"{test.asks} {said}: {number}."
 
 
 def comparisons_table(outcome: Outcome, claims: PaperClaims, scale: str) -> Table:

@@ -246,6 +246,14 @@ def test_a_blind_assay_names_its_gate_with_its_number() -> None:
     assert re.search(r"The assay is blind: Does it learn\? No: -?\d\.\d+ \[.*\] % \(yes if ≤ -100 %\)\.", text)
 
 
+def test_a_blind_assay_of_cells_counts_them_and_names_the_worst() -> None:
+    gate = entry("interval", id="G", asks="Does it learn?", lower=None, upper=-100.0, by=["budget"], every=True)
+    claims = paper(entry("direction", gates=["G"]), gates=[gate | {"where": {"schedule": "step"}}])
+    outcomes = answers(claims)
+    text = tables.answer_text(verdicts(claims, outcomes, "10_test", "smoke"), outcomes, claims, "smoke")
+    assert re.search(r"Does it learn\? No: (\d) of \1 cells contradict it; least favourable: budget=\d+\.", text)
+
+
 def test_sentences_and_tables_name_levels_as_readers_see_them() -> None:
     claims = paper(entry("direction"), levels={"uba": "UBA", "linear": "linear decay"})
     test = claims.tests[0]
