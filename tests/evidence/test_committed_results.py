@@ -12,8 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 from mutation import flips
+from scipy import stats
 
 from replication.evidence import Outcome, load_claims, load_records, reevaluate, verdicts
+from replication.evidence.claims import DirectionTest
 from replication.evidence.samples import Sample, pool, samples
 from replication.evidence.statistics import Draws, Mean
 
@@ -65,6 +67,26 @@ def test_the_stored_answers_are_those_of_the_stored_records(path: Path) -> None:
         assert_same(json.loads(json.dumps(now.to_dict())), stored, stored["test_id"])
     decided = verdicts(claims_of(results["paper"]), again, results["notebook"], results["profile"])
     assert [one.to_dict() for one in decided] == results["verdicts"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_contrasts_are_those_of_a_few_lines_of_pandas_and_scipy(path: Path) -> None:
+    results, records = read(path), records_of(path)
+    for outcome in map(Outcome.from_dict, results["tests"]):
+        test = claims_of(results["paper"]).test(outcome.test_id, results["profile"])
+        if not isinstance(test, DirectionTest) or outcome.low is None or outcome.high is None:
+            continue
+        rows = records[records["quantity"] == test.quantity]
+        for column, level in test.where.items():
+            rows = rows[rows[column].isin(level if isinstance(level, list | tuple) else [level])]
+        wide = rows.pivot_table(index=["seed", *test.by], columns=test.factor, values="value")
+        paired = (wide[test.ours] - wide[list(test.baselines)].mean(axis=1)).groupby("seed").mean().dropna()
+        low, high = stats.ttest_1samp(paired, 0).confidence_interval()
+        assert (outcome.n, outcome.estimate) == (len(paired), pytest.approx(paired.mean(), rel=1e-9)), outcome.test_id
+        if test.tuned:  # the interval carries the choice of settings too
+            assert outcome.low - 1e-9 <= low <= high <= outcome.high + 1e-9, outcome.test_id
+        else:
+            assert (outcome.low, outcome.high) == pytest.approx((low, high), rel=1e-9), outcome.test_id
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
