@@ -1,17 +1,19 @@
-"""Replications of training-budget papers: their methods as a library, their claims as computed verdicts.
+"""Training-budget papers: methods as a library, claims checked.
 
-=============================  ==================================================================================
-`replication.uba`              UBA, a learning-rate schedule with one shape parameter: `UBALR(optimizer, total_iters)`
-`replication.adcm`             adaptive discretisation for consistency models: `segment`, `ConsistencyTrainer`
-`replication.disf`             diversified file selection: `select(X, k)`, `DiSFSelector`, `replicate select`
-`replication.meek`             scaling laws and when small models catch up: `fit_chinchilla`, `training_gap`
-`replication.metalearning`     MAML against domain randomised search: `maml_gradient`, `win_fraction`
-`replication.training`         many small models trained at once: `Population`, optimisers, data orders
-=============================  ==================================================================================
+==========================  =============================================
+`replication.uba`           a learning-rate schedule: `UBALR`
+`replication.adcm`          consistency models, adaptive grids: `segment`
+`replication.disf`          diverse documents out of many: `select`
+`replication.meek`          scaling laws and gaps: `fit_chinchilla`
+`replication.metalearning`  MAML and its rival: `maml_gradient`
+`replication.training`      many small models at once: `Population`
+==========================  =============================================
 
-The methods need torch, numpy and scipy. Each room says in `help(replication.uba)` and so on what it holds. What the
-papers claim, and what came out, is in the notebooks; `replicate --help` runs them (`pip install
-'replication-notebooks[notebooks]'`).
+`help(replication.uba)` and so on say what each holds. They need torch,
+numpy and scipy; `replication.disf` needs an extra as well:
+pip install 'replication-notebooks[disf]'. What the papers claim, and
+what came out, is in the notebooks; `replicate --help` runs them (extra
+`notebooks`).
 """
 
 __version__ = "0.1.0"

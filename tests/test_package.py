@@ -92,14 +92,47 @@ def test_methods_need_the_core_only(core: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_a_schedule_brings_nothing_beside_torch_and_numpy(core: Path) -> None:
+@pytest.mark.parametrize(
+    ("room", "brings"),
+    [
+        ("", set()),
+        (".uba", set()),
+        (".metalearning", {"scipy"}),
+        (".training", {"safetensors"}),
+        (".adcm", {"safetensors", "scipy"}),
+        (".meek", {"safetensors", "scipy"}),
+    ],
+)
+def test_a_room_brings_little_beside_torch_and_numpy(core: Path, room: str, brings: set[str]) -> None:
+    """Of SciPy only its top: each of its parts that is loaded takes longer than a room."""
     code = (
-        "import torch, numpy; before = set(sys.modules)\nimport replication.uba\n"
-        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
-        "assert new <= {'replication', 'numpy', 'torch'} | set(sys.stdlib_module_names), new"
+        "import torch, numpy; before = set(sys.modules)\n"
+        f"import replication{room}\n"
+        "new = set(sys.modules) - before\n"
+        "tops = {name.partition('.')[0] for name in new} - set(sys.stdlib_module_names)\n"
+        "print(*(name for name in tops if not name.startswith(('_', 'cython'))))\n"
+        "print(*({'scipy.' + part for part in ('special', 'stats', 'optimize', 'integrate', 'sparse')} & new))"
     )
     done = run(core, code)
     assert done.returncode == 0, done.stderr[-2000:]
+    tops, parts = done.stdout.split("\n")[:2]
+    assert set(tops.split()) - {"replication", "numpy", "torch"} == brings
+    assert parts == ""
+
+
+def test_the_top_imports_nothing(core: Path) -> None:
+    code = "before = set(sys.modules); import replication; print(*(set(sys.modules) - before))"
+    assert run(core, code).stdout.split() == ["replication"]
+
+
+def test_help_is_a_screen(core: Path) -> None:
+    screen = run(
+        core, "import pydoc, replication; print(pydoc.plain(pydoc.render_doc(replication)))"
+    ).stdout.splitlines()[:24]
+    assert max(map(len, screen)) <= 80
+    for room in ("uba", "adcm", "disf", "meek", "metalearning", "training"):
+        assert any(f"`replication.{room}`" in line for line in screen), room
+    assert any("replicate --help" in line for line in screen)
 
 
 @pytest.mark.parametrize(

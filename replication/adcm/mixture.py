@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import scipy  # its parts are loaded where they are first used
 import torch
-from scipy.integrate import DOP853
 from torch import Tensor
 
 from replication.adcm.schedules import Model, Schedule, over
-
-_A = [[float(a) for a in row] for row in DOP853.A]
-_B = [float(b) for b in DOP853.B]
-_C = [float(c) for c in DOP853.C]
 
 
 @dataclass(frozen=True)
@@ -112,16 +108,18 @@ class GaussianMixture2d:
         if not (0 <= end < math.inf and steps >= 1):
             raise ValueError(f"end and steps: need end >= 0 and at least one step, got {end} and {steps}")
         stop = 0.5 * math.log(self.sigma**2 + end**2)
+        table = scipy.integrate.DOP853
+        A, B, C = table.A.tolist(), table.B.tolist(), table.C.tolist()
 
         def model(x: Tensor, t: Tensor) -> Tensor:
             y, level = x / over(schedule.alpha(t), x), 0.5 * (self.sigma**2 + over(schedule.ratio(t), x) ** 2).log()
             h = (stop - level) / steps
             for _ in range(steps):
                 slopes: list[Tensor] = []
-                for row, c in zip(_A, _C, strict=False):
+                for row, c in zip(A, C, strict=False):
                     at = y + h * _combine(row, slopes)
                     slopes.append(at - self._centre(at, (2 * (level + c * h)).exp()))
-                y = y + h * _combine(_B, slopes)
+                y = y + h * _combine(B, slopes)
                 level = level + h
             return y
 

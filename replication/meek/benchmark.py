@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded where they are first used
 from numpy.typing import ArrayLike
-from scipy.optimize import OptimizeWarning, curve_fit, minimize_scalar
-from scipy.special import expit
-from scipy.stats import t as student
 
 from replication.checks import finite, one_of, positive, within
 from replication.meek.gap import C0, Growth, training_gap
@@ -78,7 +76,7 @@ class Sigmoid:
     def __call__(self, loss: ArrayLike) -> Float:
         """Score at a loss in nats per token, broadcast against the parameters."""
         distance = finite("loss", loss) - np.asarray(self.x0)
-        return np.asarray(np.asarray(self.A) * expit(np.asarray(self.k) * distance) + np.asarray(self.b))
+        return np.asarray(np.asarray(self.A) * scipy.special.expit(np.asarray(self.k) * distance) + np.asarray(self.b))
 
 
 PAPER = Sigmoid(A=0.55, k=-23.77, x0=1.97, b=0.25)
@@ -112,7 +110,7 @@ class SigmoidFit(Sigmoid):
     def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
         """Confidence interval of a parameter, by Student's t with n - 4 degrees of freedom."""
         one_of("name", name, NAMES)
-        reach = float(student.ppf((1 + level) / 2, self.n - len(NAMES))) * self.errors[name]
+        reach = float(scipy.special.stdtrit(self.n - len(NAMES), (1 + level) / 2)) * self.errors[name]
         centre = float(getattr(self, name))
         return centre - reach, centre + reach
 
@@ -151,22 +149,22 @@ def fit_sigmoid(loss: ArrayLike, score: ArrayLike) -> SigmoidFit:
             raise ValueError(f"{name}: is the same for every model, so no sigmoid can be fitted")
 
     def curve(at: Float, A: float, k: float, x0: float, b: float) -> Float:
-        return np.asarray(A * expit(k * (at - x0)) + b)
+        return np.asarray(A * scipy.special.expit(k * (at - x0)) + b)
 
     def solve(k: float) -> tuple[Float, Float]:
         start = (y.max(), k, float(np.median(x)), y.min())
         with warnings.catch_warnings():
-            warnings.simplefilter("error", OptimizeWarning)  # it says that the covariance cannot be had
-            found, covariance = curve_fit(curve, x, y, p0=start, maxfev=10_000)
+            warnings.simplefilter("error", scipy.optimize.OptimizeWarning)  # it says that the covariance cannot be had
+            found, covariance = scipy.optimize.curve_fit(curve, x, y, p0=start, maxfev=10_000)
         return np.asarray(found), np.asarray(covariance)
 
     try:
         try:
             found, covariance = solve(1.0)
-        except (RuntimeError, OptimizeWarning):
+        except (RuntimeError, scipy.optimize.OptimizeWarning):
             # seldom that start leads to the far end of a flat curve; this one has the sign of a score that falls
             found, covariance = solve(-20.0)
-    except (RuntimeError, OptimizeWarning) as error:
+    except (RuntimeError, scipy.optimize.OptimizeWarning) as error:
         raise ValueError(f"loss, score: these {len(x)} models do not determine a sigmoid ({error})") from error
     if found[0] < 0:
         same = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -270,5 +268,7 @@ def peak_score_gap(
     grid = np.linspace(0, horizon, 501)
     best = float(grid[score_gap(grid, sigmoid, law, growth, n=n).argmax()])
     around = (max(best - grid[1], 0.0), min(best + grid[1], horizon))
-    found = minimize_scalar(lambda t: -float(score_gap(t, sigmoid, law, growth, n=n)), bounds=around, method="bounded")
+    found = scipy.optimize.minimize_scalar(
+        lambda t: -float(score_gap(t, sigmoid, law, growth, n=n)), bounds=around, method="bounded"
+    )
     return Peak(float(found.x), -float(found.fun))

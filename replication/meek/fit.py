@@ -15,9 +15,9 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded where they are first used
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
 
 from replication.checks import at_least, one_of, positive, within
 from replication.meek.law import Float, ParametricLaw, Real
@@ -509,14 +509,14 @@ class _Problem:
         r = self._shares(best[None])[1][0]
         freedom = max(self.n - 5, 1)
         psi = np.clip(r, -self.delta, self.delta)
-        spread = float(np.median(np.abs(r))) / float(ndtri(0.75))
+        spread = float(np.median(np.abs(r))) / float(scipy.special.ndtri(0.75))
         share = min(self.n ** (-1 / 3) * (1.96**2 * 1.5 / (2 * np.pi)) ** (1 / 3), 0.45)
-        window = max(self.delta, spread * float(ndtri(0.5 + share)))
+        window = max(self.delta, spread * float(scipy.special.ndtri(0.5 + share)))
         inside = max(int((np.abs(r) <= window).sum()) - 5, 1)
         slope = inside / freedom * self.delta / window
         # losses are hardly known to more than five digits, nor is the solution
         square = max(float(psi @ psi) / freedom, 1e-10)
-        return float(SCALE * float(stdtrit(freedom, (1 + level) / 2)) ** 2 * square / slope / 2)
+        return float(SCALE * float(scipy.special.stdtrit(freedom, (1 + level) / 2)) ** 2 * square / slope / 2)
 
     def _shares(self, theta: Float) -> tuple[Float, Float]:
         """Shares of the three terms in the predicted loss, shape (3, P, n), and the residuals of ln L, shape (P, n)."""

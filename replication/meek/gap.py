@@ -12,7 +12,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import elementwise
 
 from replication.checks import finite, one_of, positive
 from replication.meek.law import PAPER, Float, Real, ScalingLaw
@@ -192,6 +191,8 @@ def time_below(
     def excess(t: Float, level: Float, *of: Float) -> Float:
         A, alpha, g_alg, g_h, g_i, compute, kappa = of
         return training_gap(t, ScalingLaw(A, alpha, 0.0), Growth(g_alg, g_h, g_i), compute, kappa) - level
+
+    from scipy.optimize import elementwise  # here, since to load it takes longer than all of the room
 
     found = elementwise.find_root(excess, (start, end), args=(level, *arguments))
     return np.where(reached & found.success, found.x, np.nan)

@@ -6,10 +6,11 @@ task's data and judged on the other. FOMAML leaves out the inner step's Hessian.
 like that; `replication.metalearning.sinusoid` holds a faster program for one network.
 
 Second derivatives of torch's fused normalisations are silently wrong under ``vmap`` (layer norm with a scale, batch
-and instance norm; measured with torch 2.13: up to a percent of the meta-gradient), those of weight norm are wrong
-without it too, and fused attention has none. While a model is called here, these are computed from their formulas, by
-operations whose derivatives are right. Tests hold every kind of layer equal to finite differences in float64, and to
-ordinary automatic differentiation.
+and instance norm; measured with torch 2.13: up to a percent of the meta-gradient), so is that of an embedding with a
+padding index, those of weight norm are wrong without it too, and fused attention has none. While a model is called
+here, these are computed from their formulas, by operations whose derivatives are right. The same operations called by
+their inner names (``torch.native_layer_norm``) are refused. Tests hold every kind of layer equal to finite differences
+in float64, and to ordinary automatic differentiation.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def adapt(
         For a module ``functools.partial(torch.func.functional_call, module)``. It must not draw random numbers or keep
         running statistics: no dropout, and batch norm either in evaluation mode or with
         ``track_running_stats=False``, where it normalises by the task's own examples. Recurrent layers of
-        ``torch.nn`` and spectral norm do not work under ``vmap``; torch refuses them.
+        ``torch.nn``, and spectral norm in training mode, do not work under ``vmap`` and are refused.
     parameters : dict of str to Tensor
         For a module ``dict(module.named_parameters())``.
     loss : callable(outputs, targets) -> Tensor, shape ()
@@ -186,7 +187,23 @@ class _Plain(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        return _PLAIN.get(func, func)(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if plain := _PLAIN.get(func):
+            return plain(*args, **kwargs)
+        name = getattr(func, "__name__", "").partition(".")[0]
+        if name in _WRONG:
+            raise ValueError(
+                f"model: the second derivative of torch's {name} is wrong under vmap; call {_WRONG[name]}, which is "
+                "computed from its formula"
+            )
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError as error:
+            if name in _RECURRENT:
+                raise ValueError(
+                    f"model: torch's recurrent layers do not work under vmap, got {name}; write the recurrence out"
+                ) from error
+            raise
 
 
 def _normalised(x: Tensor, axes: list[int], eps: float) -> Tensor:
@@ -257,13 +274,44 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g * torch.rsqrt(v.square().sum(axes, keepdim=True)))
 
 
+def _embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    del norm_type
+    if max_norm is not None or scale_grad_by_freq or sparse:
+        given = {"max_norm": max_norm, "scale_grad_by_freq": scale_grad_by_freq, "sparse": sparse}
+        raise ValueError(f"model: an embedding must leave {', '.join(given)} at their defaults, got {given}")
+    if padding_idx is not None:  # this row has no gradient
+        row = torch.arange(len(weight), device=weight.device)[:, None] == padding_idx % len(weight)
+        weight = torch.where(row, weight.detach(), weight)
+    return F.embedding(input, weight)
+
+
 _PLAIN: dict[Any, Callable[..., Tensor]] = {
+    F.embedding: _embedding,
     F.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
     F.batch_norm: _batch_norm,
     F.instance_norm: _instance_norm,
     torch._weight_norm: _weight_norm,
 }
+_WRONG = {
+    "layer_norm": "torch.nn.functional.layer_norm",
+    "native_layer_norm": "torch.nn.functional.layer_norm",
+    "batch_norm": "torch.nn.functional.batch_norm",
+    "native_batch_norm": "torch.nn.functional.batch_norm",
+    "instance_norm": "torch.nn.functional.instance_norm",
+    "embedding": "torch.nn.functional.embedding",
+    "_weight_norm": "torch.nn.utils.parametrizations.weight_norm",
+    "_weight_norm_interface": "torch.nn.utils.parametrizations.weight_norm",
+}
+_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
 
 
 def _count(**halves: Data) -> None:

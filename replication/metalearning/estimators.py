@@ -27,8 +27,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded where they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import ortho_group
 
 from replication.checks import whole
 from replication.metalearning.linear import Family, Float, Tasks, family, optimum_drs, optimum_maml, step_size
@@ -124,7 +124,7 @@ def draw(N: int, M: int, beta: Family = 2.0, trials: int = 1, seed: int = 0) -> 
     s = next(streams).uniform(0, tasks.beta, shape)
     L = np.sqrt(t)[None]
     if p > 1:
-        rotations = ortho_group.rvs(p, M * trials, random_state=next(streams)).reshape(*shape, p, p)
+        rotations = scipy.stats.ortho_group.rvs(p, M * trials, random_state=next(streams)).reshape(*shape, p, p)
         L = np.moveaxis(rotations, (2, 3), (0, 1)) * L
 
     def half() -> Statistics:

@@ -187,6 +187,9 @@ class Population(Replicas):
         with torch.enable_grad():
             loss = cross_entropy(self._call(self._skeleton, x[0]), y[0])
             slopes = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+        for name, slope in zip(named, slopes, strict=True):
+            if slope is not None and slope.is_sparse:
+                raise ValueError(f"build: the gradient of {name} is sparse; set sparse=False in its layer")
         self._idle = {
             name: self.parameters[name].clone() for name, slope in zip(named, slopes, strict=True) if slope is None
         }

@@ -38,14 +38,21 @@ def built(build: Callable[[], nn.Module], seeds: Sequence[int]) -> dict[int, nn.
     Raises
     ------
     ValueError
-        If there is no seed, one is no integer of at least 0, or nothing of the model is trained.
+        If there is no seed, one is no integer of at least 0, nothing of the model is trained, or what is trained is not
+        of one floating-point type, or has no values.
     """
     models: dict[int, nn.Module] = {}
     for seed in distinct(seeds):
         with seeded(seed):
             models[seed] = build()
-    if not _trained(models[int(seeds[0])]):
+    trained = _trained(models[int(seeds[0])])
+    if not trained:
         raise ValueError("build: the model has no parameter with requires_grad=True, so nothing can be trained")
+    kinds = {p.device.type if p.is_meta else str(p.dtype): name for name, p in trained.items()}
+    # they are laid side by side, and the optimisers square a gradient where torch's take its modulus
+    if len(kinds) > 1 or not all(p.is_floating_point() and not p.is_meta for p in trained.values()):
+        got = ", ".join(f"{name} ({kind})" for kind, name in kinds.items())
+        raise ValueError(f"build: all parameters must have values of one floating-point type, got {got}")
     return models
 
 

@@ -23,6 +23,7 @@ import warnings
 from typing import Any, Literal, SupportsIndex, overload
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -327,13 +328,9 @@ class UBALR(LRScheduler):
             return self._get_closed_form_lr()
         plain = self._get_closed_form_lr()
         now = [group["lr"] for group in self.optimizer.param_groups]
-        if now == before:
+        if isinstance(now[0], float) and now == before:  # nearly always so, and quicker asked at once
             return plain
-        # A learning rate that is not what this schedule left has been scaled by something else: keep that factor.
-        return [
-            value if lr == was or was == 0 else value / was * lr
-            for value, was, lr in zip(plain, before, now, strict=True)
-        ]
+        return [_scaled(*rates) for rates in zip(plain, before, now, strict=True)]
 
     def _get_closed_form_lr(self) -> list[float | Tensor]:
         """Closed form at ``last_epoch``; torch calls this by name for a step to a given epoch (``SequentialLR``)."""
@@ -442,6 +439,13 @@ class UBALR(LRScheduler):
     def __repr__(self) -> str:
         shown = ("total_iters", "phi", "eta_min", "warmup_iters", "num_cycles", "last_epoch")
         return f"UBALR({', '.join(f'{name}={getattr(self, name)}' for name in shown)})"
+
+
+def _scaled(value: float | Tensor, was: float | Tensor, lr: float | Tensor) -> float | Tensor:
+    """A rate that is not what this schedule left has been scaled by something else: keep that factor."""
+    if isinstance(lr, Tensor):  # without asking for its value, so that a GPU need not be waited for
+        return torch.where((lr == was) | (was == 0), value, value / was * lr)
+    return value if lr == was or was == 0 else value / was * lr
 
 
 def _set(group: dict[str, Any], lr: float | Tensor) -> None:

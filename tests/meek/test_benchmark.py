@@ -87,7 +87,7 @@ def test_a_mirrored_solution_is_turned_over(monkeypatch):
             else (np.array([A, k, x0, b]), covariance)
         )
 
-    monkeypatch.setattr("replication.meek.benchmark.curve_fit", mirrored)
+    monkeypatch.setattr("scipy.optimize.curve_fit", mirrored)
     turned = fit_sigmoid(LOSSES, scores)
     assert [getattr(turned, name) for name in NAMES] == pytest.approx([getattr(right, name) for name in NAMES])
     assert turned.covariance == pytest.approx(right.covariance)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -250,6 +252,39 @@ def test_what_is_not_trained_is_each_replicas_own_and_stays(optimizer, backend):
 def test_a_model_without_anything_to_train_is_refused():
     with pytest.raises(ValueError, match="build: the model has no parameter with requires_grad=True"):
         Population(lambda: nn.Linear(2, 2).requires_grad_(False), [0], SGD())
+
+
+class Complex(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(2, 3, dtype=torch.complex64))
+
+    def forward(self, x):
+        return (x.to(self.w.dtype) @ self.w).abs()
+
+
+@pytest.mark.parametrize(
+    ("build", "got"),
+    [
+        (Complex, "w (torch.complex64)"),
+        (lambda: nn.Linear(2, 3, device="meta"), "bias (meta)"),
+        (
+            lambda: nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3).double()),
+            "0.bias (torch.float32), 1.bias (torch.float64)",
+        ),
+    ],
+)
+def test_parameters_of_no_common_floating_type_are_refused(build, got):
+    """AdamW squares a gradient where torch takes the modulus, so it would train complex parameters otherwise."""
+    with pytest.raises(ValueError, match=re.escape(f"one floating-point type, got {got}")):
+        Population(build, [0, 1], AdamW())
+
+
+@both
+def test_sparse_gradients_are_refused_by_name(backend):
+    population = Population(lambda: nn.EmbeddingBag(5, 3, sparse=True), [0, 1], SGD(), backend=backend)
+    with pytest.raises(ValueError, match="build: the gradient of weight is sparse"):
+        population.step(torch.zeros(2, 4, 2, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long), torch.ones(2))
 
 
 @pytest.mark.parametrize("seed", [np.random.RandomState(0), True, 1.0, -1, "0"])

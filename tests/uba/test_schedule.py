@@ -298,6 +298,25 @@ def test_tensor_learning_rates_are_updated_in_place():
         assert float(lr) == pytest.approx(uba(t, 10, 5, peak=0.5), rel=1e-15)
 
 
+def test_tensor_rates_are_never_asked_for_their_value(monkeypatch):
+    """On a GPU each step would wait for it. A factor is kept all the same, and after the end there is none."""
+    lr = torch.tensor(0.5, dtype=torch.float64)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr, foreach=False)
+    scheduler, seen = UBALR(optimizer, 10, 5), []
+    optimizer.step()
+    with monkeypatch.context() as patched:
+        for name in ("__bool__", "__float__", "item", "tolist"):
+            patched.setattr(torch.Tensor, name, lambda *_: pytest.fail("a rate was read"))
+        for t in range(12):
+            if t == 3:
+                lr.mul_(0.25)
+            scheduler.step()
+            seen.append(lr.clone())
+    factor = [1.0] * 3 + [0.25] * 9
+    expected = [f * uba(t + 1, 10, 5, peak=0.5) for t, f in enumerate(factor)]
+    assert torch.stack(seen).tolist() == pytest.approx(expected, rel=1e-12)
+
+
 def test_the_rate_drives_the_training_step():
     weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
     optimizer = torch.optim.SGD([weight], lr=0.5)
