@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -107,9 +108,10 @@ def test_a_schedule_brings_nothing_beside_torch_and_numpy(core: Path) -> None:
     [
         ("import replication.disf", "disf"),
         ("import replication.data", "notebooks"),
-        ("import replication.evidence", "notebooks"),
+        ("from replication.evidence import load_claims", "notebooks"),
         ("import runpy; runpy.run_module('replication', run_name='__main__')", "notebooks"),
         ("from replication.__main__ import main; main()", "notebooks"),
+        ("from replication.__main__ import main; sys.argv[1:] = ['select']; main()", "disf"),
     ],
 )
 def test_a_missing_extra_is_named_with_its_command(core: Path, code: str, extra: str) -> None:
@@ -128,6 +130,24 @@ def test_the_selection_needs_its_extra_only(wheel: Path, tmp_path: Path) -> None
     )
     done = run(tmp_path, code)
     assert done.returncode == 0, done.stderr[-2000:]
+    # so does the command; the others name theirs
+    (tmp_path / "corpus").mkdir()
+    for number in range(20):
+        (tmp_path / "corpus" / f"{number}.txt").write_text(f"document {number} of {number % 7} words {number % 3}")
+    said = replicate(tmp_path, "select", "corpus", "--k", "3", "--out", "out.jsonl")
+    assert said.returncode == 0, said.stderr[-2000:]
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 3
+    assert "See what came out:" in replicate(tmp_path, "--help").stdout
+    said = replicate(tmp_path, "list")
+    assert said.returncode == 1
+    assert re.fullmatch(rf"Error: \w+ is not installed: pip install '{PROJECT['name']}\[notebooks\]'\n", said.stderr), (
+        said.stderr
+    )
+
+
+def replicate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in the environment of a folder."""
+    return run(folder, f"sys.argv = ['replicate', *{arguments!r}]\nfrom replication.__main__ import main; main()")
 
 
 def test_the_wheel_holds_what_is_not_code(wheel: Path) -> None:
