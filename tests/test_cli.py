@@ -348,4 +348,4 @@ def test_power_of_named_papers_and_of_all(replicate, monkeypatch: pytest.MonkeyP
 def test_power_of_an_unknown_paper_is_refused_in_words(replicate) -> None:
     done = replicate("power", "ubba")
     assert done.exit_code == 1
-    assert "paper: must be one of adcm, disf, meek, metalearning, uba, got 'ubba'; did you mean 'uba'?" in done.output
+    assert re.search("paper: must be one of adcm, .*, got 'ubba'; did you mean 'uba'\\?", done.output)

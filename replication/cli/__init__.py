@@ -54,6 +54,7 @@ SECTIONS = {
             "verify": "Check that what is committed is consistent.",
             "gc": "Remove runs that nobody can use any more.",
             "parameters": "Write parameters cells anew from the experiments.",
+            "new": "Lay out a new paper that runs at once.",
         },
     ),
     "Use a method": ("selecting", {"select": "Select the least correlated documents of a corpus."}),

@@ -6,7 +6,9 @@ import sys
 
 import click
 
-from replication.runs import collect, publish, verify
+from replication.cli import common
+from replication.cli.running import run_command
+from replication.runs import collect, new, publish, verify
 from replication.runs.profiles import Project
 from replication.runs.store import RunStore
 
@@ -79,3 +81,21 @@ def parameters_command() -> None:
     for name in project.notebooks():
         if publish.refresh_parameters(project, name):
             click.echo(f"written: notebooks/{name}.ipynb; `replicate run {name} --publish` executes it")
+
+
+@click.command("new")
+@click.argument("paper")
+@click.pass_context
+def new_command(ctx: click.Context, paper: str) -> None:
+    """Lay out a new PAPER around a toy experiment: room, claims, notebook, profile and test.
+
+    \b
+    replicate new my_paper
+
+    Then its notebook is run and its verdict published, which takes seconds, so that all tests pass from the start.
+    docs/adding-a-paper.md goes on from there. A name that is taken is refused.
+    """
+    notebook, files = new.lay_out(Project.find(), paper)
+    for path in files:
+        click.echo(f"wrote {common.shown(path)}")
+    ctx.invoke(run_command, notebook=notebook, publishing=True)
