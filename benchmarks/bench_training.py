@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from replication.evidence.provenance import pin_numerics
+from replication.provenance import pin_numerics
 
 pin_numerics()  # before torch is imported: as every experiment runs
 

@@ -104,7 +104,9 @@ def write_commands() -> None:
     """Write the page of commands from the help that the commands print."""
     context = click.Context(cli, info_name="replicate", max_content_width=100, terminal_width=100)
     parts = ["# Commands", f"```text\n{cli.get_help(context)}\n```"]
-    for name, command in cli.commands.items():
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
         inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
         parts.append(f"## replicate {name}\n\n```text\n{command.get_help(inner)}\n```")
     (HERE / "generated").mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -86,7 +87,8 @@ def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_methods_need_the_core_only(core: Path) -> None:
-    rooms = ["uba", "uba.theory", "uba.baselines", "adcm", "meek", "metalearning", "training"]
+    papers = {path.parent.name for path in (ROOT / "replication").glob("*/claims.yaml")}
+    rooms = ["uba.theory", "uba.baselines", "training", *sorted(papers - {"disf"})]
     code = "import importlib\n" + "\n".join(f"importlib.import_module('replication.{room}')" for room in rooms)
     done = run(core, f"{code}\nassert sys.modules['replication'].__file__.startswith({str(core)!r})")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -140,9 +142,10 @@ def test_help_is_a_screen(core: Path) -> None:
     [
         ("import replication.disf", "disf"),
         ("import replication.data", "notebooks"),
-        ("import replication.evidence", "notebooks"),
+        ("from replication.evidence import load_claims", "notebooks"),
         ("import runpy; runpy.run_module('replication', run_name='__main__')", "notebooks"),
         ("from replication.__main__ import main; main()", "notebooks"),
+        ("from replication.__main__ import main; sys.argv[1:] = ['select']; main()", "disf"),
     ],
 )
 def test_a_missing_extra_is_named_with_its_command(core: Path, code: str, extra: str) -> None:
@@ -161,6 +164,24 @@ def test_the_selection_needs_its_extra_only(wheel: Path, tmp_path: Path) -> None
     )
     done = run(tmp_path, code)
     assert done.returncode == 0, done.stderr[-2000:]
+    # so does the command; the others name theirs
+    (tmp_path / "corpus").mkdir()
+    for number in range(20):
+        (tmp_path / "corpus" / f"{number}.txt").write_text(f"document {number} of {number % 7} words {number % 3}")
+    said = replicate(tmp_path, "select", "corpus", "--k", "3", "--out", "out.jsonl")
+    assert said.returncode == 0, said.stderr[-2000:]
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 3
+    assert "See what came out:" in replicate(tmp_path, "--help").stdout
+    said = replicate(tmp_path, "list")
+    assert said.returncode == 1
+    assert re.fullmatch(rf"Error: \w+ is not installed: pip install '{PROJECT['name']}\[notebooks\]'\n", said.stderr), (
+        said.stderr
+    )
+
+
+def replicate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in the environment of a folder."""
+    return run(folder, f"sys.argv = ['replicate', *{arguments!r}]\nfrom replication.__main__ import main; main()")
 
 
 def test_the_wheel_holds_what_is_not_code(wheel: Path) -> None:

@@ -279,10 +279,11 @@ def build(folder: Path, *, real_evidence: bool = False, files: Mapping[str, str]
     (toy.root / "notebooks").mkdir(parents=True)
     (toy.root / "pyproject.toml").write_text("")
     (toy.root / "README.md").write_text("# Toy\n\n<!-- verdicts:begin -->\n<!-- verdicts:end -->\n\nEnd.\n")
-    shutil.copytree(REAL / "runs", toy.package / "runs", ignore=shutil.ignore_patterns("__pycache__"))
+    for room in ("runs", "cli"):
+        shutil.copytree(REAL / room, toy.package / room, ignore=shutil.ignore_patterns("__pycache__"))
     for module in REAL.glob("*.py"):
         shutil.copy(module, toy.package)
-    room = {
+    toys = {
         "toy/__init__.py": "",
         "toy/experiment.py": "import yaml\n",
         "toy/claims.yaml": CLAIMS,
@@ -293,8 +294,8 @@ def build(folder: Path, *, real_evidence: bool = False, files: Mapping[str, str]
     if real_evidence:
         (toy.package / "evidence").symlink_to(REAL / "evidence")
     else:
-        room |= {"evidence/__init__.py": EVIDENCE, "evidence/tables.py": TABLES}
-    for name, text in {**room, **(files or {})}.items():
+        toys |= {"evidence/__init__.py": EVIDENCE, "evidence/tables.py": TABLES}
+    for name, text in {**toys, **(files or {})}.items():
         path = toy.package / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

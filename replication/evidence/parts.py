@@ -26,9 +26,8 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 import replication
-from replication import sources
+from replication import provenance, sources
 from replication.atomic import replacing
-from replication.evidence import provenance
 from replication.evidence.records import dump_records, load_records, tidy
 
 SCHEMA = 1

@@ -23,9 +23,9 @@ import pandas as pd
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from replication import places
+from replication import places, provenance
 from replication.checks import one_of
-from replication.evidence import parts, provenance
+from replication.evidence import parts
 from replication.evidence.claims import PROFILES, ClaimError, PaperClaims, Profile, claims_file, load_claims
 from replication.evidence.records import dump_records, load_records
 from replication.evidence.tables import (

@@ -12,6 +12,7 @@
 `diff`                what changed between two runs, batches or commits
 `verify`              whether committed results, pages and README fit each other and today's claims
 `collect`             which runs nobody can use any more, and their removal
+`new`                 room, claims, notebook, profile and test of a new paper
 ====================  =================================================================================
 
 The runner knows nothing of any paper: it finds notebooks, claims and sources by name.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
+import sys
+import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -30,6 +34,79 @@ _STYLES = {"computed": "green", "re-evaluated": "green", "reused": "cyan", "inte
 
 # seconds between two lines about parts of one run, where there is no terminal
 _PAUSE = 20.0
+
+
+# characters of a table's cell before it goes on in the next line
+_CELL = 44
+# characters that suffice for the last column
+_LAST = 24
+
+
+def live(console: Console) -> bool:
+    """Whether bars can be drawn anew in their place: on a terminal that can do more than print lines."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def room(console: Console) -> int:
+    """How many columns there are: those of the terminal, or of `$COLUMNS`; in a pipe no line needs to end."""
+    return console.width if console.is_terminal or "COLUMNS" in os.environ else sys.maxsize
+
+
+def say(text: str) -> None:
+    """Print a paragraph, broken between words where a terminal ends; Markdown and the like mean nothing in it."""
+    console = Console()
+    console.width = room(console)
+    console.print(text, markup=False, highlight=False)
+
+
+def fitted(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> str:
+    """A table as text, with a line for each row where there is room, else a block; no word is broken.
+
+    Examples
+    --------
+    >>> table = ("run", "says"), [("4be1c07d", "6 reproduced, 3 not"), ("91d0aa35", "")]
+    >>> print(fitted(*table, 40))
+    run       says
+    --------  -------------------
+    4be1c07d  6 reproduced, 3 not
+    91d0aa35
+    >>> print(fitted(*table, 20))
+    4be1c07d
+      says: 6
+        reproduced, 3
+        not
+    91d0aa35
+    """
+
+    def wrapped(text: str, wide: int, first: str = "", more: str = "") -> list[str]:
+        wrapper = textwrap.TextWrapper(
+            wide, initial_indent=first, subsequent_indent=more, break_long_words=False, break_on_hyphens=False
+        )
+        return wrapper.wrap(text) or [""]
+
+    listed = [tuple(row) for row in rows]
+    lines: list[str] = []
+    widths = [
+        max(min(_CELL, max(map(len, cells))), *(len(word) for cell in cells for word in ("", *cell.split())))
+        for cells in zip(columns, *listed, strict=True)
+    ]
+    # the last column may be narrower than it would like
+    left = width - sum(widths[:-1]) - 2 * (len(widths) - 1)
+    if left >= min(_LAST, widths[-1]):
+        widths[-1] = min(widths[-1], left)
+        cells = [list(map(wrapped, row, widths)) for row in (columns, ["-" * wide for wide in widths], *listed)]
+        for row in cells:
+            for line in itertools.zip_longest(*row, fillvalue=""):
+                lines.append("  ".join(map(str.ljust, line, widths)).rstrip())
+        return "\n".join(lines)
+    label = max(map(len, columns[1:]), default=0)
+    aligned = width >= label + 4 + _LAST
+    for first, *others in listed:
+        lines += wrapped(first, width)
+        for name, cell in zip(columns[1:], others, strict=True):
+            start, more = (f"  {name:{label}}  ", " " * (label + 4)) if aligned else (f"  {name}: ", "    ")
+            lines += wrapped(cell, width, start, more) if cell else []
+    return "\n".join(lines)
 
 
 class Watcher(Protocol):
@@ -66,7 +143,7 @@ class Display:
     runs
         All that will execute.
     console
-        Where to; its being a terminal decides between bars and lines.
+        Where to; whether it is a terminal that can draw decides between bars and lines.
     """
 
     def __init__(self, runs: Sequence[Run], console: Console) -> None:
@@ -85,7 +162,7 @@ class Display:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not live(console),
         )
         self._whole = self._progress.add_task("all runs", total=self._total, unit="", visible=self._total > 1)
 
@@ -109,7 +186,7 @@ class Display:
             self._count()
         if "started" in event:
             # a worker may die, and another does the run again: each says where
-            if not self._console.is_terminal:
+            if not live(self._console):
                 self._line(f"{run.name}: started on {event['started']}, profile {run.profile}")
         elif event.get("waiting"):
             self._line(f"{run.name}: another process computes it; waiting")
@@ -130,7 +207,7 @@ class Display:
         bar = self._bars[run.name]
         self._progress.update(bar, completed=done, total=total, unit=f"parts; last: {event['part']}")
         now = time.monotonic()
-        quiet = self._console.is_terminal or now - self._said.get(run.name, -math.inf) < _PAUSE
+        quiet = live(self._console) or now - self._said.get(run.name, -math.inf) < _PAUSE
         if event["state"] == "failed" or not quiet:
             self._said[run.name] = now
             left = f", {_duration(event['left'])} left" if done < total else ""

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 def plan(experiment: str, config: Mapping[str, Any], store: str | Path) -> Plan:
     """The parts of an experiment, a module by its name, with their places in a store."""
-    from replication.evidence import parts, provenance
+    from replication import provenance
+    from replication.evidence import parts
 
     # as the run does, before torch is imported: what is pinned is part of the keys
     provenance.pin_numerics()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from evidence_cases import entry, make, paper
 
+import replication
 from replication.evidence import PaperClaims, Test, load_claims
 from replication.evidence.power import LEAST, MOST, checked, power, power_table
 
-PAPERS = ("uba", "adcm", "disf", "meek", "metalearning")
+PAPERS = sorted(path.parent.name for path in Path(replication.__file__).parent.glob("*/claims.yaml"))
 # the simulated rate of 500 runs may exceed a true 5 % by three standard errors
 SLACK = 3 * (MOST * (1 - MOST) / 500) ** 0.5
 

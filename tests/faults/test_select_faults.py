@@ -9,6 +9,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +20,6 @@ import numpy as np
 import psutil
 import pytest
 
-from replication.cli import cli
 from replication.disf import selection
 from replication.disf.corpus import CorpusError, extractors, pipeline, select_corpus
 
@@ -140,21 +140,20 @@ def features(tmp_path: Path) -> Path:
     return tmp_path / "f.npy"
 
 
-def started(tmp_path: Path, features: Path) -> tuple[Any, list[psutil.Process]]:
+def started(tmp_path: Path, features: Path) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
     """The command with two workers, in the middle of selecting, and its workers."""
-
-    def work() -> None:
-        # a shell's background job ignores Ctrl-C, and so would all that it starts
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.stderr = (tmp_path / "errors.txt").open("w", buffering=1)
-        os.dup2(sys.stderr.fileno(), 2)
-        options = ["--ratio", "0.1", "--batch-size", "512", "--workers", "2", "--shuffle", "none"]
-        cli(["select", "--features", str(features), "--out", str(tmp_path / "out.jsonl"), *options])
-
-    process = forked(work)
+    options = ["--ratio", "0.1", "--batch-size", "512", "--workers", "2", "--shuffle", "none"]
+    paths = ["--features", str(features), "--out", str(tmp_path / "out.jsonl")]
+    with (tmp_path / "errors.txt").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "replication", "select", *paths, *options],
+            stderr=errors,
+            # a shell's background job ignores Ctrl-C, and so would all that it starts
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     end = time.monotonic() + 200
     while not any(part.stat().st_size for part in (tmp_path / "out.jsonl.work").glob("picks-*.part")):
-        assert process.is_alive(), (tmp_path / "errors.txt").read_text()
+        assert process.poll() is None, (tmp_path / "errors.txt").read_text()
         assert time.monotonic() < end, "nothing was selected in 200 s"
         time.sleep(0.01)
     return process, psutil.Process(process.pid).children(recursive=True)
@@ -175,9 +174,9 @@ def test_end_before_the_end_leaves_no_process_and_can_be_gone_on_from(
         os.kill(process.pid, signal.SIGINT)
     else:
         process.kill()
-    process.join(60)
+    process.wait(60)
     expected = {"the command": -signal.SIGKILL, "a worker": 1, "a person": 130}[whom]
-    assert process.exitcode == expected, (tmp_path / "errors.txt").read_text()
+    assert process.returncode == expected, (tmp_path / "errors.txt").read_text()
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert alive == []
     errors = (tmp_path / "errors.txt").read_text()

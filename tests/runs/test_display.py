@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
+import pytest
 from rich.console import Console
 
 from replication.runs.display import Display, JsonLines
@@ -27,8 +29,10 @@ def show(*, terminal: bool) -> str:
     return text.getvalue()
 
 
-def test_lines_without_a_terminal() -> None:
-    assert show(terminal=False).splitlines() == [
+@pytest.mark.parametrize(("terminal", "kind"), [(False, "xterm"), (True, "dumb")])
+def test_lines_where_no_bar_can_be_drawn(terminal: bool, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", kind)
+    assert re.sub(r"\x1b\[[\d;]*m", "", show(terminal=terminal)).splitlines() == [
         "toy/0123456789abcdef: started on there, profile smoke",
         "toy/0123456789abcdef: another process computes it; waiting",
         "[2/3] toy/0123456789abcdef computed (1.2 s): 1 reproduced [of 1].",
@@ -36,7 +40,8 @@ def test_lines_without_a_terminal() -> None:
     ]
 
 
-def test_bars_with_cells_steps_and_eta_on_a_terminal() -> None:
+def test_bars_with_cells_steps_and_eta_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     text = show(terminal=True)
     assert "120/400" in text
     assert "training (cell 4/12)" in text

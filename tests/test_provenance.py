@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from replication.evidence import pin_numerics, provenance
+from replication import provenance
+from replication.provenance import pin_numerics
 
 
 @pytest.fixture

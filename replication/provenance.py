@@ -92,7 +92,7 @@ def collect(
 
 def git_revision() -> dict[str, Any]:
     """Revision of the package's sources, and whether they differ from it; both None outside a git checkout of it."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         # optional locks off: runs in parallel must not contend for the index
