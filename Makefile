@@ -59,7 +59,7 @@ lint: setup  ## ruff, mypy --strict, and the rules of which room imports which
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
-notebooks: setup  ## execute every notebook at the smoke profile and replace pages, results and the README's table
+notebooks: setup  ## execute every notebook at the smoke profile and replace pages, results and the README's findings
 	$(BIN)/replicate batch --profile smoke --workers $(WORKERS) --publish
 
 batch: setup  ## run many: GRID=grid.yaml, or PROFILE=standard for all notebooks of a profile; WORKERS=2

@@ -35,7 +35,6 @@ NOTEBOOK_LINK = re.compile(r"\]\((\w+)\.ipynb\)")
 TEST_ROW = re.compile(r"<tr>(?=<td[^>]*>(?:[\w-]+ )?([\w-]+)</td>)")
 # verdicts, answers, and the words that tables have for checks
 SHOWN: dict[str, Mark] = {**MARKS, **ANSWER_MARKS, "holds": ANSWER_MARKS["yes"], "fails": ANSWER_MARKS["no"]}
-RANKS = [f"said-{word.replace(' ', '-')}" for word in SHOWN]
 SAID = re.compile(rf"(\W )?(?:\d+ )?({'|'.join(sorted(SHOWN, key=len, reverse=True))})\.?", re.IGNORECASE)
 # characters from which on a cell is prose, so that a phone shows its table's rows one below the other
 PROSE = 60
@@ -87,6 +86,7 @@ autodoc_default_options = {"ignore-module-all": True}
 # fields of several classes share names such as `n`; a link to either is as good
 suppress_warnings = ["ref.python"]
 autodoc_typehints = "signature"
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}
 autodoc_member_order = "bysource"
 default_role = "code"
 napoleon_google_docstring = False
@@ -150,10 +150,14 @@ def write_papers(pages: dict[str, list[str]]) -> None:
     """Write a card for each paper, with its key figure and what the README says of it, and the navigation."""
     board = publish.board(PROJECT)
     cards = [card(lead, board.papers[lead.claims.paper], pages) for lead in board.leads]
-    trees = []
-    for lead in board.leads:
-        entries = "\n".join(f"/{pages[stem][0]}" for stem in lead.claims.notebooks)
-        trees.append(f"```{{toctree}}\n:hidden:\n:caption: {lead.claims.paper}\n\n{entries}\n```")
+    papers: dict[str, str] = {}
+    for stem in pages:
+        paper = json.loads(PROJECT.notebook_file(stem).read_text())["metadata"].get("replication", {}).get("paper", "")
+        papers[paper] = papers.get(paper, "") + f"\n/{pages[stem][0]}"
+    trees = [
+        f"```{{toctree}}\n:hidden:\n{f':caption: {paper}' if paper else ''}\n{entries}\n```"
+        for paper, entries in papers.items()
+    ]
     text = [str(board), "````{container} cards", *cards, "````", *trees]
     write(HERE / "generated" / "papers.md", "\n\n".join(text) + "\n")
 
@@ -166,11 +170,12 @@ def card(lead: Standing, standings: tuple[Standing, ...], pages: dict[str, list[
     (answer,) = (cell for cell in node["cells"] if "answer" in cell["metadata"].get("tags", []))
     pictures = [output["data"]["image/png"] for output in answer["outputs"] if "image/png" in output.get("data", {})]
     picture = HERE / "generated" / f"{claims.paper}.png"
-    picture.write_bytes(base64.b64decode(pictures[0]))
+    picture.write_bytes(base64.b64decode("".join(pictures[0])))
     words = [one.word for one in standings]
     stand = " ".join(f"**{MARKS[word].sign} {words.count(word)} {word}**" for word in VERDICTS if word in words)
-    questions = [f"- [](/{pages[stem][0]}.ipynb)" for stem in claims.notebooks]
-    method = next(path for path in sorted(HERE.glob("*.md")) if f"from replication.{claims.paper} " in path.read_text())
+    listed = [f"- [](/{pages[stem][0]}.ipynb)" for stem in claims.notebooks]
+    methods = [path for path in sorted(HERE.glob("*.md")) if f"from replication.{claims.paper} " in path.read_text()]
+    listed += [f"- Use it: [](/{path.name})" for path in methods]
     return "\n\n".join(
         [
             "```{container} card",
@@ -178,7 +183,7 @@ def card(lead: Standing, standings: tuple[Standing, ...], pages: dict[str, list[
             f"**{claims.title}**",
             lead.finding,
             stand,
-            "\n".join([*questions, f"- Use it: [](/{method.name})"]),
+            "\n".join(listed),
             "```",
         ]
     )
@@ -261,6 +266,7 @@ def dress(app: Any, page: str, template: str, context: dict[str, Any], doctree: 
         # an answer is a plain word where it stands in a sentence
         if found and (word in MARKS or told.find_parent("td")):
             told["class"] = [*told.get_attribute_list("class", []), "said", name(word)]
+            told["data-rank"] = str([*SHOWN].index(word))
             # the sign stays with its word
             told.string = f"{SHOWN[word].sign}\N{NO-BREAK SPACE}{told.text.removeprefix(found[1] or '')}"
     for table in soup.find_all("table"):
@@ -273,13 +279,11 @@ def dress(app: Any, page: str, template: str, context: dict[str, Any], doctree: 
 
 
 def label(table: Tag) -> None:
-    """Tell each cell its column's name, its verdict's rank, and whether it is empty or prose."""
+    """Tell each cell its column's name, and whether it is empty or prose."""
     heads = [head.text.strip() for head in table.select("thead th")]
     for row in table.select("tbody tr"):
         for cell, head in zip(row.find_all("td"), heads, strict=False):
             cell["data-label"] = head
-            if said := cell.select_one(".said"):
-                cell["data-rank"] = str(RANKS.index(said["class"][-1]))
             if cell.text.strip() in ("", "–"):
                 cell["class"] = "empty"
             if len(cell.text) > PROSE:

@@ -1,7 +1,7 @@
 // A click on a column's head sorts the table: verdicts by rank, what begins with a number by it, other text by letters.
 function key(row, column) {
   const cell = row.cells[column];
-  return cell.dataset.rank ?? (cell.textContent.trim() === "–" ? "~" : cell.textContent.trim());
+  return cell.querySelector(".said")?.dataset.rank ?? cell.textContent.trim().replace(/^–$/, "~");
 }
 
 function sort(table, head) {

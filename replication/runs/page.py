@@ -78,7 +78,7 @@ def _heads(name: str, columns: Sequence[Section]) -> list[tuple[str, int]]:
 
 
 def _plots(matrix: Matrix) -> Iterator[tuple[str, list[tuple[Row, str]], list[str]]]:
-    """For each parameter that can be an axis, panels (a test and a drawing) and the tests that it leaves as they are."""
+    """For each parameter that can be an axis, panels (a test, a drawing) and the tests that it leaves as they are."""
     for name in matrix.varying:
         columns = [column for column in matrix.columns if column.said and _number(column.settings.get(name))]
         if len({column.settings[name] for column in columns}) < 2:
