@@ -59,7 +59,7 @@ lint: setup  ## ruff, mypy --strict, and the rules of which room imports which
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
-notebooks: setup  ## execute every notebook at the smoke profile and replace pages, results and the README's table
+notebooks: setup  ## execute every notebook at the smoke profile and replace pages, results and the README's findings
 	$(BIN)/replicate batch --profile smoke --workers $(WORKERS) --publish
 
 batch: setup  ## run many: GRID=grid.yaml, or PROFILE=standard for all notebooks of a profile; WORKERS=2
@@ -76,5 +76,5 @@ bench: setup  ## run every benchmark; each prints a ratio against a named peer
 	@status=0; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || status=1; done; exit $$status
 
 clean:  ## remove caches and the built site; runs/, data/, results/ and .venv/ stay
-	rm -rf docs/_build docs/notebooks docs/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf docs/_build docs/notebooks docs/results docs/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find replication tests benchmarks docs -type d -name __pycache__ -prune -exec rm -rf {} +

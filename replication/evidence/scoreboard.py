@@ -90,14 +90,15 @@ class Standing:
         against = objections(self.claim.id, self.word, self.outcomes.get(self.scale, ()))
         return " ".join(f"{self.claims.test(one.test_id, self.scale).asks} No." for one in against)
 
-    def notebook(self, scale: str) -> str:
-        """Stem of the notebook that shows the claim's number at a scale."""
-        return self.claims.test(self.verdicts[scale].shown, scale).notebook
+    def page(self, scale: str) -> str:
+        """The page that shows the claim's number at a scale: its path in the repository, without suffix."""
+        notebook = self.claims.test(self.verdicts[scale].shown, scale).notebook
+        return f"notebooks/{notebook}" if scale == PROFILES[0] else f"results/{scale}/{notebook}"
 
 
 @dataclass(frozen=True)
 class Board:
-    """All standings; shows itself in a notebook as Markdown, with links to the notebooks beside it.
+    """All standings; shows itself in a notebook as Markdown, with links to the pages that decided them.
 
     Attributes
     ----------
@@ -172,50 +173,48 @@ class Board:
         found = {scale for one in self.standings for scale in one.verdicts} | {PROFILES[-1]}
         return tuple(sorted(found, key=_rank))
 
-    def findings(self, notebooks: str = "") -> str:
-        """One line a paper: what was found on its headline, how its claims stand, and a link to the evidence.
+    @property
+    def leads(self) -> tuple[Standing, ...]:
+        """Of each paper the claim that is told first: its headline, whatever came out."""
+        return tuple(
+            next((one for one in standings if one.claim.headline), standings[0]) for standings in self.papers.values()
+        )
 
-        Parameters
-        ----------
-        notebooks : str
-            As for `to_markdown`.
-        """
+    def findings(self) -> str:
+        """One line a paper: what was found on its headline, how its claims stand, and a link to the evidence."""
         lines = []
-        for standings in self.papers.values():
-            lead = next((one for one in standings if one.claim.headline), standings[0])
-            counts = f"Its {len(standings)} claims: {summary_sentence(one.word for one in standings)}"
-            link = f" [Evidence]({notebooks}{lead.notebook(lead.scale)}.ipynb)." if lead.scale else ""
+        for lead in self.leads:
+            of = self.papers[lead.claims.paper]
+            counts = f"Its {len(of)} claims: {summary_sentence(one.word for one in of)}"
+            link = f" [Evidence]({lead.page(lead.scale)}.ipynb)." if lead.scale else ""
             lines.append(f"- **{lead.claims.title}.** {lead.finding} {counts}{link}")
         return "\n".join(lines)
 
-    def to_markdown(self, notebooks: str = "") -> str:
-        """Every claim with its verdict at every scale, paper by paper.
-
-        Parameters
-        ----------
-        notebooks : str
-            Folder of the notebooks as seen from the page, with its closing slash; empty for the page's own.
-        """
+    def to_markdown(self) -> str:
+        """Every claim with its verdict at every scale, as a page beside the notebooks shows it."""
         if not self.standings:
             return "No results are published yet."
-        parts = [f"**{self}**"]
-        for standings in self.papers.values():
-            parts += [f"**{standings[0].claims.title}**", self._table(standings, notebooks).to_markdown()]
-        return "\n\n".join(parts)
 
-    def _table(self, standings: Sequence[Standing], notebooks: str) -> Table:
         def cell(one: Standing, scale: str) -> str:
             verdict = one.verdicts.get(scale)
             if verdict is None or verdict.verdict == "not attempted":
                 return MARKS["not attempted"].sign
             word = f"{MARKS[verdict.verdict].sign} {verdict.verdict}"
-            return f"[{word}]({notebooks}{one.notebook(scale)}.ipynb)"
+            return f"[{word}](../{one.page(scale)}.ipynb#{verdict.shown})"
 
         rows = tuple(
-            (one.claim.id, one.claim.says, *(cell(one, scale) for scale in self.scales), one.controls)
-            for one in standings
+            (
+                one.claims.paper,
+                one.claim.id,
+                one.claim.says,
+                *(cell(one, scale) for scale in self.scales),
+                one.controls,
+            )
+            for one in self.standings
         )
-        return Table(("claim", "the paper says", *self.scales, "controls that change the reading"), rows)
+        scales = (f"at {scale}" for scale in self.scales)
+        head = ("paper", "claim", "the paper says", *scales, "controls that change the reading")
+        return f"**{self}**\n\n{Table(head, rows).to_markdown()}"
 
     def __str__(self) -> str:
         papers, claims = len(self.papers), len(self.standings)

@@ -77,20 +77,23 @@ def _heads(name: str, columns: Sequence[Section]) -> list[tuple[str, int]]:
     return [(value, len(list(same))) for value, same in groupby(values)]
 
 
-def _plots(matrix: Matrix) -> Iterator[tuple[str, list[tuple[Row, str]]]]:
-    """For each parameter that can be an axis, its panels: a test and a drawing."""
+def _plots(matrix: Matrix) -> Iterator[tuple[str, list[tuple[Row, str]], list[str]]]:
+    """For each parameter that can be an axis, panels (a test, a drawing) and the tests that it leaves as they are."""
     for name in matrix.varying:
         columns = [column for column in matrix.columns if column.said and _number(column.settings.get(name))]
         if len({column.settings[name] for column in columns}) < 2:
             continue
-        panels = []
+        panels, same = [], []
         for row in matrix.rows:
             found = [(column, column.said[row.key]) for column in columns if row.key in column.said]
             points = [(at, said) for at, said in found if said.estimate is not None and math.isfinite(said.estimate)]
             if row.test and points:
-                panels.append((row, _draw(matrix, row, name, points)))
-        if panels:
-            yield name, panels
+                if len({(said.estimate, said.low, said.high) for _, said in points}) > 1:
+                    panels.append((row, _draw(matrix, row, name, points)))
+                else:
+                    same.append(row.name)
+        if panels or same:
+            yield name, panels, same
 
 
 def _draw(matrix: Matrix, row: Row, name: str, points: Sequence[tuple[Section, Said]]) -> str:

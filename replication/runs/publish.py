@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,12 +55,13 @@ def publish(store: RunStore, run: Run) -> list[Path]:
     if run.paper:
         written.append(project.results / run.profile / f"{run.notebook}.json")
         write_rows(written[-1], results | {"machine": store.machine(run)})
+    page = (folder / "notebook.ipynb").read_text(encoding="utf-8")
     if not profiles.changed(project, run.notebook, run.parameters):
         written.append(project.notebook_file(run.notebook))
     else:
         written.append(page_file(project, run.profile, run.notebook))
-    with replacing(written[-1]) as temporary:
-        shutil.copyfile(folder / "notebook.ipynb", temporary)
+        page = page.replace("](../replication/", "](../../replication/")  # it lies one folder deeper
+    write_text(written[-1], page)
     return written
 
 
@@ -138,7 +138,7 @@ def board(project: Project) -> Board:
 
 def found(board: Board) -> str:
     """What the README says: what was found, one line a paper, and how many claims stand how."""
-    return f"{board.findings('notebooks/')}\n\n**{board}**" if board.standings else board.to_markdown()
+    return f"{board.findings()}\n\n**{board}**" if board.standings else board.to_markdown()
 
 
 def picture_file(project: Project) -> Path:

@@ -26,10 +26,11 @@ _COLUMNS = 8
 
 
 class Said(NamedTuple):
-    """A verdict on a claim, or the answer to a test with its number."""
+    """A verdict on a claim, or the answer to a test, with the number that decides."""
 
     word: str
     reason: str
+    number: str = ""
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
@@ -128,6 +129,11 @@ class Matrix:
         """A column's setting in words."""
         return ", ".join(f"{name} {shown(column.settings.get(name))}" for name in self.varying)
 
+    def cell(self, row: Row, column: Section) -> str:
+        """What a run says of a row, with its number."""
+        said = column.said.get(row.key)
+        return f"{said.word}: {said.number}" if said and said.number.strip("–") else word(row, column)
+
     def table(self) -> Table:
         """A word per row and run; where there are many runs, their number per word."""
         from replication import evidence
@@ -136,7 +142,7 @@ class Matrix:
             counts = tuple((row.name, row.says, self.counts(row)) for row in self.rows)
             return evidence.Table(("claim, test", "what it says or asks", f"of {len(self.columns)} runs"), counts)
         names = [f"{column.number}: {self.label(column) or 'said'}" for column in self.columns]
-        rows = ((row.name, *(word(row, column) for column in self.columns)) for row in self.rows)
+        rows = ((row.name, *(self.cell(row, column) for column in self.columns)) for row in self.rows)
         return evidence.Table(("claim, test", *names), tuple(rows))
 
 
@@ -155,7 +161,8 @@ def sections(store: RunStore, runs: Iterable[Run], page_folder: Path) -> Iterato
         if results is not None:
             summary = notebook.message(results)
         if failure is not None:
-            summary = summary or f"{failure['status']}: {failure['message']}"
+            status = "" if failure["status"] == state else f"{failure['status']}: "
+            summary = summary or f"{status}{failure['message']}"
             trouble = "\n".join(failure["traceback"].splitlines()[-_TRACEBACK:]).replace(
                 f"{store.project.root}{os.sep}", ""
             )
@@ -171,7 +178,7 @@ def _said(
     if not results or not results.get("paper") or "tests" not in results:
         return {}, ()
     from replication import evidence
-    from replication.evidence.tables import outcomes_table, top_table
+    from replication.evidence.tables import measured, outcomes_table, top_table
 
     paper, profile = results["paper"], results["profile"]
     # there may be hundreds of runs of one paper
@@ -182,9 +189,12 @@ def _said(
     # a stale run may hold what is gone
     verdicts = [evidence.Verdict(**one) for one in results["verdicts"] if f"claim {one['claim_id']}" in known]
     outcomes = [evidence.Outcome.from_dict(one) for one in results["tests"] if f"test {one['test_id']}" in known]
-    said = {f"claim {one.claim_id}": Said(one.verdict, one.reason) for one in verdicts}
+    numbers = {one.test_id: measured(one, claims.test(one.test_id, profile), claims) for one in outcomes}
+    said = {f"claim {one.claim_id}": Said(one.verdict, one.reason, numbers.get(one.shown, "")) for one in verdicts}
     for one in outcomes:
-        said[f"test {one.test_id}"] = Said(one.answer, one.reason, one.estimate, one.low, one.high)
+        said[f"test {one.test_id}"] = Said(
+            one.answer, one.reason, numbers[one.test_id], one.estimate, one.low, one.high
+        )
     top = top_table(verdicts, outcomes, claims, profile, len(verdicts))
     return said, (top, outcomes_table(outcomes, claims, profile))
 
@@ -213,10 +223,16 @@ def matrices(found: Sequence[Section]) -> list[Matrix]:
         claims = evidence.load_claims(columns[0].run.paper)
         scales = dict.fromkeys(column.run.profile for column in columns)
         tests = {test.id: test for scale in scales for test in claims.at(name, scale)}
-        listed = [Row(f"claim {claim.id}", claim.id, claim.says) for claim in claims.of(name)]
-        listed += [
-            Row(f"test {test.id}", f"{test.claim or test.role} {test.id}", test.asks, test) for test in tests.values()
-        ]
+        decided = {claim.id: Row(f"claim {claim.id}", claim.id, claim.says) for claim in claims.of(name)}
+        listed = []
+        # a claim, and below it what decides or explains it; gates and checks last
+        for place in (*(claim.id for claim in claims.claims), ""):
+            listed += [decided[place]] if place in decided else []
+            listed += [
+                Row(f"test {test.id}", f"{test.claim or test.role} {test.id}", test.asks, test)
+                for test in tests.values()
+                if test.claim == place
+            ]
         nothing = {"not attempted", "not run"}
         told = {key for section in columns for key, one in section.said.items() if one.word not in nothing}
         rows = tuple(row for row in listed if row.key in told)

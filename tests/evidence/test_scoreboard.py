@@ -69,14 +69,18 @@ def test_a_claim_with_tests_in_two_notebooks_needs_both() -> None:
     assert standing.word == "partly reproduced"
 
 
-def test_the_table_has_a_row_a_claim_and_a_column_a_scale_with_links() -> None:
+def test_the_table_has_a_row_a_claim_and_a_column_a_scale_and_leads_to_what_decided() -> None:
     lines = Board.of(BOTH).to_markdown().splitlines()
-    assert "| claim | the paper says | smoke | standard | paper | controls that change the reading |" in lines
-    rows = [line for line in lines if line.startswith("| C")]
-    assert rows[3] == ("| C0 | Something holds. | [✓ reproduced](10_b.ipynb) | [✗ not reproduced](10_b.ipynb) | – |  |")
-    assert rows[4].startswith("| C1 | Something holds. | [✓ reproduced](10_b.ipynb) | – | – |")
-    assert rows[5] == "| C2 | Something holds. | – | – | – |  |"
-    assert "(notebooks/10_b.ipynb)" in Board.of(BOTH).to_markdown("notebooks/")
+    head = "| paper | claim | the paper says | at smoke | at standard | at paper | controls that change the reading |"
+    assert head in lines
+    rows = lines[lines.index(head) + 2 :]
+    smoke, standard = (
+        "[✓ reproduced](../notebooks/10_b.ipynb#T0)",
+        "[✗ not reproduced](../results/standard/10_b.ipynb#T0)",
+    )
+    assert rows[3] == f"| b | C0 | Something holds. | {smoke} | {standard} | – |  |"
+    assert rows[4].startswith("| b | C1 | Something holds. | [✓ reproduced](../notebooks/10_b.ipynb#T1) | – | – |")
+    assert rows[5] == "| b | C2 | Something holds. | – | – | – |  |"
 
 
 def test_a_control_that_says_no_is_named_beside_a_positive_verdict() -> None:
@@ -88,10 +92,11 @@ def test_a_control_that_says_no_is_named_beside_a_positive_verdict() -> None:
 
 
 def test_each_paper_has_one_finding_of_its_headline_and_the_count_of_its_claims() -> None:
-    first, second = Board.of(BOTH).findings("notebooks/").splitlines()
+    first, second = Board.of(BOTH).findings().splitlines()
     assert first.startswith("- **On a.** Something holds. **Inconclusive** at the smoke scale: ")
     assert first.endswith("Its 3 claims: 1 inconclusive, 2 not attempted. [Evidence](notebooks/10_a.ipynb).")
     assert "**Not reproduced** at the standard scale" in second
+    assert second.endswith("[Evidence](results/standard/10_b.ipynb).")
     (nothing,) = Board.of([results("a", "smoke", T0="not run")]).findings().splitlines()
     assert nothing == "- **On a.** Something holds. **Not attempted.** Its 3 claims: 3 not attempted."
 

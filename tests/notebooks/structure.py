@@ -21,6 +21,7 @@ MOST_BYTES = 3_000_000
 REQUIRED_PROFILES = ("standard",)
 # two folders deep at least, at the start of a word: no URL, no fraction, no closing tag
 _PATH = re.compile(r"""(?:^|[\s"'(=>])((?:/[\w.@+-]+){2,}/?|[A-Z]:\\[\w.-]+)""", re.MULTILINE)
+_LINK = re.compile(r"\]\((?!\w+:|#)([\w./-]+)(?:#[\w-]+)?\)")
 _PROGRESS = re.compile(r"\d+%\|.*\||\d(?:it/s|s/it)\b")
 
 
@@ -35,6 +36,7 @@ def problems(path: Path) -> list[str]:
     decides = bool(node["metadata"].get("replication", {}).get("paper"))
     return [
         *_file(path, node),
+        *_links(path, node),
         *_execution(code),
         *(line for cell in code for line in _outputs(cell)),
         *_tags(code, beside=path.parent.name == "notebooks"),
@@ -51,6 +53,17 @@ def _file(path: Path, node: Mapping[str, Any]) -> Iterator[str]:
     for cell in node["cells"]:
         if found := _PATH.search("".join(cell["source"])):
             yield f"absolute path in a cell's source: {found[1]}"
+
+
+def _links(path: Path, node: Mapping[str, Any]) -> Iterator[str]:
+    for cell in node["cells"]:
+        texts = [cell["source"]] if cell["cell_type"] == "markdown" else []
+        texts += [output.get("data", {}).get("text/markdown", "") for output in cell.get("outputs", [])]
+        for target in _LINK.findall("\n".join(map("".join, texts))):
+            # the page of a larger scale may lead to another that is not published yet
+            awaited = "/" not in target and (path.parents[2] / "notebooks" / target).exists()
+            if not awaited and not (path.parent / target).exists():
+                yield f"a link leads nowhere: {target}"
 
 
 def _execution(code: list[Mapping[str, Any]]) -> Iterator[str]:

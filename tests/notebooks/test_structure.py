@@ -113,6 +113,8 @@ def test_good_notebook_has_no_problem(good: Path) -> None:
         (shows("text/plain", " 50%|█████     | 5/10"), "shows a progress bar"),
         (lambda node: node["metadata"]["kernelspec"].update(name="python3.11"), "kernelspec is 'python3.11'"),
         (put(0, "source", "See (/home/me/notes)."), "absolute path in a cell's source: /home/me/notes"),
+        (put(0, "source", "See [it](../replication/none.py)."), "a link leads nowhere: ../replication/none.py"),
+        (shows("text/markdown", "[it](99_none.ipynb#T1)"), "a link leads nowhere: 99_none.ipynb"),
         (put(2, "metadata", {}), "has 0 cells tagged parameters"),
         (put(3, "metadata", {}), "must be the start, tagged nbval-ignore-output"),
         (put(3, "metadata", {"tags": ["injected-parameters", "nbval-ignore-output"]}), "injected parameters"),

@@ -61,9 +61,13 @@ def test_published_results_keep_what_the_machine_told_apart(published: Toy) -> N
 
 def test_the_page_of_another_profile_lies_beside_its_results(published: Toy) -> None:
     before = published.project.notebook_file("toy").read_bytes()
-    written = publish.publish(published.store, leave(published, "standard"))
+    run = leave(published, "standard")
+    link = {"source": "[it](../replication/toy/experiment.py)"}
+    edit(published.store.folder(run) / "notebook.ipynb", lambda node: node["cells"][0].update(link))
+    written = publish.publish(published.store, run)
     page = published.root / "results" / "standard" / "toy.ipynb"
     assert written == [page.with_suffix(".json"), page]
+    assert "[it](../../replication/toy/experiment.py)" in page.read_text()  # seen from where it lies
     assert published.project.notebook_file("toy").read_bytes() == before
     publish.refresh_readme(published.project)
     assert found(published) == []
