@@ -53,6 +53,7 @@ SECTIONS = {
         {
             "verify": "Check that what is committed is consistent.",
             "gc": "Remove runs that nobody can use any more.",
+            "render": "Show published records anew, after a change of claims.",
             "parameters": "Write parameters cells anew from the experiments.",
             "new": "Lay out a new paper that runs at once.",
         },

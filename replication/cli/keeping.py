@@ -83,6 +83,27 @@ def parameters_command() -> None:
             click.echo(f"written: notebooks/{name}.ipynb; `replicate run {name} --publish` executes it")
 
 
+@click.command("render")
+@click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...")
+def render_command(notebooks: tuple[str, ...]) -> None:
+    """Execute published pages anew from their records, after a change of claims, figures or prose.
+
+    Nothing is computed, which takes seconds a page. Without a name, all pages of the larger profiles.
+
+    \b
+    replicate render
+    replicate render 40_meek_convergence
+    """
+    project = Project.find()
+    names = [project.notebook(name) for name in notebooks]
+    for path, results in list(publish.committed(project)):
+        if path.stem in names or (not names and path.with_suffix(".ipynb").exists()):
+            for written in publish.render(project, results):
+                click.echo(f"rendered {common.shown(written)}")
+    for written in publish.refresh_readme(project):
+        click.echo(f"wrote {common.shown(written)}")
+
+
 @click.command("new")
 @click.argument("paper")
 @click.pass_context

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ from replication.runs import notebook, profiles
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json, write_rows, write_text
 from replication.runs.profiles import Project
-from replication.runs.store import Run, RunStore, Spec
+from replication.runs.store import GENERATED_TAGS, Run, RunStore, Spec
 from replication.sources import digest
 
 if TYPE_CHECKING:
@@ -55,14 +58,77 @@ def publish(store: RunStore, run: Run) -> list[Path]:
     if run.paper:
         written.append(project.results / run.profile / f"{run.notebook}.json")
         write_rows(written[-1], results | {"machine": store.machine(run)})
-    page = (folder / "notebook.ipynb").read_text(encoding="utf-8")
-    if not profiles.changed(project, run.notebook, run.parameters):
-        written.append(project.notebook_file(run.notebook))
-    else:
-        written.append(page_file(project, run.profile, run.notebook))
-        page = page.replace("](../replication/", "](../../replication/")  # it lies one folder deeper
-    write_text(written[-1], page)
+    written.append(page_of(project, run.profile, run.notebook))
+    _put(project, written[-1], notebook.read_notebook(folder / "notebook.ipynb"))
     return written
+
+
+def page_of(project: Project, profile: str, name: str) -> Path:
+    """Where a profile's page lies: it is the notebook if the profile changes no value, else beside the results."""
+    changed = profiles.changed(project, name, profiles.resolve(project, name, profile, {}))
+    return page_file(project, profile, name) if changed else project.notebook_file(name)
+
+
+def _put(project: Project, page: Path, node: Any) -> None:
+    if page.is_relative_to(project.results):
+        for cell in node.cells:  # it lies one folder deeper
+            cell.source = cell.source.replace("](../replication/", "](../../replication/")
+    notebook.write_notebook(page, node)
+
+
+def render(project: Project, results: Mapping[str, Any]) -> list[Path]:
+    """Execute a published page anew from its records, and answer its tests anew; nothing is computed.
+
+    For a change of claims, figures or prose where computing takes a night. What the page says of sources, versions and
+    machine stays, as the records are theirs.
+
+    Returns
+    -------
+    list of Path
+        The page and the results.
+
+    Raises
+    ------
+    ReplicationError
+        A cell raised.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    from replication import evidence
+
+    name, profile = results["notebook"], results["profile"]
+    page = page_of(project, profile, name)
+    before, node = notebook.read_notebook(page), notebook.read_notebook(project.notebook_file(name))
+    values = [cell for cell in before.cells if cell in _tagged(before, *GENERATED_TAGS)]
+    node.cells = [cell for cell in node.cells if cell not in _tagged(node, *GENERATED_TAGS)]
+    (parameters,) = _tagged(node, "parameters")
+    place = node.cells.index(parameters) + 1
+    node.cells[place:place] = values
+    asked = {"REPLICATION_RECORDS": str(project.results), "REPLICATION_HOME": str(project.root)}
+    path = [str(project.package.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with tempfile.TemporaryDirectory() as work:
+        client = NotebookClient(node, timeout=None, resources={"metadata": {"path": work}})
+        try:
+            client.execute(env={**os.environ, **asked, "PYTHONPATH": os.pathsep.join(path)}, stderr=subprocess.DEVNULL)
+        except CellExecutionError as error:
+            raise ReplicationError(f"{name} at {profile}: {error.ename}: {error.evalue}") from error
+    told = {cell.id: cell.outputs for cell in _tagged(before, "nbval-ignore-output")}
+    for cell in _tagged(node, "nbval-ignore-output"):
+        if cell.id in told and "answer" not in cell.metadata.tags:
+            cell.outputs = told[cell.id]
+    notebook.normalise(node)
+    outcomes = evidence.reevaluate(results)
+    decided = evidence.verdicts(evidence.load_claims(results["paper"]), outcomes, name, profile)
+    file = project.results / profile / f"{name}.json"
+    anew = {"verdicts": [one.to_dict() for one in decided], "tests": [one.to_dict() for one in outcomes]}
+    write_rows(file, {**results, **anew, "evidence_key": evidence.evidence_key(results["paper"])})
+    _put(project, page, node)
+    return [page, file]
+
+
+def _tagged(node: Any, *tags: str) -> list[Any]:
+    return [cell for cell in node.cells if set(tags) & set(cell.metadata.get("tags", []))]
 
 
 def page_file(project: Project, profile: str, notebook: str) -> Path:

@@ -168,7 +168,7 @@ def _shown(name: str, node: Mapping[str, Any], results: Results) -> Iterator[str
     top = list(_outputs(node, "answer"))
     texts = ["".join(output.get("data", {}).get("text/markdown", "")) for output in top]
     if texts[:1] != [answer]:
-        yield f"{name}: its answer is not the one of {of}."
+        yield f"{name}: its answer is not the one of {of}; `replicate render` writes it anew."
     verdicts, tests = list(_raw(top, "verdicts")), list(_raw(_outputs(node), "tests"))
     if not verdicts:
         yield f"{name}: its answer shows no table of claims."

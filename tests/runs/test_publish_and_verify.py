@@ -377,6 +377,19 @@ def test_what_is_published_shows_itself_everywhere_and_is_verified(tmp_path: Pat
     assert "1 of 1 at smoke; 1 of 1 at standard" in text
     verified = toy.replicate("verify")
     assert verified.stdout == "2 published results checked: no disagreements.\n", verified.stderr
+    # a claim in other words: pages and results follow without computing
+    parts = sorted(toy.project.store.glob("parts/*/*"))
+    claims = toy.package / "toy" / "claims.yaml"
+    claims.write_text(claims.read_text().replace("The value is seeds times peak.", "It is seeds times peak."))
+    assert toy.replicate("verify").returncode == 1
+    for path in parts:
+        path.unlink()
+    rendered = toy.replicate("render", "toy")
+    assert rendered.returncode == 0, rendered.stderr
+    assert toy.replicate("run", "00_board", "--publish").returncode == 0
+    assert "It is seeds times peak." in toy.project.notebook_file("toy").read_text()
+    assert toy.replicate("verify").returncode == 0
+    assert not list(toy.project.store.glob("parts/*/*"))
     # and a run of the same on this machine agrees, whatever its clock says
     again = toy.replicate("batch", "--force")
     assert again.returncode == 0, again.stderr
