@@ -1,7 +1,7 @@
-// A click on a column's head sorts the table: verdicts by rank, what begins with a number by it, other text by letters.
+// A click on a column's head sorts the table: verdicts by rank, numbers by size, other text by letters, dashes last.
 function key(row, column) {
   const cell = row.cells[column];
-  return cell.querySelector(".said")?.dataset.rank ?? cell.textContent.trim().replace(/^–$/, "~");
+  return cell.querySelector(".said")?.dataset.rank ?? cell.textContent.trim().replace(/^–$/, "zzz");
 }
 
 function sort(table, head) {
