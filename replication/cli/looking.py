@@ -35,7 +35,7 @@ _WORDS = {
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console = Console()
-    console.print(fitted(columns, rows, room(console)), markup=False, highlight=False, soft_wrap=True)
+    console.print(fitted(columns, rows, room(console)), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 @click.command("list")
