@@ -67,10 +67,13 @@ def test_help_is_a_screen_with_every_command_and_no_text_cut(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(replicate, command: str) -> None:
+def test_every_command_has_help_that_fits(replicate, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     done = replicate(command, "-h")
     assert done.exit_code == 0
-    assert len(done.output.splitlines()) > 5
+    lines = done.output.splitlines()
+    assert len(lines) > 5
+    assert [line for line in lines if len(line) > 80] == []
 
 
 @pytest.mark.parametrize(

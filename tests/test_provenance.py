@@ -101,7 +101,7 @@ def test_the_revision_is_that_of_the_packages_own_repository(tmp_path: Path, mon
     room = tmp_path / "replication" / "evidence"
     room.mkdir(parents=True)
     (tmp_path / "replication" / "__init__.py").write_text("")
-    monkeypatch.setattr(provenance, "__file__", str(room / "provenance.py"))
+    monkeypatch.setattr(provenance, "__file__", str(room.parent / "provenance.py"))
     nothing = {"revision": None, "dirty": None}
     assert provenance.git_revision() == nothing
     git(tmp_path, "init", "-q")

@@ -45,13 +45,12 @@ def gc_command(yes: bool, older_than: float | None, keep_last: int, in_batches: 
     replicate gc
     replicate gc --older-than 30 --yes
 
-    \b
-    What goes:   failed, and unfinished that nobody works on;
-                 stale: verdicts of older claims, which today's sources cannot bring up to date;
-                 superseded: there is a newer finished run of the same notebook, profile and parameters;
-                 parts of experiments, a day old or more, that no run needs, finished or not.
-    What stays:  runs that results/ were published from; runs that are being computed; runs of a batch as it was last
-                 started, unless --in-batches; every finished run that is the newest of its parameters.
+    What goes: failed runs, and unfinished ones that nobody works on; stale ones, whose verdicts today's sources cannot
+    bring up to date; superseded ones, of whose notebook, profile and parameters there is a newer finished run; and
+    parts of experiments, a day old or more, that no run needs, finished or not.
+
+    What stays: runs that results/ were published from; runs that are being computed; runs of a batch as it was last
+    started, unless --in-batches; every finished run that is the newest of its parameters.
     """
     store = RunStore(Project.find())
     found = list(collect.removable(store, older_than=older_than, keep_last=keep_last, in_batches=in_batches))
@@ -106,17 +105,19 @@ def render_command(notebooks: tuple[str, ...]) -> None:
 
 @click.command("new")
 @click.argument("paper")
+@click.argument("experiment", default="example")
 @click.pass_context
-def new_command(ctx: click.Context, paper: str) -> None:
-    """Lay out a new PAPER around a toy experiment: room, claims, notebook, profile and test.
+def new_command(ctx: click.Context, paper: str, experiment: str) -> None:
+    """Lay out a new PAPER around a toy EXPERIMENT: room, claims, notebook, profile and test.
 
     \b
     replicate new my_paper
+    replicate new my_paper vision
 
     Then its notebook is run and its verdict published, which takes seconds, so that all tests pass from the start.
     docs/adding-a-paper.md goes on from there. A name that is taken is refused.
     """
-    notebook, files = new.lay_out(Project.find(), paper)
+    notebook, files = new.lay_out(Project.find(), paper, experiment)
     for path in files:
         click.echo(f"wrote {common.shown(path)}")
     ctx.invoke(run_command, notebook=notebook, publishing=True)

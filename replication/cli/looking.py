@@ -35,7 +35,7 @@ _WORDS = {
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console = Console()
-    console.print(fitted(columns, rows, room(console)), markup=False, highlight=False, soft_wrap=True)
+    console.print(fitted(columns, rows, room(console)), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 @click.command("list")
@@ -218,11 +218,11 @@ def diff_command(before: str, after: str | None, as_json: bool) -> None:
     """Say which verdicts, answers, numbers and figures changed from A to B.
 
     \b
-    replicate diff HEAD~1 HEAD                      commits
-    replicate diff HEAD                             a commit, and the files as they are now
-    replicate diff 4be1c07d 91d0aa35                runs, by the start of their ids
-    replicate diff 3f2a9c1e HEAD                    a batch and a commit
-    replicate diff results/smoke ~/theirs/smoke     folders or single files of results
+    replicate diff HEAD~1 HEAD                   commits
+    replicate diff HEAD                          a commit, and the files of now
+    replicate diff 4be1c07d 91d0aa35             runs, by the start of their ids
+    replicate diff 3f2a9c1e HEAD                 a batch and a commit
+    replicate diff results/smoke ~/theirs/smoke  folders or files of results
 
     Numbers count as changed beyond their test's tolerance and rounding; timings never do, nor do figures of cells
     tagged nbval-ignore-output but the answer's. Parameters, versions, machine and sources that differ are listed too,

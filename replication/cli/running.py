@@ -19,7 +19,7 @@ from replication.cli import CLOSED, INTERRUPTED, close_output, common
 from replication.runs import batch as batches
 from replication.runs import profiles, publish
 from replication.runs.agreement import Agreement, agreement
-from replication.runs.display import Display, JsonLines, Watcher
+from replication.runs.display import Display, JsonLines, Watcher, write_line
 from replication.runs.engines import Engine, ProcessEngine, SerialEngine
 from replication.runs.errors import RefusedError
 from replication.runs.files import yaml_value
@@ -296,7 +296,8 @@ def _run_all(
         sys.exit(CLOSED if closed else INTERRUPTED)
     good = [outcome.run for outcome in outcomes if outcome.ok]
     bad = [outcome for outcome in outcomes if not outcome.ok]
-    said = functools.partial(click.echo, err=as_json)
+    terminal = not as_json and Console().is_terminal
+    said = functools.partial(write_line, Console()) if terminal else functools.partial(click.echo, err=as_json)
     if publishing:
         for path in [*published, *(publish.refresh_readme(store.project) if published else [])]:
             said(f"published {common.shown(path)}")

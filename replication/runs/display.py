@@ -52,11 +52,16 @@ def room(console: Console) -> int:
     return console.width if console.is_terminal or "COLUMNS" in os.environ else sys.maxsize
 
 
+def write_line(console: Console, text: str | Text) -> None:
+    """Print a line, which a terminal breaks between words and a pipe not at all."""
+    console.print(text, soft_wrap=not console.is_terminal, highlight=False, markup=False, emoji=False)
+
+
 def say(text: str) -> None:
     """Print a paragraph, broken between words where a terminal ends; Markdown and the like mean nothing in it."""
     console = Console()
     console.width = room(console)
-    console.print(text, markup=False, highlight=False)
+    console.print(text, markup=False, highlight=False, emoji=False)
 
 
 def fitted(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> str:
@@ -246,7 +251,7 @@ class Display:
         self._progress.update(self._whole, completed=ended, total=left, unit=text)
 
     def _line(self, text: str | Text) -> None:
-        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+        write_line(self._console, text)
 
 
 def _duration(seconds: float) -> str:

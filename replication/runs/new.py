@@ -19,7 +19,7 @@ _TEMPLATES = Path(__file__).parent / "templates" / "new"
 _LAYER = re.compile(r'(?<=^  ")(\w+(?: \| \w+)*) \| runs(?=",$)', re.MULTILINE)
 
 
-def lay_out(project: Project, paper: str) -> tuple[str, list[Path]]:
+def lay_out(project: Project, paper: str, experiment: str = "example") -> tuple[str, list[Path]]:
     """Write what a paper needs, with a toy experiment in it, and list its room in pyproject.toml.
 
     Returns
@@ -30,10 +30,14 @@ def lay_out(project: Project, paper: str) -> tuple[str, list[Path]]:
     Raises
     ------
     RefusedError
-        The name is none of a room, or is taken; or the project is not the folder that the package is in.
+        A name is none of a module, or the paper's is taken; or the project is not the folder that the package is in.
     """
-    if not re.fullmatch("[a-z][a-z0-9_]*", paper) or keyword.iskeyword(paper):
-        raise RefusedError(f"paper: must be a name in small letters, digits and _, such as my_paper, got {paper!r}.")
+    for what, name, such in (("paper", paper, "my_paper"), ("experiment", experiment, "vision")):
+        if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+            raise RefusedError(
+                f"{what}: must be a name in small letters, digits and _ that is no word of Python's, such as {such}, "
+                f"got {name!r}."
+            )
     if project.package.parent != project.root:
         raise RefusedError(
             f"the package is in {project.package.parent}, not in the project {project.root}; install the project from "
@@ -54,20 +58,24 @@ def lay_out(project: Project, paper: str) -> tuple[str, list[Path]]:
     tens = [int(name[0]) for name in project.notebooks() if name[:2].isdigit()]
     if (ten := max(tens, default=0) + 1) > 9:
         raise RefusedError("notebooks: no number below 100 is left for those of another paper.")
-    notebook = f"{ten}0_{paper}_example"
+    notebook = f"{ten}0_{paper}_{experiment}"
+    names = {"paper": paper, "experiment": experiment, "notebook": notebook}
     written = []
     templates = Environment(loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)
     for name in templates.list_templates():
-        target = project.root / name.removesuffix(".jinja").replace("PAPER", paper).replace("NOTEBOOK", notebook)
-        made = templates.get_template(name).render(paper=paper, notebook=notebook)
-        write_text(target, _page(made, paper) if target.suffix == ".ipynb" else made)
+        place = name.removesuffix(".jinja")
+        for word, meant in names.items():
+            place = place.replace(word.upper(), meant)
+        made = templates.get_template(name).render(names)
+        target = project.root / place
+        write_text(target, _page(made, paper, experiment) if target.suffix == ".ipynb" else made)
         written.append(target)
     rooms = " | ".join(sorted([*layer[1].split(" | "), paper]))
     write_text(settings, f"{text[: layer.start(1)]}{rooms}{text[layer.end(1) :]}")
     return notebook, [*written, settings]
 
 
-def _page(text: str, paper: str) -> str:
+def _page(text: str, paper: str, experiment: str) -> str:
     """The notebook whose cells stand in a text, each below a line with its kind and tags."""
     cells = []
     for number, (kind, tags, source) in enumerate(re.findall(r"^%% (\w+)(.*)\n((?:(?!%% ).*\n)*)", text, re.MULTILINE)):
@@ -82,6 +90,6 @@ def _page(text: str, paper: str) -> str:
     metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        "replication": {"data": [], "experiment": "example", "paper": paper},
+        "replication": {"data": [], "experiment": experiment, "paper": paper},
     }
     return json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}, indent=1) + "\n"

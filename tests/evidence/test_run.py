@@ -317,7 +317,7 @@ def test_the_key_changes_with_claims_and_with_rules_but_not_with_colours(paper: 
 
     first = evidence_key("test")
     rooms = paper.parent / "evidence"
-    for name in ("scoreboard.py", "power.py", "provenance.py"):
+    for name in ("scoreboard.py", "power.py", "plots.py"):
         assert touch(rooms / name) == first
     keys = {first, *(touch(rooms / name) for name in ("claims.py", "samples.py", "statistics.py", "verdicts.py"))}
     assert len({*keys, touch(paper / "claims.yaml")}) == 6

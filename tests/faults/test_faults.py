@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -143,7 +144,27 @@ def test_disk_that_fills_up_loses_nothing_finished(toy: Toy) -> None:
     assert json.loads(next(iter(finished.values())))["verdicts"]
 
 
-@pytest.mark.parametrize(("engine", "lines"), [("serial", ["--json"]), ("processes", []), ("dask", [])])
+def test_disk_that_is_full_names_the_journal_of_a_batch(toy: Toy) -> None:
+    done = subprocess.run(
+        toy.command("batch"),
+        env=toy.environment(),
+        cwd=os.sep,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+    )
+    assert done.returncode == 1
+    said = "File too large; make room and give the same command again; nothing finished is lost"
+    file = f"{toy.project.store}/batches/[0-9a-f]{{8}}.json"
+    assert re.fullmatch(f"Error: {file}: {said}\n", done.stderr), done.stderr
+    assert toy.computed() == []
+    assert not list((toy.project.store / "batches").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("engine", "lines"), [("serial", []), ("serial", ["--json"]), ("processes", []), ("dask", []), ("dask", ["--json"])]
+)
 def test_a_reader_that_goes_away_ends_the_batch_as_an_interrupt_does(toy: Toy, engine: str, lines: list[str]) -> None:
     path = toy.root / "grid.yaml"
     path.write_text("runs: [{notebook: toy, grid: {seeds: 1..2}}]")

@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from replication.runs.display import Display, JsonLines
+from replication.runs.display import Display, JsonLines, write_line
 from replication.runs.notebook import Outcome
 from replication.runs.store import Run
 
@@ -70,3 +70,11 @@ def test_json_lines_for_machines() -> None:
         },
         {"event": "finished", "batch": "0a1b", "store": "/store", "computed": 2},
     ]
+
+
+def test_a_terminal_breaks_lines_between_words_and_a_pipe_does_not() -> None:
+    told = "the notebooks agree with the published ones :art: [b]"
+    for terminal, shown in ((True, ["the notebooks agree", "with the published", "ones :art: [b]"]), (False, [told])):
+        text = io.StringIO()
+        write_line(Console(file=text, force_terminal=terminal, width=20), told)
+        assert [each.rstrip() for each in text.getvalue().splitlines()] == shown

@@ -40,12 +40,17 @@ def test_a_new_paper_runs_is_published_and_passes_the_tests(tmp_path: Path) -> N
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
-    said = python("replication", "new", "dice")
+    said = python("replication", "new", "dice", "throws")
     wrote = [line.removeprefix("wrote ") for line in said.splitlines() if line.startswith("wrote ")]
-    page = (tmp_path / "docs" / "adding-a-paper.md").read_text(encoding="utf-8").replace("my_paper", "dice")
+    page = (
+        (tmp_path / "docs" / "adding-a-paper.md")
+        .read_text(encoding="utf-8")
+        .replace("my_paper", "dice")
+        .replace("example", "throws")
+    )
     assert all(f"`{name}`" in page for name in wrote), "the page lists what is written"
-    assert "published results/smoke/60_dice_example.json" in said
-    results = json.loads((tmp_path / "results" / "smoke" / "60_dice_example.json").read_text())
+    assert "published results/smoke/60_dice_throws.json" in said
+    results = json.loads((tmp_path / "results" / "smoke" / "60_dice_throws.json").read_text())
     assert [verdict["verdict"] for verdict in results["verdicts"]] == ["reproduced"]
     assert "dice: the title of the paper" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
@@ -63,6 +68,8 @@ def test_a_new_paper_runs_is_published_and_passes_the_tests(tmp_path: Path) -> N
 def test_what_is_no_name_of_a_room_is_refused(toy: Toy, name: str) -> None:
     with pytest.raises(RefusedError, match="paper: must be a name in small letters"):
         new.lay_out(toy.project, name)
+    with pytest.raises(RefusedError, match="experiment: must be a name in small letters"):
+        new.lay_out(toy.project, "sixth", name)
 
 
 @pytest.mark.parametrize(("name", "place"), [("toy", "replication/toy"), ("checks", "replication/checks.py")])
