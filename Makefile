@@ -7,6 +7,12 @@ BIN     := $(VENV)/bin
 WORKERS ?= 2
 PROFILE ?= smoke
 GRID    ?=
+PYTHONS ?= 3.11 3.12 3.13
+TORCHES ?= 2.11 2.12 2.13
+# the methods, without experiments and pages
+QUICK   ?= $(addprefix tests/,uba/test_schedule.py uba/test_theory.py uba/test_trainers.py training \
+           metalearning/test_metalearning_adaptation.py adcm/test_adcm_schedules.py adcm/test_adcm_segmentation.py \
+           disf/test_selection.py meek/test_gap.py meek/test_law.py test_checks.py)
 # one thread per process: the order of a sum is part of a result, and several processes share the cores
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
@@ -21,10 +27,10 @@ PIP_ARGS ?=
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab notebooks batch report site bench clean
+.PHONY: help setup reproduce test test-versions lint lab notebooks batch report site bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## make the environment in .venv from requirements.lock (at once if it is there)
 
@@ -49,6 +55,20 @@ test: setup lint  ## lint, all tests and doctests, and nbval: every stored outpu
 	$(PINNED) $(BIN)/python -m pytest --nbval notebooks -n $(WORKERS) --dist loadfile --nbval-cell-timeout 1200 --timeout 1300
 	$(PINNED) REPLICATION_RECORDS=$(CURDIR)/results $(BIN)/python -m pytest --nbval results -n $(WORKERS) --dist loadfile
 	$(BIN)/replicate verify
+
+test-versions:  ## quick tests on every Python and torch that can be had: PYTHONS="3.12 3.13" TORCHES="2.12" narrow it
+	@failed=; for python in $(PYTHONS); do \
+	    python$$python -c '' 2>/dev/null || { echo "== Python $$python: skipped, there is no python$$python here"; continue; }; \
+	    for torch in $(TORCHES); do \
+	        name="Python $$python, torch $$torch"; here=$$(mktemp -d); \
+	        python$$python -m venv $$here && \
+	        if ! $$here/bin/python -m pip install --quiet $(PIP_ARGS) --editable '.[dev]' "torch==$$torch.*"; then \
+	            echo "== $$name: skipped, cannot be installed here (pip says why above)"; \
+	        elif $$here/bin/python -m pytest -q -m 'not slow and not faults' $(QUICK); then echo "== $$name: passed"; \
+	        else echo "== $$name: FAILED"; failed=yes; fi; \
+	        rm -rf $$here; \
+	    done; \
+	done; [ -z "$$failed" ]
 
 lint: setup  ## ruff, mypy --strict, and the rules of which room imports which
 	$(BIN)/ruff check .

@@ -97,16 +97,17 @@ class Population(Replicas):
 
     Attributes
     ----------
-    parameters : dict of str to Tensor, float32, shape (R, …)
-        Stacked parameters.
+    parameters : dict of str to Tensor, shape (R, …)
+        Stacked parameters, of the model's own type.
     backend : {"auto", "population", "plain"}
         How the replicas are trained; decided at the first step.
 
     Raises
     ------
     ValueError
-        If there is no seed, ``clip_norm`` is not positive, or nothing of the model is trained (`stack`); at the first
-        step, if its forward pass is no function of parameters and input (`check_function`).
+        If there is no seed, ``clip_norm`` is not positive, nothing of the model is trained, or what is trained is not
+        of one floating-point type (`stack`); at the first step, if a gradient is sparse or the forward pass is no
+        function of parameters and input (`check_function`).
 
     Notes
     -----

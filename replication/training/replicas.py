@@ -84,7 +84,7 @@ def stack(build: Callable[[], nn.Module], seeds: Sequence[int], device: str | to
     Raises
     ------
     ValueError
-        If there is no seed, one is no integer of at least 0, or nothing of the model is trained.
+        As `built` says.
     """
     models = built(build, seeds)
     skeleton = models[int(seeds[0])]
