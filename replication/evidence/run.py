@@ -286,8 +286,9 @@ class Run:
             if len(values):
                 low, middle, high = values.quantile([0.25, 0.5, 0.75])
                 rows.append((quantity.label, f"{rounded(middle, low, high)} {quantity.unit}".strip(), str(len(values))))
-        seconds = [told["seconds"] for told in self._collected.finished.values()]
-        rows.append(("computing all parts, on one core", f"{sum(seconds):.0f} s", str(len(seconds))))
+        machine = self._machine() if self._replayed is None else self._replayed["machine"]
+        seconds = [cpu for _, cpu, _ in machine["parts"].values()]
+        rows.append(("CPU time of all parts", f"{sum(seconds):.0f} s", str(len(seconds))))
         return Table(("on this machine", "median [quartiles]", "n"), tuple(rows))
 
     def finish(self, records: pd.DataFrame, outcomes: Iterable[Outcome]) -> None:
@@ -310,16 +311,7 @@ class Run:
         decided = self.verdicts(answered)
         if self._folder is not None:
             volatile = records["quantity"].isin(list(self.claims.volatile))
-            machine = {
-                "started": self._started.isoformat(timespec="seconds"),
-                "wall_seconds": round(time.perf_counter() - self._clock, 3),
-                "parts": {
-                    name: [told["seconds"], told["cpu_seconds"], told["processor"]]
-                    for name, told in self._collected.finished.items()
-                },
-                "reused": self._reused,
-                "volatile": dump_records(records[volatile]),
-            }
+            machine = self._machine() | {"volatile": dump_records(records[volatile])}
             results = {
                 "schema": SCHEMA,
                 "notebook": self.notebook,
@@ -342,6 +334,18 @@ class Run:
         print("\n".join(f"- {verdict.claim_id}: {verdict.verdict}" for verdict in decided))  # noqa: T201 (for the page)
         for name, command in self._missing.items():
             print(f"Missing data: {name}. {command}")  # noqa: T201
+
+    def _machine(self) -> dict[str, Any]:
+        """When, for how long and on what the run was, so far."""
+        finished = self._collected.finished
+        return {
+            "started": self._started.isoformat(timespec="seconds"),
+            "wall_seconds": round(time.perf_counter() - self._clock, 3),
+            "parts": {
+                name: [told["seconds"], told["cpu_seconds"], told["processor"]] for name, told in finished.items()
+            },
+            "reused": self._reused,
+        }
 
     def _published(self, config: parts.Settings) -> Mapping[str, Any] | None:
         """The published results of this notebook and profile, if records are taken from there."""

@@ -115,7 +115,7 @@ def render(project: Project, results: Mapping[str, Any]) -> list[Path]:
             raise ReplicationError(f"{name} at {profile}: {error.ename}: {error.evalue}") from error
     told = {cell.id: cell.outputs for cell in _tagged(before, "nbval-ignore-output")}
     for cell in _tagged(node, "nbval-ignore-output"):
-        if cell.id in told and "answer" not in cell.metadata.tags:
+        if cell.id in told and "hide-input" in cell.metadata.tags and "answer" not in cell.metadata.tags:
             cell.outputs = told[cell.id]
     notebook.normalise(node)
     outcomes = evidence.reevaluate(results)
