@@ -1149,10 +1149,13 @@ def test_progress_shows_lines_elsewhere_and_bars_on_a_terminal(monkeypatch: pyte
         "2,000 of 2,000 documents embedded",
     ]
     monkeypatch.undo()
-    stream = io.StringIO()
-    with Stages(Console(file=stream, width=100, force_terminal=True)) as stages:
-        stages("documents embedded", 1, 2)
-    assert "documents embedded" in stream.getvalue()
+    for kind, lines in (("xterm", False), ("dumb", True)):
+        monkeypatch.setenv("TERM", kind)
+        stream = io.StringIO()
+        with Stages(Console(file=stream, width=100, force_terminal=True)) as stages:
+            stages("documents embedded", 1, 2)
+        assert "documents embedded" in stream.getvalue()
+        assert ("1 of 2 documents embedded\n" in stream.getvalue()) == lines
 
 
 # ------------------------------------------------------------------------------------------------ the command

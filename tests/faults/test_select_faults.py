@@ -22,6 +22,7 @@ import pytest
 
 from replication.disf import selection
 from replication.disf.corpus import CorpusError, extractors, pipeline, select_corpus
+from replication.disf.corpus.journal import Journal
 
 pytestmark = [
     pytest.mark.faults,
@@ -108,6 +109,27 @@ def test_disk_that_fills_up_is_an_error_and_loses_nothing(corpus: Path, tmp_path
         assert not out.exists()
     select(corpus, out)
     whole(out)
+
+
+def test_disk_that_fills_up_while_a_line_is_written_names_the_journal(tmp_path: Path) -> None:
+    said: Any = FORK.SimpleQueue()
+    path = tmp_path / "lines.jsonl"
+
+    def starved() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+        try:
+            Journal(path).fill(lambda done: ({"line": line} for line in range(done, 40)))
+        except OSError as error:
+            said.put((os.strerror(error.errno or 0), str(error.filename)))
+
+    forked(starved).join()
+    assert said.get() == ("File too large", f"{path}.part")
+    # the lines before it are kept, half a line is not
+    begun: list[int] = []
+    Journal(path).fill(lambda done: (begun.append(done), *({"line": line} for line in range(done, 40)))[1:])
+    assert 5 < begun[0] < 20
+    assert [line["line"] for line in Journal(path)] == list(range(40))
 
 
 @pytest.mark.parametrize("name", ["a-file/out.jsonl", "/proc/out.jsonl"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
@@ -69,22 +70,28 @@ class Journal:
         if self.complete:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._part.open("a+b") as file:
+        file = self._part.open("a+b")
+        try:
             count = _mend(file)
             for line in rest(count):
                 _write(file, line)
                 count += 1
-            _write(file, count)
-            os.fsync(file.fileno())
+            _write(file, count, sync=True)
+        finally:
+            # what a full disk did not take is written once more, and fails once more without a file's name
+            with contextlib.suppress(OSError):
+                file.close()
         self._part.replace(self.path)
         self._complete = True
 
 
-def _write(file: IO[bytes], value: Any) -> None:
+def _write(file: IO[bytes], value: Any, *, sync: bool = False) -> None:
     text = json.dumps(value).encode()
     try:
         file.write(b"%08x %s\n" % (zlib.crc32(text), text))
         file.flush()
+        if sync:
+            os.fsync(file.fileno())
     except OSError as error:  # a full disk names no file
         error.filename = file.name
         raise

@@ -18,11 +18,12 @@ class Stages:
     Parameters
     ----------
     console : Console
-        Where to; its being a terminal decides between bars and lines.
+        Where to; whether it is a terminal that can draw decides between bars and lines.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._live = console.is_terminal and not console.is_dumb_terminal
         self._bars: dict[str, TaskID] = {}
         self._stage, self._begin, self._last, self._done = "", 0.0, 0.0, 0
         self._progress = Progress(
@@ -33,7 +34,7 @@ class Stages:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not self._live,
         )
 
     def __enter__(self) -> Self:
@@ -47,7 +48,7 @@ class Stages:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that so much is done of what a stage counts."""
-        if self._console.is_terminal:
+        if self._live:
             if what not in self._bars:
                 self._bars[what] = self._progress.add_task(what, total=total)
             self._progress.update(self._bars[what], completed=done, total=total)
