@@ -51,7 +51,7 @@ reproduce:  ## set up, run every notebook at the smoke profile, and say whether 
 	exit $$status
 
 test: setup lint  ## lint, all tests and doctests, and nbval: every stored output of every page is compared
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 	$(PINNED) $(BIN)/python -m pytest --nbval notebooks -n $(WORKERS) --dist loadfile --nbval-cell-timeout 1200 --timeout 1300
 	$(PINNED) REPLICATION_RECORDS=$(CURDIR)/results $(BIN)/python -m pytest --nbval results -n $(WORKERS) --dist loadfile
 	$(BIN)/replicate verify

@@ -80,7 +80,7 @@ def select_command(corpus: Path | None, out: Path, as_json: bool, scheduler: str
     replicate select corpus/ --ratio 0.015 --features minilm --out selected.jsonl
     replicate select crawl.jsonl.zst --ratio 0.015 --out out.jsonl.zst --workers 8
     replicate select --features embeddings.npy --ratio 0.015 --out picks.jsonl
-    replicate select crawl/ --ratio 0.015 --out out.jsonl --scheduler tcp://10.0.0.1:8786
+    replicate select crawl/ --k 5000 --out o.jsonl --scheduler tcp://10.0.0.1:8786
 
     CORPUS is a file or a folder of .jsonl, .json (an object a line), .parquet, .txt or .md; all but .parquet may be
     compressed as .gz or .zst. Features that you have already can do without it; then rows are selected.

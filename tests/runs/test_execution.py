@@ -91,9 +91,9 @@ def test_failure_stops_nothing_else_and_is_kept_and_listed(toy: Toy) -> None:
     assert "asked to fail" in (bad.parent / "log.txt").read_text()
     assert list(toy.values().values()) == [1.5]
 
-    listed = toy.replicate("list").stdout
+    listed = toy.replicate("list", "toy").stdout
     assert "failed" in listed
-    assert "1 reproduced." in listed
+    assert "1 reproduced" in listed
 
 
 def test_failed_run_never_replaces_a_good_notebook(toy: Toy) -> None:
