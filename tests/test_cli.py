@@ -237,6 +237,7 @@ def test_no_word_is_broken_and_no_line_too_long(
     assert max(map(len, shown[1].splitlines())) <= int(columns)
 
 
+@pytest.mark.slow  # a process for each command
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "select"])
 def test_a_reader_that_goes_away_ends_every_command_in_silence(toy: Toy, name: str) -> None:
     """`replicate list | head -1`; the pipe is closed before anything is printed."""

@@ -154,6 +154,7 @@ def test_a_missing_extra_is_named_with_its_command(core: Path, code: str, extra:
     assert done.stderr.rstrip().endswith(f"is not installed: pip install '{PROJECT['name']}[{extra}]'"), done.stderr
 
 
+@pytest.mark.slow  # a process imports torch
 def test_the_selection_needs_its_extra_only(wheel: Path, tmp_path: Path) -> None:
     assert not {"jupyterlab", "dask", "papermill", "matplotlib"} & set(environment(tmp_path, wheel, "disf"))
     code = (

@@ -48,6 +48,7 @@ def test_links_within_the_repository_resolve() -> None:
             assert (ROOT / target).exists(), target
 
 
+@pytest.mark.slow  # executes a notebook
 def test_papermill_needs_no_wrapper(tmp_path: Path) -> None:
     """papermill itself, with a profile's file and a parameter of one's own, from another folder."""
     notebook, out = "20_adcm_discretization", tmp_path / "out.ipynb"

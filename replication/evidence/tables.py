@@ -191,9 +191,9 @@ def top_table(
 
 
 def answer_text(verdicts: Sequence[Verdict], outcomes: Sequence[Outcome], claims: PaperClaims, scale: str) -> str:
-    """Two or three sentences in Markdown: the first claim's finding, the count of the others, gates and checks."""
-    lead = next((one for one in verdicts if one.verdict not in ("not attempted", "inconclusive")), None)
-    lead = lead or next((one for one in verdicts if one.verdict != "not attempted"), None)
+    """Two or three sentences in Markdown: the finding on the headline or the first claim, counts, gates and checks."""
+    run = [one for one in verdicts if one.verdict != "not attempted"]
+    lead = next((one for one in run if claims.claim(one.claim_id).headline), run[0] if run else None)
     parts = [] if lead is None else [finding(claims.claim(lead.claim_id), lead, outcomes, claims, scale)]
     counts = summary_sentence(verdict.verdict for verdict in verdicts).rstrip(".")
     parts.append(f"Claims of the paper on this page, at the {scale} scale: {counts}; {apart(outcomes)}.")

@@ -220,6 +220,7 @@ def rank(number: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow  # two processes import torch
 def test_two_ranks_with_different_data_get_the_same_grid(tmp_path: Path) -> None:
     multiprocessing.spawn(rank, (str(tmp_path),), nprocs=2)
     one, other = (torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in range(2))

@@ -239,6 +239,7 @@ def test_resumes_bit_for_bit_from_any_step(tmp_path: Path, stop: int) -> None:
     assert strip == [(one.step, one.replica, one.segments, one.counts) for one in undisturbed.segmentations]
 
 
+@pytest.mark.slow  # three processes import torch
 @pytest.mark.faults
 @on_posix
 def test_a_killed_run_resumes_as_if_it_had_never_been_killed(tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def test_corpus_gives_whole_records_with_their_places(corpus: Path, tmp_path: Pa
     assert ranks == sorted(ranks)
 
 
+@pytest.mark.slow  # pools of processes start
 def test_result_does_not_depend_on_workers_nor_on_the_size_of_shards(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

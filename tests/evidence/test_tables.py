@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
-from evidence_cases import ask, entry, grid, make, paper, values
+from evidence_cases import ask, content, entry, grid, make, paper, values
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -235,6 +235,17 @@ def test_the_answer_says_effect_interval_scale_gates_and_checks() -> None:
         "-2.546 [-2.618, -2.474] % (n = 10, yes if < 0 %). Claims of the paper on this page, at the smoke scale: "
         "1 reproduced; 1 of 1 gates came out; 0 of 1 checks hold (not K)."
     )
+
+
+@pytest.mark.parametrize(("headline", "told"), [(False, "Something holds."), (True, "Another thing holds.")])
+def test_the_answer_is_about_the_headline_or_the_first_claim_whatever_came_out(headline: bool, told: str) -> None:
+    first = content(entry("direction", min_seeds=1000))["claims"][0]
+    second = {**first, "id": "C2", "says": "Another thing holds.", "headline": headline}
+    claims = paper(claims=[first, {**second, "tests": [entry("direction", id="T2")]}])
+    outcomes = answers(claims)
+    text = tables.answer_text(verdicts(claims, outcomes, "10_test", "smoke"), outcomes, claims, "smoke")
+    assert text.startswith(told)
+    assert "1 reproduced, 1 inconclusive" in text
 
 
 def test_a_blind_assay_names_its_gate_with_its_number() -> None:

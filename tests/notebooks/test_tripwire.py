@@ -26,6 +26,7 @@ def nbval(toy: Toy, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=toy.root, env=toy.environment(), capture_output=True, text=True, timeout=200)
 
 
+@pytest.mark.slow  # nbval executes a notebook
 def test_one_wrong_stored_number_fails_nbval(toy: Toy) -> None:
     folder = toy.root / "executed"
     folder.mkdir()

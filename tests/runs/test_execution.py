@@ -13,6 +13,7 @@ from replication.runs.notebook import Options, execute
 from replication.runs.store import Spec
 
 
+@pytest.mark.slow  # kernels start
 def test_life_of_a_run(toy: Toy) -> None:
     first = toy.replicate("run", "toy")
     assert first.returncode == 0, first.stderr
@@ -56,6 +57,7 @@ def test_life_of_a_run(toy: Toy) -> None:
     assert toy.store.machine(next(toy.store.runs())) != machine
 
 
+@pytest.mark.slow  # kernels start
 def test_run_without_its_data_says_what_brings_them_and_is_not_published(toy: Toy) -> None:
     done = toy.replicate("run", "toy", "-p", "label", "without data")
     assert done.returncode == 3
@@ -77,6 +79,7 @@ def test_run_without_its_data_says_what_brings_them_and_is_not_published(toy: To
     assert toy.project.notebook_file("toy").read_bytes() == before
 
 
+@pytest.mark.slow  # kernels start
 def test_failure_stops_nothing_else_and_is_kept_and_listed(toy: Toy) -> None:
     grid = toy.root / "grid.yaml"
     grid.write_text("runs: [{notebook: toy, zip: {label: [bad, good], fail: [true, false]}}]")
@@ -136,6 +139,7 @@ def test_kernel_tells_how_far_it_is(toy: Toy) -> None:
     assert lines[-1] == "computed"
 
 
+@pytest.mark.slow  # kernels start
 def test_time_out_stops_a_run_and_says_so(toy: Toy) -> None:
     toy.gate.write_text("")
     done = toy.replicate("run", "toy", "-p", "label", "slow", "--timeout", "4")
@@ -201,6 +205,7 @@ for told in ([1], {"done": "3", "total": 9, "what": 1}, {"done": 1}, {"done": No
 """
 
 
+@pytest.mark.slow  # kernels start
 def test_whatever_a_kernel_writes_as_its_progress_harms_nothing(toy: Toy) -> None:
     toy.add("toy", toy_cells(run=f"{ODD}\n{RUN}"), paper="toy")
     done = toy.replicate("batch", "--json")

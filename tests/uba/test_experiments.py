@@ -164,6 +164,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow  # trains transformers
 def test_language_runs_on_a_folder_of_ones_own(folder):
     config = language.Config(
         text=str(folder), width=8, context=16, batch_size=4, budgets=[300], held_out_bytes=2000, peaks=[0.01, 0.02],
