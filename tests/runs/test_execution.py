@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from toys import FINISH, RUN, Toy, toy_cells
 
 from replication.runs import notebook
