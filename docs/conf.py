@@ -233,9 +233,12 @@ def draw_pictures() -> None:
     with contextlib.chdir(HERE / "generated"):
         for page in sorted(HERE.glob("*.md")):
             names: dict[str, Any] = {}
-            for code in EXAMPLE.findall(page.read_text(encoding="utf-8")):
-                if "savefig" in code or names:  # a page's later examples go on from its first
-                    exec(compile(code, page.name, "exec"), names)
+            examples = EXAMPLE.findall(page.read_text(encoding="utf-8"))
+            # what follows a page's last picture may need packages that the site does not
+            while examples and "savefig" not in examples[-1]:
+                examples.pop()
+            for code in examples:
+                exec(compile(code, page.name, "exec"), names)
 
 
 def anchor_tests(app: Any, doctree: nodes.document) -> None:
