@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 PROJECT = Project.find()
 logger = getLogger(__name__)
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+FIRST_IMPORT = re.compile(r"^from replication\.(\w+) ", re.MULTILINE)
 SOURCE_LINK = re.compile(r"\]\((?:\.\./)+(replication/[\w/]+)\.py(?:#\w+)?\)")
 NOTEBOOK_LINK = re.compile(r"\]\((\w+)\.ipynb\)")
 # a row of a table of tests: where a claim was decided
@@ -174,7 +175,9 @@ def card(lead: Standing, standings: tuple[Standing, ...], pages: dict[str, list[
     words = [one.word for one in standings]
     stand = " ".join(f"**{MARKS[word].sign} {words.count(word)} {word}**" for word in VERDICTS if word in words)
     listed = [f"- [](/{pages[stem][0]}.ipynb)" for stem in claims.notebooks]
-    methods = [path for path in sorted(HERE.glob("*.md")) if f"from replication.{claims.paper} " in path.read_text()]
+    # the first import of a page on a method is the method's
+    first = {path: FIRST_IMPORT.search(path.read_text(encoding="utf-8")) for path in sorted(HERE.glob("*.md"))}
+    methods = [path for path, found in first.items() if found and found[1] == claims.paper]
     listed += [f"- Use it: [](/{path.name})" for path in methods]
     return "\n\n".join(
         [

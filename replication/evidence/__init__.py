@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from replication import provenance
 from replication.checks import extra
 from replication.provenance import pin_numerics
 
-try:
-    with extra("notebooks"):
-        from replication.evidence.claims import (
-            PROFILES,
-            Claim,
-            ClaimError,
-            PaperClaims,
-            Test,
-            load_claims,
-            parse_claims,
-        )
-        from replication.evidence.parts import Part, PartsFailedError, Settings, gather
-        from replication.evidence.records import dump_records, load_records, rows_of, tidy
-        from replication.evidence.run import Run, evidence_key, page, start
-        from replication.evidence.statistics import Interval, holm, mean_interval, percentile_interval, slope
-        from replication.evidence.tables import Table, comparisons_table, outcomes_table, rounded
-        from replication.evidence.verdicts import (
-            ANSWERS,
-            VERDICTS,
-            Outcome,
-            Verdict,
-            decide,
-            evaluate,
-            reevaluate,
-            summary_sentence,
-            verdicts,
-        )
-except ModuleNotFoundError as error:
-    _missing = error
-    if not TYPE_CHECKING:
-
-        def __getattr__(_name: str) -> object:
-            """Tell of the extra when something is asked for that needs it: where a selection is from does not."""
-            raise _missing
-
+with extra("notebooks"):
+    from replication.evidence.claims import PROFILES, Claim, ClaimError, PaperClaims, Test, load_claims, parse_claims
+    from replication.evidence.parts import Part, PartsFailedError, Settings, gather
+    from replication.evidence.records import dump_records, load_records, rows_of, tidy
+    from replication.evidence.run import Run, evidence_key, page, start
+    from replication.evidence.statistics import Interval, holm, mean_interval, percentile_interval, slope
+    from replication.evidence.tables import Table, comparisons_table, outcomes_table, rounded
+    from replication.evidence.verdicts import (
+        ANSWERS,
+        VERDICTS,
+        Outcome,
+        Verdict,
+        decide,
+        evaluate,
+        reevaluate,
+        summary_sentence,
+        verdicts,
+    )
 
 __all__ = [
     "ANSWERS",
@@ -75,7 +55,6 @@ __all__ = [
     "parse_claims",
     "percentile_interval",
     "pin_numerics",
-    "provenance",
     "reevaluate",
     "rounded",
     "rows_of",

@@ -298,20 +298,27 @@ def _cut(child: subprocess.Popen[str]) -> None:
 
 
 def environment(run: Run, project: Project, options: Options) -> dict[str, str]:
-    """The environment of a run: the caller's, with what decides its numbers pinned."""
+    """The environment of a run: that of any kernel, and what the run is."""
     work = RunStore(project).folder(run) / "work"
+    return {
+        "REPLICATION_DEVICE": run.ingredients["device"],
+        **surroundings(project, work),
+        "REPLICATION_SINCE": str(options.since),
+        **({"REPLICATION_FRESH": str(options.since)} if options.force else {}),
+        "REPLICATION_RUNS": str(project.store),
+        "REPLICATION_RUN_DIR": str(work),
+        "REPLICATION_RUN_ID": run.run_id,
+    }
+
+
+def surroundings(project: Project, work: Path) -> dict[str, str]:
+    """The environment of a project's kernels: the caller's, with what decides their numbers pinned."""
     inherited = [str(Path(p).absolute()) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     return {
         **threads,
-        "REPLICATION_DEVICE": run.ingredients["device"],
         **os.environ,
-        "REPLICATION_SINCE": str(options.since),
-        **({"REPLICATION_FRESH": str(options.since)} if options.force else {}),
         "REPLICATION_HOME": str(project.root),
-        "REPLICATION_RUNS": str(project.store),
-        "REPLICATION_RUN_DIR": str(work),
-        "REPLICATION_RUN_ID": run.run_id,
         "PYTHONHASHSEED": "0",
         # the sources that the run id was made of come first
         "PYTHONPATH": os.pathsep.join([str(project.package.parent), *inherited]),
@@ -416,7 +423,7 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     node = read_notebook(project.notebook_file(run.notebook))
-    node.cells = [c for c in node.cells if not GENERATED_TAGS & set(c.metadata.get("tags", []))]
+    node.cells = [cell for cell in node.cells if not tagged(cell, *GENERATED_TAGS)]
     inject = profiles.changed(project, run.notebook, run.parameters)
     # papermill adds a cell if it has parameters to inject
     cells = len(node.cells) + bool(inject)
@@ -556,6 +563,11 @@ def write_notebook(path: Path, node: Any) -> None:
 
     nbformat.validate(node)
     write_text(path, nbformat.writes(node).rstrip("\n") + "\n")  # type: ignore[no-untyped-call]
+
+
+def tagged(cell: Any, *tags: str) -> bool:
+    """Whether a cell has one of some tags."""
+    return not set(tags).isdisjoint(cell.metadata.get("tags", []))
 
 
 def normalise(node: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -100,22 +99,21 @@ def render(project: Project, results: Mapping[str, Any]) -> list[Path]:
     name, profile = results["notebook"], results["profile"]
     page = page_of(project, profile, name)
     before, node = notebook.read_notebook(page), notebook.read_notebook(project.notebook_file(name))
-    values = [cell for cell in before.cells if cell in _tagged(before, *GENERATED_TAGS)]
-    node.cells = [cell for cell in node.cells if cell not in _tagged(node, *GENERATED_TAGS)]
-    (parameters,) = _tagged(node, "parameters")
-    place = node.cells.index(parameters) + 1
+    values = [cell for cell in before.cells if notebook.tagged(cell, *GENERATED_TAGS)]
+    node.cells = [cell for cell in node.cells if not notebook.tagged(cell, *GENERATED_TAGS)]
+    place = next(i for i, cell in enumerate(node.cells) if notebook.tagged(cell, "parameters")) + 1
     node.cells[place:place] = values
-    asked = {"REPLICATION_RECORDS": str(project.results), "REPLICATION_HOME": str(project.root)}
-    path = [str(project.package.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory() as work:
+        around = notebook.surroundings(project, Path(work)) | {"REPLICATION_RECORDS": str(project.results)}
         client = NotebookClient(node, timeout=None, resources={"metadata": {"path": work}})
         try:
-            client.execute(env={**os.environ, **asked, "PYTHONPATH": os.pathsep.join(path)}, stderr=subprocess.DEVNULL)
+            client.execute(env=around, stderr=subprocess.DEVNULL)
         except CellExecutionError as error:
             raise ReplicationError(f"{name} at {profile}: {error.ename}: {error.evalue}") from error
-    told = {cell.id: cell.outputs for cell in _tagged(before, "nbval-ignore-output")}
-    for cell in _tagged(node, "nbval-ignore-output"):
-        if cell.id in told and "hide-input" in cell.metadata.tags and "answer" not in cell.metadata.tags:
+    # the start shows sources and versions, which are those of the records
+    told = {cell.id: cell.outputs for cell in before.cells if notebook.tagged(cell, "nbval-ignore-output")}
+    for cell in node.cells:
+        if cell.id in told and notebook.tagged(cell, "hide-input") and not notebook.tagged(cell, "answer"):
             cell.outputs = told[cell.id]
     notebook.normalise(node)
     outcomes = evidence.reevaluate(results)
@@ -125,10 +123,6 @@ def render(project: Project, results: Mapping[str, Any]) -> list[Path]:
     write_rows(file, {**results, **anew, "evidence_key": evidence.evidence_key(results["paper"])})
     _put(project, page, node)
     return [page, file]
-
-
-def _tagged(node: Any, *tags: str) -> list[Any]:
-    return [cell for cell in node.cells if set(tags) & set(cell.metadata.get("tags", []))]
 
 
 def page_file(project: Project, profile: str, notebook: str) -> Path:

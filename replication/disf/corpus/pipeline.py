@@ -35,6 +35,7 @@ import numpy as np
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
+from replication import provenance
 from replication.atomic import replacing
 from replication.disf import selection
 from replication.disf.corpus import extractors, output, readers, rows
@@ -499,8 +500,6 @@ class _Run:
         ]
 
     def _output(self, picks: Journal, contents: list[str]) -> dict[str, Any]:
-        from replication.evidence import provenance  # pandas and SciPy, which workers need not import
-
         counts = {
             "files": sum(found.files for found in self.inputs),
             "bytes": sum(found.bytes for found in self.inputs),
