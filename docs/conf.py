@@ -237,7 +237,7 @@ def draw_pictures() -> None:
         for page in sorted(HERE.glob("*.md")):
             names: dict[str, Any] = {}
             examples = EXAMPLE.findall(page.read_text(encoding="utf-8"))
-            # what follows a page's last picture may need packages that the site does not
+            # what follows a page's last picture draws nothing; the tests run it
             while examples and "savefig" not in examples[-1]:
                 examples.pop()
             for code in examples:

@@ -15,8 +15,6 @@ import replication.compat  # noqa: F401 - transformers and Lightning import torc
 
 DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
-# trainers that are in no extra: an example that imports one is skipped where it is not installed
-OPTIONAL = ("transformers", "accelerate", "lightning")
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if EXAMPLE.search(path.read_text(encoding="utf-8")))
 
 
@@ -27,20 +25,12 @@ def test_examples_run_and_draw_their_pictures(page: str, tmp_path: Path, monkeyp
     plt.close("all")  # of other tests
     text = (DOCS / page).read_text(encoding="utf-8")
     names: dict[str, Any] = {"__name__": "page"}
-    absent: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         for code in EXAMPLE.findall(text):
-            try:
-                exec(compile(code, page, "exec"), names)
-            except ImportError as error:  # transformers' Trainer asks for accelerate with an ImportError of its own
-                absent |= {name for name in OPTIONAL if name in str(error)}
-                if not any(name in str(error) for name in OPTIONAL):
-                    raise
+            exec(compile(code, page, "exec"), names)
     for picture in re.findall(r"!\[.+\]\(generated/(.*)\)", text):
         assert "<svg" in (tmp_path / picture).read_text(encoding="utf-8")
-    if absent:
-        pytest.skip(f"all examples ran but those of {', '.join(sorted(absent))}: not in requirements.lock")
 
 
 def test_pages_are_linked() -> None:

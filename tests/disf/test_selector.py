@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from imblearn.pipeline import make_pipeline
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -79,9 +80,8 @@ def test_it_stands_in_a_pipeline_of_imbalanced_learn():
     """Which takes no step that both transforms and resamples."""
     assert not hasattr(DiSFSelector, "transform")
     assert not hasattr(DiSFSelector, "fit_transform")
-    pipeline = pytest.importorskip("imblearn.pipeline")
     labels = (X[:, 0] > 0).astype(int)
-    made = pipeline.make_pipeline(StandardScaler(), DiSFSelector(k=60), LogisticRegression()).fit(X, labels)
+    made = make_pipeline(StandardScaler(), DiSFSelector(k=60), LogisticRegression()).fit(X, labels)
     rows = DiSFSelector(k=60).fit(StandardScaler().fit_transform(X)).get_support(indices=True)
     alone = LogisticRegression().fit(StandardScaler().fit(X).transform(X[rows]), labels[rows])
     np.testing.assert_allclose(made[-1].coef_, alone.coef_)

@@ -1,7 +1,4 @@
-"""UBALR in other people's loops: it moves as torch's cosine does there, and ends where the training ends.
-
-transformers' Trainer, Accelerate and Lightning are in no extra; their tests are skipped where they are not installed.
-"""
+"""UBALR in other people's loops: it moves as torch's cosine does there, and ends where the training ends."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from replication.uba import UBALR, uba
 
 FLOOR = 0.01
-NOT_LOCKED = "not in requirements.lock: pip install transformers accelerate lightning"
 # torchvision beside torch's CPU build, for the packages that import it
 needs_torchvision = pytest.mark.usefixtures("importable_torchvision")
 
@@ -132,8 +128,7 @@ def test_a_tensor_rate_moves_without_recompilation(what: str):
 @needs_torchvision
 @pytest.mark.parametrize("tensor", [False, True])
 def test_in_transformers_trainer_as_torchs_cosine(tmp_path: Path, tensor: bool):
-    transformers = pytest.importorskip("transformers", reason=NOT_LOCKED)
-    pytest.importorskip("accelerate", reason=NOT_LOCKED)
+    import transformers
 
     class Model(torch.nn.Module):
         def __init__(self) -> None:
@@ -216,7 +211,6 @@ debug_launcher(all, num_processes=2)
 
 
 def test_in_accelerate_each_process_counts_as_a_step():
-    pytest.importorskip("accelerate", reason=NOT_LOCKED)
     start = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}\n"
     done = subprocess.run([sys.executable, "-c", start + TWO_PROCESSES], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -239,7 +233,7 @@ def test_in_accelerate_each_process_counts_as_a_step():
 @needs_torchvision
 @pytest.mark.filterwarnings("ignore")
 def test_in_lightning_as_torchs_cosine():
-    lightning = pytest.importorskip("lightning", reason=NOT_LOCKED)
+    import lightning
 
     class Model(lightning.LightningModule):
         def __init__(self, name: str) -> None:
