@@ -73,7 +73,7 @@ def separation(records: pd.DataFrame, *, threshold: float) -> Figure:
     rows = rows_of(records, "collapse", metric="dominance", view="own")
     found = plots.intervals(rows, "measured_on", "target", "method")
     sets = _order(found)
-    label = "$D_{10}$ above random\n(s.d. of random; dashed: claim)"
+    label = "$D_{10}$ above random\n(s.d.; dashed: claim)"
     figure, axes = plots.panels([*sets.values()], share="y", xlabel=label)
     for axis, name in zip(axes, sets, strict=True):
         plots.forest(axis, found[name], label="target: {}".format, rows=_order(rows["method"]), at=0)

@@ -12,6 +12,7 @@ when the file is read, by file, claim, test and field.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -492,6 +493,7 @@ def claims_file(paper: str) -> Traversable:
     return root / one_of("paper", paper, papers, ClaimError) / "claims.yaml"
 
 
+@cache  # there may be hundreds of runs of one paper
 def parse_claims(text: str, name: str) -> PaperClaims:
     """The claims in the text of a ``claims.yaml``; `name` is the file's name in messages.
 

@@ -443,6 +443,7 @@ def name_ends(figure: Figure) -> Figure:
             places[i] = min(places[i], places[i + 1] - (needs[i] + needs[i + 1]) / 2 if i + 1 < len(ends) else 1.0)
         for (y, x, text, colour), place in zip(ends, places, strict=True):
             arrow: dict[str, Any] = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 0}
+            arrow["relpos"] = (0, 0.5)  # towards the text's middle it would cross its neighbours
             style: dict[str, Any] = {"color": colour, "fontsize": SIZE - 1, "va": "center", "arrowprops": arrow}
             axis.annotate(text, (x, y), (1.03, place), xycoords="axes fraction", **style)
     return figure

@@ -222,7 +222,7 @@ def similarity(records: pd.DataFrame) -> Figure:
     at = experiment.SIMILAR
     titles = ("mean risk, N = 10", f"wins, α = {at['alpha']:g}, N = {at['N']:g}", "modelling error is zero")
     figure, (needed, wins, zero) = plots.panels(titles, height=3.0, xlabel="spread of the tasks\n(1: the authors')")
-    alphas = plots.ordered((0.25, 0.5, 1.0))
+    alphas = plots.distinct((0.25, 0.5, 1.0))  # apart from the shades of the spreads
     crossover = plots.means(rows_of(records, "similar_crossover", N=10), "alpha", "spread")
     plots.curves(needed, crossover, alphas, label="α = {:g}".format)
     needed.set_ylabel("M*, tasks that MAML needs")

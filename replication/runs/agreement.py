@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -266,9 +265,6 @@ def agreement(store: RunStore, runs: Iterable[Run], profiles: Collection[str] = 
             found[key] = found.get(key) if results is None else (run, results)
     if not found:
         return Agreement()
-    from replication import evidence
-
-    claims = functools.cache(evidence.load_claims)
     compared, left_out, without = [], [], 0
     finished = {key: one for key, one in found.items() if one is not None}
     for (stem, profile), (run, ours) in finished.items():
@@ -279,7 +275,7 @@ def agreement(store: RunStore, runs: Iterable[Run], profiles: Collection[str] = 
             again = f"`replicate run {stem} --profile {profile}` brings them up to date"
             left_out.append(f"Not compared, verdicts of older claims: {stem} at {profile}; {again}.")
         else:
-            compared.append(_compare(published[stem, profile], ours, store.machine(run), claims(run.paper)))
+            compared.append(_compare(published[stem, profile], ours, store.machine(run)))
     return Agreement(len(found), len(finished), tuple(compared), without, tuple(left_out))
 
 
@@ -288,7 +284,10 @@ def _as(published: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     return all(canonical(published[name]) == canonical(value) for name, value in asked.items() if name in published)
 
 
-def _compare(published: Results, found: Results, machine: Mapping[str, Any], claims: PaperClaims) -> Compared:
+def _compare(published: Results, found: Results, machine: Mapping[str, Any]) -> Compared:
+    from replication import evidence
+
+    claims = evidence.load_claims(found["paper"])
     measured = machine.get("volatile", {}).get("quantity", {}).get("levels", [])
     labels = tuple(claims.volatile[name].label for name in measured if name in claims.volatile)
     left, right = _tests(published), _tests(found)

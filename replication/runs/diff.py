@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
 import subprocess
 import tarfile
@@ -11,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from replication.runs.agreement import Change, changes, flat, short
 from replication.runs.batch import Batch
@@ -20,9 +19,6 @@ from replication.runs.files import read_json
 from replication.runs.profiles import page_profile
 from replication.runs.store import Run, RunStore, room_files
 from replication.sources import canonical, file_digests
-
-if TYPE_CHECKING:
-    from replication.evidence import PaperClaims
 
 # what is compared of a checkout, at any commit
 _PARTS = ("notebooks", "results", "replication")
@@ -203,8 +199,6 @@ def compare(before: Side, after: Side) -> Difference:
     RefusedError
         A paper's claims, by whose tolerances numbers are compared, are gone or malformed.
     """
-    from replication import evidence
-
     left, right = list(before.entries), list(after.entries)
     pairs: list[tuple[Entry, Entry]] = []
     keys: tuple[Callable[[Entry], Hashable], ...] = (
@@ -221,8 +215,7 @@ def compare(before: Side, after: Side) -> Difference:
                 right.remove(b[0])
     pairs.sort(key=lambda pair: (pair[0].name, canonical(pair[0].parameters)))
     only = [tuple(sorted(_named(one, side) for one in found)) for found, side in ((left, before), (right, after))]
-    claims = functools.cache(evidence.load_claims)  # there may be hundreds of runs of one paper
-    made = tuple(_pair(a, b, _named(a, before), _named(b, after), claims) for a, b in pairs)
+    made = tuple(_pair(a, b, _named(a, before), _named(b, after)) for a, b in pairs)
     return Difference(before.label, after.label, made, *only)
 
 
@@ -237,11 +230,13 @@ def _varies(name: str, settings: Sequence[Mapping[str, Any]]) -> bool:
     return any(one.get(name) != settings[0].get(name) for one in settings)
 
 
-def _pair(a: Entry, b: Entry, one: str, other: str, claims: Callable[[str], PaperClaims]) -> Pair:
+def _pair(a: Entry, b: Entry, one: str, other: str) -> Pair:
+    from replication import evidence
+
     found: tuple[Change, ...] = ()
     if a.results is not None and b.results is not None:
         try:
-            found = tuple(changes(a.results, b.results, claims(b.results["paper"])))
+            found = tuple(changes(a.results, b.results, evidence.load_claims(b.results["paper"])))
         except ValueError as error:
             raise RefusedError(f"{b.name}: {error}") from error
     name = one if one == other else f"{one} and {other}"

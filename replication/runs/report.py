@@ -148,7 +148,6 @@ class Matrix:
 
 def sections(store: RunStore, runs: Iterable[Run], page_folder: Path) -> Iterator[Section]:
     """What there is to say of each run; links are relative to the page's folder."""
-    claims: dict[str, PaperClaims] = {}
     for number, run in enumerate(runs, start=1):
         folder, state = store.folder(run), store.state(run)
         results, failure = store.results(run), read_json(folder / "failed.json")
@@ -166,14 +165,12 @@ def sections(store: RunStore, runs: Iterable[Run], page_folder: Path) -> Iterato
             trouble = "\n".join(failure["traceback"].splitlines()[-_TRACEBACK:]).replace(
                 f"{store.project.root}{os.sep}", ""
             )
-        said, tables = _said(results, claims)
+        said, tables = _said(results)
         provenance = _provenance(results, store.machine(run))
         yield Section(number, run, state, summary, link, log, said, tables, provenance, trouble)
 
 
-def _said(
-    results: Mapping[str, Any] | None, loaded: dict[str, PaperClaims]
-) -> tuple[dict[str, Said], tuple[Table, ...]]:
+def _said(results: Mapping[str, Any] | None) -> tuple[dict[str, Said], tuple[Table, ...]]:
     # results of an older form have no tests
     if not results or not results.get("paper") or "tests" not in results:
         return {}, ()
@@ -181,10 +178,7 @@ def _said(
     from replication.evidence.tables import measured, outcomes_table, top_table
 
     paper, profile = results["paper"], results["profile"]
-    # there may be hundreds of runs of one paper
-    if paper not in loaded:
-        loaded[paper] = evidence.load_claims(paper)
-    claims = loaded[paper]
+    claims = evidence.load_claims(paper)
     known = {f"claim {claim.id}" for claim in claims.claims} | {f"test {test.id}" for test in claims.tests}
     # a stale run may hold what is gone
     verdicts = [evidence.Verdict(**one) for one in results["verdicts"] if f"claim {one['claim_id']}" in known]
