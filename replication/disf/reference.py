@@ -15,13 +15,10 @@ maximises F; the authors' code minimises the sum of the squared off-diagonal ent
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
-__all__ = ["EPS", "algorithm_1", "correlation", "greedy", "objective", "score", "standardise"]
+__all__ = ["EPS", "correlation", "greedy", "objective", "score", "standardise"]
 
 #: ε of the authors' code. With two documents it alone decides what is chosen, so parity needs this value.
 EPS = 1e-8
@@ -71,15 +68,3 @@ def greedy(batch: Tensor, k: int, first: int, eps: float = EPS) -> list[int]:
                 best, lowest = candidate, float(value)
         chosen.append(best)
     return chosen
-
-
-def algorithm_1(D: Tensor, budget: int, b: int = 1024, seed: int = 0) -> Iterator[int]:
-    """Algorithm 1: split the corpus ``D`` into batches of ``b``, choose ``b * budget // len(D)`` of each, greedily.
-
-    The first document of a batch is drawn at random. Rows beyond the last whole batch are left out here, as in the
-    authors' code.
-    """
-    rng = random.Random(seed)
-    for start in range(0, len(D) - b + 1, b):
-        for row in greedy(D[start : start + b], b * budget // len(D), first=rng.randrange(b)):
-            yield start + row

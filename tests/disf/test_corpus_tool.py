@@ -124,7 +124,7 @@ def test_picks_are_those_of_select_however_features_are_cut_into_files(
         np.save(folder / "in" / f"{number}.npy", features[start:stop])
     options: dict[str, Any] = {"ratio": ratio, "batch_size": batch_size, "seed": seed}
     if ratio * count < 0.5:
-        with pytest.raises(CorpusError, match=f"ratio: {ratio} of {count} documents selects none"):
+        with pytest.raises(CorpusError, match=f"ratio: {ratio} of {count} rows selects none"):
             select_corpus(None, folder / "out.jsonl", features=folder / "in", **options)
         return
     done = select_corpus(None, folder / "out.jsonl", features=folder / "in", shuffle=None, **options)
@@ -246,12 +246,12 @@ def test_selection_from_a_selection_tells_the_last_place_only(corpus: Path, tmp_
     assert (tmp_path / "2.jsonl").read_text().count('"_selection"') == 10
 
 
-@pytest.mark.parametrize("name", ["out.jsonl.gz", "out.jsonl.zst"])
+@pytest.mark.parametrize("name", ["out.JSONL.GZ", "out.jsonl.zst"])
 def test_output_is_compressed_by_its_name(corpus: Path, tmp_path: Path, name: str) -> None:
     select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.05)
     select_corpus(corpus, tmp_path / name, ratio=0.05)
     assert read(tmp_path / name) == read(tmp_path / "out.jsonl")
-    assert (tmp_path / name).read_bytes()[:2] == {"gz": b"\x1f\x8b", "st": b"\x28\xb5"}[name[-2:]]
+    assert (tmp_path / name).read_bytes()[:2] == {"gz": b"\x1f\x8b", "st": b"\x28\xb5"}[name[-2:].lower()]
 
 
 def test_ids_without_records(corpus: Path, tmp_path: Path) -> None:
@@ -392,6 +392,28 @@ def test_uneven_norms_of_given_features_are_told(tmp_path: Path) -> None:
     assert "lengths of the features' rows are uneven (mean 0.475, standard deviation 0.303)" in note
     said = replicate("--features", tmp_path / "uneven.npy", "--k", 9, "--out", tmp_path / "again.jsonl")
     assert f"warning: {note}" in said.stderr
+
+
+def test_dimensions_that_epsilon_would_decide_are_told(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).standard_normal((100, 64))
+    features[:, 0] *= 1e-6
+    np.save(tmp_path / "f.npy", features)
+    options: dict[str, Any] = {"features": tmp_path / "f.npy", "k": 8, "batch_size": 50}
+    (note,) = select_corpus(None, tmp_path / "out.jsonl", **options).notes
+    assert "a variance below the objective's epsilon" in note
+    assert note.endswith("(2 of 2 batches)")
+    assert select_corpus(None, tmp_path / "out.jsonl", **options).notes == [note]
+
+
+def test_copies_of_ready_made_features_are_selected_once_though_texts_differ(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines({"text": text} for text in texts(40)))
+    features = np.random.default_rng(0).standard_normal((40, 4))
+    features[35] = features[3]
+    np.save(tmp_path / "f.npy", features)
+    options: dict[str, Any] = {"features": tmp_path / "f.npy", "ratio": 1, "batch_size": 10, "shuffle": None}
+    done = select_corpus(tmp_path / "in.jsonl", tmp_path / "out.jsonl", **options)
+    assert [done.counts[name] for name in ("copies", "selected")] == [1, 39]
+    assert {line["_selection"]["document"] for line in read(tmp_path / "out.jsonl")} == {*range(40)} - {35}
 
 
 LANGUAGES = {"english": ("abcdefghij", 700), "german": ("klmnopäöüß", 240), "russian": ("абвгдежзик", 60)}
@@ -821,15 +843,15 @@ def test_interrupted_selection_goes_on_with_the_next_batch(tmp_path: Path, monke
     arguments: dict[str, Any] = {"features": tmp_path / "f.npy", "ratio": 0.1, "batch_size": 100}
     select_corpus(None, tmp_path / "whole.jsonl", **arguments)
     batches: list[int] = []
-    real = pipeline.select_rows
+    real = pipeline.select_noting
 
-    def stopping(*positional: Any, batch: int, **named: Any) -> list[int]:
+    def stopping(*positional: Any, batch: int, **named: Any) -> tuple[list[int], list[str]]:
         if len(batches) == 4:
             raise KeyboardInterrupt
         batches.append(batch)
         return real(*positional, batch=batch, **named)
 
-    monkeypatch.setattr(pipeline, "select_rows", stopping)
+    monkeypatch.setattr(pipeline, "select_noting", stopping)
     with pytest.raises(KeyboardInterrupt):
         select_corpus(None, tmp_path / "out.jsonl", **arguments)
     assert not (tmp_path / "out.jsonl").exists()
@@ -837,7 +859,7 @@ def test_interrupted_selection_goes_on_with_the_next_batch(tmp_path: Path, monke
     journal.write_bytes(journal.read_bytes()[:-3])  # the last line is torn
     again: list[int] = []
     monkeypatch.setattr(
-        pipeline, "select_rows", lambda *p, batch, **n: again.append(batch) or real(*p, batch=batch, **n)
+        pipeline, "select_noting", lambda *p, batch, **n: again.append(batch) or real(*p, batch=batch, **n)
     )
     select_corpus(None, tmp_path / "out.jsonl", **arguments)
     assert again == list(range(3, 10))
@@ -1034,15 +1056,15 @@ def test_features_that_overflow_name_their_batch(tmp_path: Path) -> None:
     [
         ({}, "k, ratio and k_per_batch: exactly one"),
         ({"k": 1, "ratio": 0.5}, "k, ratio and k_per_batch: exactly one"),
-        ({"ratio": 1e-4}, "ratio: 0.0001 of 1000 documents selects none"),
+        ({"ratio": 1e-4}, "ratio: 0.0001 of 1000 rows selects none"),
         ({"ratio": 0.0}, r"ratio: must be a share in \(0, 1\], got 0.0"),
         ({"ratio": float("nan")}, "ratio: must be a share"),
         ({"ratio": 1.5}, "ratio: must be a share"),
         ({"k": 0}, "k: must be at least 1, got 0"),
-        ({"k": 1001}, "k: cannot select 1001 of 1000 documents"),
+        ({"k": 1001}, "k: cannot select 1001 of 1000 rows"),
         ({"k_per_batch": 0}, "k_per_batch: must be from 1 to batch_size, 1024, got 0"),
         ({"k_per_batch": 2000}, "k_per_batch: must be from 1 to batch_size"),
-        ({"k_per_batch": 1001}, "k_per_batch: cannot select 1001 of 1000 documents"),
+        ({"k_per_batch": 1001}, "k_per_batch: cannot select 1001 of the 1000 rows of a batch"),
         ({"ratio": 0.1, "shuffle": -1}, "shuffle: must be at least 0, got -1"),
         ({"ratio": 0.1, "batch_size": 1}, "batch_size: must be at least 2, got 1"),
         ({"ratio": 0.1, "seed": -1}, "seed: must be at least 0"),

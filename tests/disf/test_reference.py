@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from replication.disf.reference import EPS, algorithm_1, correlation, greedy, objective, score, standardise
+from replication.disf.reference import EPS, correlation, greedy, objective, score, standardise
 
 U = np.random.default_rng(0).standard_normal((7, 5)) * [1, 10, 0.1, 3, 1e-3]
 
@@ -44,11 +44,3 @@ def test_greedy_minimises_the_score_step_by_step_and_prefers_the_lowest_row():
         values = [math.inf if row in picks[:n] else float(score(X[[*picks[:n], row]])) for row in range(len(X))]
         assert picks[n] == int(np.argmin(values))
     assert picks[:2] == [3, 12]  # the degenerate second pick: the copy of the first
-
-
-def test_algorithm_1_takes_the_same_share_of_every_whole_batch():
-    X = torch.from_numpy(np.random.default_rng(3).standard_normal((25, 3)))
-    picks = list(algorithm_1(X, budget=8, b=10))
-    assert [row // 10 for row in picks] == [0, 0, 0, 1, 1, 1]
-    assert len(set(picks)) == 6
-    assert picks[3:] == [10 + row for row in greedy(X[10:20], 3, first=picks[3] - 10)]

@@ -393,6 +393,19 @@ def test_gains_are_counted_in_each_batch_and_fall_along_the_greedy_order():
         gains(X, [3, 130])
 
 
+def test_gains_take_picks_in_any_order_and_name_a_row_that_is_not_finite():
+    X = clustered(0, 130, 20)
+    picks = select(X, k_per_batch=30, batch_size=100)
+    mixed = np.random.default_rng(0).permutation(picks)
+    expected = np.full(len(mixed), np.nan)
+    for of in (mixed < 100, mixed >= 100):
+        expected[of] = gains(X, mixed[of], batch_size=100)
+    np.testing.assert_array_equal(gains(X, mixed, batch_size=100), expected)
+    X[mixed[7]] = np.nan
+    with pytest.raises(ValueError, match=f"features: row {mixed[7]} has NaN"):
+        gains(X, mixed, batch_size=100)
+
+
 # --- our extension, and the covariance --------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,14 @@ from replication.disf.corpus import rows
 from replication.disf.corpus.errors import CorpusError
 from replication.disf.corpus.rows import Piece
 from replication.disf.selection import Criterion, OnDuplicates, Second
+
+
+def select_noting(pieces: list[Piece], k: int, **options: Any) -> tuple[list[int], list[str]]:
+    """What :func:`select_rows` selects, and what it warns of, which would not be heard from a worker."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = select_rows(pieces, k, **options)
+    return found, [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
 
 
 def select_rows(
@@ -59,7 +68,7 @@ def select_rows(
     if k == 0:
         return []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # too few distinct rows: counted by the caller
+        warnings.filterwarnings("ignore", message=".*could not be selected")  # counted by the caller
         try:
             picks = selection.select_batch(
                 features,

@@ -23,10 +23,10 @@ import math
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +39,7 @@ from replication import provenance
 from replication.atomic import replacing
 from replication.disf import selection
 from replication.disf.corpus import extractors, output, readers, rows
-from replication.disf.corpus.batch import select_rows
+from replication.disf.corpus.batch import select_noting
 from replication.disf.corpus.errors import CorpusError
 from replication.disf.corpus.inputs import Input, Progress, key
 from replication.disf.corpus.journal import Journal
@@ -137,7 +137,8 @@ def select_corpus(settings: Settings) -> Selected:
         How a batch's second document is picked, which the objective leaves open. As for
         :func:`replication.disf.select`, like `criterion` and `on_duplicates`.
     criterion
-        The paper's is correlation; participation is ours, and ten times as fast.
+        The paper's is correlation. Participation is ours: some times as fast, and it can be less even than a random
+        selection.
     on_duplicates
         What to do with exact copies. Of copies of a text anywhere in the corpus, and of features anywhere in ready-made
         ones, the first is kept; so it is of features within a batch.
@@ -339,20 +340,18 @@ class _Run:
                     f"{self.ready.root} holds {n} rows, but the corpus has {self.total} documents that are neither "
                     "empty nor left out; features must be one row for each of these, in their order"
                 )
-        settings, total = self.settings, self.total
-        if settings.k is not None and settings.k > total:
-            raise CorpusError(f"k: cannot select {settings.k} of {total} documents")
-        per_batch = min(settings.batch_size, total)
-        if settings.k_per_batch is not None and settings.k_per_batch > per_batch:
-            raise CorpusError(f"k_per_batch: cannot select {settings.k_per_batch} of {total} documents")
-        if settings.k is not None:
-            self.share: Fraction | float = Fraction(settings.k, total)
-        else:
-            self.share = Fraction(settings.k_per_batch, per_batch) if settings.k_per_batch else settings.ratio or 0
-        self.wanted = selection.quota(0, total, self.share)
-        if not self.wanted:
-            raise CorpusError(f"ratio: {settings.ratio} of {total} documents selects none")
-        self.copied = None if settings.on_duplicates == "keep" else self.inputs[0].copies()
+        settings, size = self.settings, min(self.settings.batch_size, self.total)
+        try:
+            self.share = selection.share_of(self.total, size, settings.k, settings.ratio, settings.k_per_batch)
+        except ValueError as error:
+            raise CorpusError(str(error)) from error
+        self.wanted = selection.quota(0, self.total, self.share)
+        # of texts, and of ready-made features
+        self.copied = (
+            None
+            if settings.on_duplicates == "keep"
+            else np.logical_or.reduce([found.copies() for found in self.inputs])
+        )
         if settings.on_duplicates == "error" and self.copied is not None and self.copied.any():
             raise CorpusError(
                 f"{self.copied.sum()} documents are exact copies of earlier ones, the first of them document "
@@ -459,7 +458,7 @@ class _Run:
             groups = itertools.islice(rows.groups(total, size, shuffle=order, without=self.copied), done, None)
             calls = (
                 partial(
-                    select_rows,
+                    select_noting,
                     pieces,
                     selection.quota(batch * size, min((batch + 1) * size, total), self.share),
                     batch=batch,
@@ -468,8 +467,8 @@ class _Run:
                 )
                 for batch, pieces in enumerate(rows.batches(files(), groups), start=done)
             )
-            for picks in self.pool.in_order(calls):
-                yield {"batch": done, "documents": picks}
+            for picks, notes in self.pool.in_order(calls):
+                yield {"batch": done, "documents": picks, "notes": notes}
                 done += 1
                 self.tell("batches selected", done, whole)
 
@@ -488,16 +487,20 @@ class _Run:
                     return {}
         return mix
 
-    def _notes(self) -> list[str]:
+    def _notes(self, picks: Journal) -> list[str]:
+        told = Counter(note for line in picks for note in line["notes"])
+        found = [
+            f"{note} ({count} of {-(-self.total // self.settings.batch_size)} batches)" for note, count in told.items()
+        ]
         norms = np.array([line["norms"] for line in self.ready.index]) if self.ready else np.empty((0, 2))
         mean, square = norms.sum(0) / max(1, self.total)
         deviation = math.sqrt(max(0.0, square - mean**2))
-        if deviation <= _UNEVEN * mean:
-            return []
-        return [
-            f"the lengths of the features' rows are uneven (mean {mean:.3g}, standard deviation {deviation:.3g}): "
-            "documents with short rows are hardly ever selected; scale rows to unit length unless that is meant"
-        ]
+        if deviation > _UNEVEN * mean:
+            found.append(
+                f"the lengths of the features' rows are uneven (mean {mean:.3g}, standard deviation {deviation:.3g}): "
+                "documents with short rows are hardly ever selected; scale rows to unit length unless that is meant"
+            )
+        return found
 
     def _output(self, picks: Journal, contents: list[str]) -> dict[str, Any]:
         counts = {
@@ -517,7 +520,7 @@ class _Run:
             assert self.ready is not None
             places = output.rows_of(self.ready, settings.id_key)
         with replacing(self.out) as temporary:
-            compression = {".gz": "gzip", ".zst": "zstd"}.get(self.out.suffix)
+            compression = readers.COMPRESSIONS.get(self.out.suffix.lower())
             with (
                 pa.output_stream(str(temporary), compression=compression) as file,
                 tempfile.TemporaryFile(dir=self.work) as scratch,
@@ -543,7 +546,7 @@ class _Run:
                 "features": self.extractor,
                 "counts": counts,
                 "mix": self._mix(files),
-                "notes": self._notes(),
+                "notes": self._notes(picks),
                 "faults": faults,
                 "ignored": [name for found in self.inputs for name in found.ignored],
                 "seconds": self.seconds,

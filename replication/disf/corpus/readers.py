@@ -29,7 +29,7 @@ Kind = Literal["jsonl", "parquet", "text", "npy"]
 #: For each of some files its line of the index, and hashes of what is in it.
 Scan = list[tuple[dict[str, Any], npt.NDArray[np.uint64]]]
 
-_COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
 _SUFFIXES: Final[dict[str, Kind]] = {
     ".jsonl": "jsonl",
     ".json": "jsonl",
@@ -86,7 +86,7 @@ class Entry(NamedTuple):
 @contextmanager
 def opened(path: str | Path) -> Iterator[io.BufferedReader]:
     """A file's bytes, decompressed if its name ends in .gz or .zst; a truncated stream is an error, not an end."""
-    compression = _COMPRESSIONS.get(Path(path).suffix.lower())
+    compression = COMPRESSIONS.get(Path(path).suffix.lower())
     # pyarrow's stream raises where a compressed file is cut off; zstandard's takes the cut for the end
     with pa.input_stream(str(path), compression=compression, buffer_size=1 << 20) as stream:
         if compression and not Path(path).stat().st_size:
@@ -103,7 +103,7 @@ def kind_of(name: str) -> Kind | None:
     ('jsonl', 'parquet', 'text', None)
     """
     path = Path(name.lower())
-    compressed = path.suffix in _COMPRESSIONS
+    compressed = path.suffix in COMPRESSIONS
     kind = _SUFFIXES.get(Path(path.stem).suffix if compressed else path.suffix)
     return None if compressed and kind in ("parquet", "npy") else kind
 
