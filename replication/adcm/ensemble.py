@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from replication.adcm.models import EDMModel, couples
+from replication.adcm.models import EDMModel, check_norms, check_schedule
 from replication.adcm.schedules import Model, Schedule
 from replication.training import stream_seed
 from replication.training.replicas import built, initial
@@ -43,7 +43,8 @@ class Ensemble:
     Raises
     ------
     ValueError
-        The network holds batch norm, or nothing of it is trained.
+        The network holds batch norm in train mode, casts itself to float16, is an `EDMModel` on another schedule than
+        `VE`, or nothing of it is trained.
     """
 
     def __init__(
@@ -56,12 +57,12 @@ class Ensemble:
     ) -> None:
         self._seeds, self._schedule, self._device, self._autocast = list(seeds), schedule, device, autocast
         self._networks = {seed: network.to(device) for seed, network in built(build, seeds).items()}
-        for module in self._networks[seeds[0]].modules():
-            if couples(module):
-                raise ValueError(
-                    f"build: the network holds a {type(module).__name__}, whose statistics student and target cannot "
-                    "share; use GroupNorm or LayerNorm"
-                )
+        check_schedule(self._networks[seeds[0]], schedule)
+        check_norms("build", self._networks[seeds[0]])
+        if any(getattr(module, "use_fp16", False) for module in self._networks[seeds[0]].modules()):
+            raise ValueError(
+                "build: the network casts itself to float16 (use_fp16); take autocast=torch.bfloat16 instead"
+            )
         # the modes that the network came in hold in training
         self._trained = {seed: [m for m in one.modules() if m.training] for seed, one in self._networks.items()}
         self.fresh = initial(self._networks, seeds)

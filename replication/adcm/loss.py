@@ -161,7 +161,7 @@ def target_error(
     x0, conditioning = parted(sample(batch_size))
     z = noise(x0) if noise else standard_normal(x0, generator)
     values = []
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), evaluating(model, schedule):
         for time in times:
             t = time.to(x0.device, x0.dtype).expand(x0.shape[:batch_dims])
             estimate = model(schedule.perturb(x0, z, t), t, **conditioning)
@@ -234,7 +234,7 @@ def adaptive_loss(
     target: Tensor,
     x0: Tensor,
     c: float,
-    weight: Weight = "per_sample",
+    weight: Weight,
     *,
     t: Tensor,
     r: Tensor,
@@ -251,8 +251,8 @@ def adaptive_loss(
     c : float
         Constant of the distance, in the loss and in the weight.
     weight : str
-        As `loss_weight` takes it. The paper prints ``per_sample``; ``w_t`` keeps the target unbiased and is advised
-        where the dimension is small.
+        As `loss_weight` takes it. The paper prints ``per_sample``, which biases the target where the dimension is
+        small; ``w_t``, the w(t) of its prose, does not.
     t, r, error
         As `loss_weight` takes them.
 
@@ -264,7 +264,7 @@ def adaptive_loss(
     Examples
     --------
     >>> student, target, x0 = torch.tensor([[2.0]]), torch.tensor([[1.0]]), torch.tensor([[0.5]])
-    >>> adaptive_loss(student, target, x0, 0.0, t=torch.tensor([1.0]), r=torch.tensor([0.9]))
+    >>> adaptive_loss(student, target, x0, 0.0, "per_sample", t=torch.tensor([1.0]), r=torch.tensor([0.9]))
     tensor([2.])
     """
     scale = loss_weight(weight, t=t, r=r, target=target, x0=x0, c=c, error=error)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from replication.adcm.schedules import Model, Schedule
+from replication.adcm.schedules import VE, Model, Schedule
 
 Conditioning = Mapping[str, Tensor]
 """Further arguments of a model by keyword, such as class labels; one row a sample."""
@@ -98,32 +98,42 @@ def student_and_target(
     Returns
     -------
     student, target : Tensor of x0's shape
+
+    Raises
+    ------
+    ValueError
+        The model holds batch norm in train mode, or is an `EDMModel` on another schedule than `VE`.
     """
+    check_schedule(model, schedule)
+    check_norms("model", model)
     with torch.no_grad(), torch.random.fork_rng([x0.device] if x0.is_cuda else []):
         target = model(schedule.perturb(x0, z, r), r, **conditioning)
     return model(schedule.perturb(x0, z, t), t, **conditioning), target
 
 
 @contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """Put a module into evaluation mode inside the block, and back into the modes it was in.
+def evaluating(model: Model, schedule: Schedule) -> Iterator[None]:
+    """Put a module into evaluation mode and full precision inside the block, and back into what it was in.
 
-    A warning says so where the mode makes a difference: where there is dropout or batch norm in train mode.
+    Networks of EDM's kind cast themselves where they have ``use_fp16``, which is switched off. A warning says where the
+    mode makes a difference: where there is dropout or batch norm in train mode. A model that the schedule does not fit
+    is refused.
     """
+    check_schedule(model, schedule)
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    training = [module for module in modules if module.training]
-    if kinds := sorted({type(module).__name__ for module in training if depends_on_mode(module)}):
+    on = [(module, name) for module in modules for name in ("training", "use_fp16") if getattr(module, name, False)]
+    if kinds := sorted({type(module).__name__ for module in modules if module.training and depends_on_mode(module)}):
         warnings.warn(
             f"model: is in train mode and holds {', '.join(kinds)}; evaluated in eval mode, then put back",
             stacklevel=4,
         )
     try:
-        for module in training:
-            module.training = False
+        for module, name in on:
+            setattr(module, name, False)
         yield
     finally:
-        for module in training:
-            module.training = True
+        for module, name in on:
+            setattr(module, name, True)
 
 
 def depends_on_mode(module: nn.Module) -> bool:
@@ -142,3 +152,19 @@ def random_state(device: torch.device) -> Tensor:
 def couples(module: nn.Module) -> bool:
     """Whether a module's outputs in train mode depend on the other examples of the batch."""
     return isinstance(module, nn.modules.batchnorm._BatchNorm)
+
+
+def check_schedule(model: Model, schedule: Schedule) -> None:
+    """Refuse an `EDMModel` on another schedule than `VE`: it would take the time for a noise level."""
+    if isinstance(model, EDMModel) and not isinstance(schedule, VE):
+        raise ValueError(f"schedule: must be VE for an EDMModel, whose noise level is VE's time, got {schedule}")
+
+
+def check_norms(name: str, model: Model) -> None:
+    """Refuse batch norm in train mode: two passes a step would move its statistics twice."""
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        if couples(module) and module.training:
+            raise ValueError(
+                f"{name}: the network holds a {type(module).__name__}, whose statistics student and target cannot "
+                "share; use GroupNorm or LayerNorm"
+            )

@@ -50,7 +50,8 @@ class Adaptive:
     antithetic : bool
         Use every x0 with z and -z, which takes most of that noise away at twice the cost. The paper does not.
     floor, cap : float
-        Safeguards of ours: least and largest relative step in tau (on VE, of dt / t); cap = 1 is none.
+        Safeguards of ours: least and largest relative step in tau (on VE, of dt / t); cap = 1 is none. The denoiser of
+        Gaussian data has the relative step kappa(lam): a floor that is not below it draws a warning.
     relative_step : float, optional
         Take the derivative by central differences over t (1 ± relative_step) instead of a JVP. By default a JVP is
         tried first, and `RELATIVE_STEP` taken where it fails (custom autograd functions, kernels of attention).
@@ -76,6 +77,12 @@ class Adaptive:
         if self.nodes < 2 or self.batch_size < 1:
             raise ValueError(f"nodes and batch_size: need at least 2 and 1, got {self.nodes} and {self.batch_size}")
         _check_safeguards(self.floor, self.cap)
+        if self.floor >= kappa(self.lam):
+            warnings.warn(
+                f"floor: got {self.floor:g}, not below kappa(lam) = {kappa(self.lam):g}, so it will make most "
+                "steps; lower it",
+                stacklevel=3,
+            )
         if self.relative_step is not None:
             positive("relative_step", self.relative_step)
 
@@ -272,18 +279,6 @@ def gauss_newton_step(model: Model, x0: Tensor, z: Tensor, t: float | Tensor, sc
     return kappa(lam) * step_rate(model, x0, z, t, schedule)
 
 
-def gauss_newton_step_reference(
-    model: Model, x0: Tensor, z: Tensor, t: float, schedule: Schedule, lam: float, *, relative_step: float = 1e-3
-) -> Tensor:
-    """Eq. 10 for one model term by term, v by central differences: what `gauss_newton_step` is tested against."""
-    times = _times(t, x0)
-    e = model(schedule.perturb(x0, z, times), times) - x0
-    v = tangent(model, x0, z, t, schedule, relative_step=relative_step)[1]
-    mean_ve = torch.stack([(v[i] * e[i]).sum() for i in range(len(x0))]).mean()
-    mean_vv = torch.stack([(v[i] * v[i]).sum() for i in range(len(x0))]).mean()
-    return lam / (1 + lam) * mean_ve / mean_vv
-
-
 def consistency(
     model: Model, x0: Tensor, z: Tensor, t: float | Tensor, r: float | Tensor, schedule: Schedule
 ) -> tuple[Tensor, Tensor]:
@@ -422,7 +417,7 @@ def segment(
     Parameters
     ----------
     model : callable(x, t, **conditioning) -> x0
-        The target model. A module is put into evaluation mode and back.
+        The target model. A module is put into evaluation mode and full precision, and back.
     sample : callable(n) -> Tensor or (Tensor, mapping)
         Draws data of shape `(n, *event)`, float32 or float64, alone or with its conditioning, the model's further
         arguments by name; called afresh for every estimate.
@@ -448,8 +443,8 @@ def segment(
     Raises
     ------
     ValueError
-        The data have another shape or precision than they should, the model returns another shape than it was given, or
-        no estimate is finite.
+        The data have another shape or precision than they should, the model returns another shape than it was given or
+        is an `EDMModel` on another schedule than `VE`, or no estimate is finite.
 
     Examples
     --------
@@ -485,9 +480,11 @@ def segment(
             )
         return _rate(value - x0, v, axis + 1, across_ranks=across_ranks).reshape(-1).to("cpu", torch.float64)
 
-    with evaluating(model):
+    with evaluating(model, schedule):
         found = (_by_mini_batches if rule.mode == "paper" else _by_nodes)(rates, schedule, rule, replicas or 1)
     made = [Segmentation(*one, relative_step) for one in found]
+    if not any(bool(one.rates.isfinite().any()) for one in made):
+        raise ValueError("model: no estimate of the time step is finite; has the training diverged?")
     return made[0] if replicas is None else made
 
 
@@ -515,8 +512,6 @@ def _by_nodes(rates: Callable[[Tensor], Tensor], schedule: Schedule, rule: Adapt
     """Estimates at a few noise levels, interpolated."""
     at = schedule.levels(rule.nodes)
     table = torch.stack([rates(t.expand(replicas)) for t in at], -1)
-    if not bool(table.isfinite().any()):
-        raise ValueError("model: no estimate of the time step is finite; has the training diverged?")
     # the step's share of tau, kappa R_tau / tau with R_tau = tau' R, in which the schedules agree
     share = kappa(rule.lam) * table * schedule.ratio_dot(at) / schedule.ratio(at)
     nonfinite, nonpositive = ~share.isfinite(), share <= 0

@@ -119,7 +119,7 @@ class ConsistencyTrainer(Replicas):
     ------
     ValueError
         There is no replica, a size or rate is not positive, a discretisation is missing or superfluous, or the network
-        holds batch norm.
+        holds batch norm, casts itself to float16, or is an `EDMModel` on another schedule than `VE`.
 
     Examples
     --------

@@ -54,7 +54,7 @@ def test_no_gradient_reaches_the_target_or_the_weight():
     student = torch.tensor([[2.0, 0.0]], requires_grad=True)
     target = torch.tensor([[1.0, 0.0]], requires_grad=True)
     t, r, x0 = torch.tensor([1.0]), torch.tensor([0.9]), torch.tensor([[0.5, 0.0]])
-    adaptive_loss(student, target, x0, 0.0, t=t, r=r).sum().backward()
+    adaptive_loss(student, target, x0, 0.0, "per_sample", t=t, r=r).sum().backward()
     assert target.grad is None
     # 1 / d(target, x0) = 2 is a constant of the loss
     assert student.grad.tolist() == [[2.0, 0.0]]
@@ -64,7 +64,7 @@ def test_the_metric_of_the_loss_is_that_of_its_weight():
     """Eq. 11 with c = 1 in both: (sqrt(3^2 + ...) ...) by hand: d(0, sqrt 3) = 1, d(0, sqrt 8) = 2."""
     student, target, x0 = (torch.tensor([[v]]) for v in (8.0**0.5 + 3.0**0.5, 3.0**0.5, 0.0))
     one = torch.ones(1)
-    assert adaptive_loss(student, target, x0, 1.0, t=one, r=one).item() == pytest.approx(2.0)
+    assert adaptive_loss(student, target, x0, 1.0, "per_sample", t=one, r=one).item() == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("schedule", [VE(t_max=10.0), FlowMatching()], ids=repr)

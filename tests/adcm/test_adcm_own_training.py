@@ -16,10 +16,13 @@ from replication.adcm import (
     Adaptive,
     ConsistencyTrainer,
     EDMModel,
+    FlowMatching,
     Gaussian,
     Preconditioned,
     Replica,
     TimeMLP,
+    sample_one_step,
+    sample_two_step,
     segment,
     student_and_target,
     target_error,
@@ -167,6 +170,58 @@ def test_student_and_target_share_the_dropout_mask() -> None:
         assert not target.requires_grad
     again, _ = student_and_target(model, VE5, x0, torch.randn_like(x0), t, t, **labels)
     assert not torch.equal(student, again)
+
+
+@pytest.mark.filterwarnings("ignore:model")
+def test_samples_take_labels_and_are_drawn_in_evaluation_mode() -> None:
+    model, z = EDMModel(Net(0.5)).train(), torch.randn(4, 1, 2, 2)
+    labels = {"class_labels": torch.eye(3)[[0, 1, 2, 0]]}
+    for sample in (
+        lambda **given: sample_one_step(model, z, VE5, **given),
+        lambda **given: sample_two_step(model, z, z, VE5, **given),
+    ):
+        first = sample(**labels)
+        assert torch.equal(first, sample(**labels))
+        assert not torch.allclose(first, sample())
+    assert model.net.training
+
+
+def test_a_network_that_casts_itself_is_differentiated_in_full_precision() -> None:
+    class Half(Net):
+        use_fp16 = True
+
+        def forward(self, x, sigma, class_labels=None, augment_labels=None):
+            x = x.half().float() if self.use_fp16 else x
+            return super().forward(x, sigma, class_labels)
+
+    torch.manual_seed(0)
+    model = EDMModel(Half()).eval()
+    grids = []
+    for model.net.use_fp16 in (False, True):
+        generator = torch.Generator().manual_seed(0)
+        with pytest.warns(UserWarning, match="a JVP cannot pass it"):
+            grids.append(segment(model, lambda n, g=generator: draw(g, n), VE5, RULE, generator=generator))
+    assert torch.equal(grids[0].times, grids[1].times)
+    assert model.net.use_fp16
+    with pytest.raises(ValueError, match=r"build: the network casts itself to float16"):
+        ConsistencyTrainer(lambda: model, [Replica(0, 1e-2, RULE)], VE5, draw, batch_size=BATCH)
+
+
+def test_what_a_schedule_or_two_passes_do_not_fit_is_refused() -> None:
+    flow, model = FlowMatching(), EDMModel(Net())
+    x0, labels = draw(None, 4)
+    t = torch.full((4,), 0.7)
+    for call in (
+        lambda: segment(model.eval(), lambda n: draw(None, n), flow, RULE),
+        lambda: student_and_target(model, flow, x0, x0, t, t, **labels),
+        lambda: sample_one_step(model, x0, flow),
+        lambda: ConsistencyTrainer(lambda: EDMModel(Net()), [Replica(0, 1e-2, RULE)], flow, draw, batch_size=BATCH),
+    ):
+        with pytest.raises(ValueError, match="schedule: must be VE for an EDMModel"):
+            call()
+    normed = Preconditioned(nn.BatchNorm1d(2), VE5)
+    with pytest.raises(ValueError, match=r"model: the network holds a BatchNorm1d.*use GroupNorm or LayerNorm"):
+        student_and_target(normed, VE5, x0, x0, t, t)
 
 
 def test_dropout_trains_with_masks_of_its_own_seed() -> None:

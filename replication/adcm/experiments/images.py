@@ -263,7 +263,7 @@ class Study:
             "log": lambda: log_grid(schedule, kappa(config.lam)),
             "ecm256": lambda: ECM(schedule, q=256.0),
             # ECM doubles every 25k of 100k steps
-            "ecm2": lambda: ECM(schedule, q=2.0, doubling_every=max(1, steps // 4)),
+            "ecm2": lambda: ECM(schedule, q=2.0, doubling_every=-(-steps // 4)),
             "ict": lambda: ICT(steps, schedule),
         }
         weights: dict[str, Weight] = {"w(t)": "w_t", "per sample": "per_sample", "1/Δt": "inverse_step"}
@@ -447,12 +447,12 @@ def tuning(config: Config, dataset: Dataset, method: Method) -> list[dict[str, A
         {"quantity": "tuning_score", "lr": one.lr, "value": value, **at}
         for one, (value,) in zip(of.settings, of.scores.tolist(), strict=True)
     ]
-    told = {"chosen_rate": of.best.lr, "trials": of.scores.size, "rate_on_edge": float(not of.inside)}
+    told = {"chosen_rate": of.best.lr, "rate_on_edge": float(not of.inside)}
     return [*rows, *({"quantity": quantity, "value": value, **at} for quantity, value in told.items())]
 
 
 def scores(study: Study, samples: Tensor, labels: dict[str, Any]) -> list[dict[str, Any]]:
-    """Distances of one set of samples to the training images."""
+    """Distances of one set of samples to the held-out images."""
     distance = study.frechet(samples)
     found = {"frechet": distance, "log_frechet": math.log(distance), "energy": study.energy(samples)}
     labels = labels | {"features": study.features.name, "dataset": study.bench.dataset}
@@ -631,7 +631,7 @@ def _programs(study: Study, network: nn.Module, batch_size: int) -> dict[str, Ca
             target = model(trained)(schedule.perturb(x0, z, r), r)
         student = model(trained)(schedule.perturb(x0, z, t), t)
         optimizer.zero_grad()
-        torch.autograd.backward(adaptive_loss(student, target, x0, c, t=t, r=r).mean())
+        torch.autograd.backward(adaptive_loss(student, target, x0, c, "per_sample", t=t, r=r).mean())
         optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(trained.parameters()), 1e-4)
