@@ -76,11 +76,14 @@ class Tuning(_Strict):
         the tuning seeds would have chosen.
     setting
         Columns that tell settings apart.
+    among
+        For a level that is itself chosen on these scores: the levels that it is chosen among, where a run has them.
     """
 
     scores: Text
     tests: Text
     setting: Annotated[Columns, Field(min_length=1)]
+    among: dict[str, Annotated[tuple[Level, ...], Field(min_length=1)]] = {}
 
 
 class BaseTest(_Strict):
@@ -109,12 +112,8 @@ class BaseTest(_Strict):
         number that is judged (the mean over cells; with `every`, one cell), and with `every` the number of comparisons.
     needs
         Replicates that would give the power, where the profile cannot have as many: the plan says so.
-    paper_value, paper_precision
-        The paper's number and half the width of its rounding.
     tolerance, tolerance_reason
-        What is allowed on top of the rounding, and why.
-    decision
-        The rule in words, where the fields cannot say it.
+        What is allowed on top of the paper's rounding, or as a difference, and why.
     role, claim, scale
         Where the test stands in its file; not written there.
     """
@@ -134,11 +133,8 @@ class BaseTest(_Strict):
     spread: NonNegative | None = None
     cells: Annotated[int, Field(ge=1)] = 1
     needs: Annotated[int, Field(ge=2)] | None = None
-    paper_value: Finite | None = None
-    paper_precision: NonNegative = 0.0
     tolerance: NonNegative = 0.0
     tolerance_reason: str = ""
-    decision: str = ""
     role: Role
     claim: str = ""
     scale: Profile
@@ -183,35 +179,28 @@ class ValueTest(_Located):
 
     Attributes
     ----------
-    null
-        The value that would mean "no effect": an interval outside the band, but on the paper's side of it, answers
-        ``direction only``.
+    paper_value, paper_precision
+        The paper's number and half the width of its rounding.
     """
 
     comparison: Literal["value"]
     paper_value: Finite
-    null: Finite | None = None
+    paper_precision: NonNegative = 0.0
 
     @property
-    def band(self) -> tuple[float, float]:
-        """Lowest and highest value that agree with the paper."""
-        half = self.paper_precision + self.tolerance
-        return self.paper_value - half, self.paper_value + half
+    def half(self) -> float:
+        """Half the width of the band of values that agree with the paper."""
+        return self.paper_precision + self.tolerance
 
     @model_validator(mode="after")
     def _check_band(self) -> Self:
-        low, high = self.band
-        if self.null is not None and low <= self.null <= high:
-            raise _field_error("null", f"{self.null:g} lies inside the band of the paper's value, {low:g} to {high:g}")
-        if self.paper_value and (high - low) / 2 >= abs(self.paper_value):
-            raise _field_error(
-                "tolerance", f"the band ±{(high - low) / 2:g} is wider than the number {self.paper_value:g}"
-            )
+        if self.paper_value and self.half >= abs(self.paper_value):
+            raise _field_error("tolerance", f"the band ±{self.half:g} is wider than the number {self.paper_value:g}")
         return self
 
 
 class DirectionTest(BaseTest):
-    """Is one level of a factor lower (or higher) than others, in paired runs?
+    """Is one level of a factor lower (or higher) than others, in runs paired by seed?
 
     The number judged is ours minus the mean of the baselines, averaged over the cells of `by`. With `every`, each cell
     and each baseline is a comparison of its own, and all must hold.
@@ -222,8 +211,6 @@ class DirectionTest(BaseTest):
         Column whose levels are compared, the level claimed to be better, and those it is compared with.
     direction
         Sign claimed of ours minus baseline.
-    pair_on
-        Columns that identify a replicate, by which the arms are paired.
     margin
         Smallest difference that matters: a 90 % interval within ``±margin`` is a tie and answers ``no``. 0: never.
     decisive
@@ -237,7 +224,6 @@ class DirectionTest(BaseTest):
     ours: Level
     baselines: Annotated[tuple[Level, ...], Field(min_length=1)]
     direction: Literal["lower", "higher"]
-    pair_on: Annotated[Columns, Field(min_length=1)] = ("seed",)
     margin: NonNegative = 0.0
     decisive: Annotated[tuple[Level, ...], Field(min_length=1)] | None = None
     tuned: Tuning | None = None
@@ -246,10 +232,10 @@ class DirectionTest(BaseTest):
     def _check_levels(self) -> Self:
         if self.min_seeds < 2 and not self.exact:
             raise _field_error("min_seeds", "a paired comparison needs at least 2 replicates")
-        columns = [self.factor, *self.by, *self.pair_on]
+        columns = [self.factor, *self.by, "seed"]
         for column in columns:
             if columns.count(column) > 1:
-                raise _field_error("by", f"{column!r} stands twice among factor, by and pair_on")
+                raise _field_error("by", f"{column!r} stands twice among factor, by and seed")
         if len(set(self.baselines)) < len(self.baselines):
             raise _field_error("baselines", "a level stands twice")
         if self.ours in self.baselines:
@@ -283,37 +269,51 @@ class SlopeTest(BaseTest):
         ``linear``: least-squares slope; ``loglog``: exponent of a power law; ``spearman``: rank correlation.
     unit_by
         Columns that identify a replicate.
-    claimed, bound, margin
-        Sign of the slope; or ``at_most``/``at_least`` a `bound`; or ``zero``: within ``±margin``.
+    claimed, bound
+        Sign of the slope, or ``at_most``/``at_least`` a `bound`.
     """
 
     comparison: Literal["slope"]
     x: Text
     method: Literal["linear", "loglog", "spearman"]
     unit_by: Columns = ("seed",)
-    claimed: Literal["positive", "negative", "zero", "at_most", "at_least"]
+    claimed: Literal["positive", "negative", "at_most", "at_least"]
     bound: Finite | None = None
-    margin: NonNegative = 0.0
 
     @model_validator(mode="after")
     def _check_claimed(self) -> Self:
         bounded = self.claimed in ("at_most", "at_least")
         if bounded != (self.bound is not None):
             raise _field_error("bound", "needed with at_most and at_least, and only there")
-        if (self.claimed == "zero") != (self.margin > 0):
-            raise _field_error("margin", "must be above 0 where the slope is claimed to be zero, and stands only there")
         return self
 
 
 class IntervalTest(_Located):
-    """Does the 95 % interval lie in ``[lower, upper]``? Either end may be open."""
+    """Does the 95 % interval lie in ``[lower, upper]``? Either end may be open.
+
+    Attributes
+    ----------
+    factor, baselines, tuned
+        Of a regret, the least of some levels of a column subtracted from the level in `where`: the column, the levels,
+        and where the tuning scores are, so that the interval carries the uncertainty of their choice too.
+    """
 
     comparison: Literal["interval"]
     lower: Finite | None = None
     upper: Finite | None = None
+    factor: str = ""
+    baselines: tuple[Level, ...] = ()
+    tuned: Tuning | None = None
+
+    @property
+    def ours(self) -> Level | tuple[Level, ...] | None:
+        """The level in `where` that has the regret."""
+        return self.where.get(self.factor)
 
     @model_validator(mode="after")
     def _check_ends(self) -> Self:
+        if self.tuned and (not self.baselines or self.ours is None or isinstance(self.ours, tuple)):
+            raise _field_error("tuned", "needs `baselines`, and as `factor` a column of which `where` has one level")
         if self.lower is None and self.upper is None:
             raise _field_error("lower", "one of lower and upper must be given")
         if self.lower is not None and self.upper is not None and self.lower > self.upper:
@@ -521,7 +521,7 @@ def parse_claims(text: str, name: str) -> PaperClaims:
     return loaded
 
 
-def _claim(fields: Any, name: str) -> dict[str, Any]:
+def _claim(fields: Any, name: str) -> Claim:
     if not isinstance(fields, dict):
         raise ClaimError(f"{name}, field 'claims': got {fields!r}, expected a mapping with id, says and tests")
     known, where = str(fields.get("id", "without id")), f"{name}, claim {fields.get('id', 'without id')!r}"
@@ -534,7 +534,7 @@ def _claim(fields: Any, name: str) -> dict[str, Any]:
             )
         tests += _tests([listed], where, role, known)
     try:
-        return Claim.model_validate({**fields, "tests": tests}).model_dump() | {"tests": tests}
+        return Claim.model_validate({**fields, "tests": tests})
     except ValidationError as error:
         raise ClaimError("\n".join(f"{where}, {line}" for line in _explain(error, Claim))) from error
 
@@ -592,8 +592,8 @@ def _disorder(loaded: PaperClaims) -> Iterator[tuple[str, str]]:
     for test in loaded.tests:
         what = "gate" if test.role == "gate" else "test"
         where = f"{f'claim {test.claim!r}, ' if test.claim else ''}{what} {test.id!r} at {test.scale}"
-        tuned = [test.tuned.scores, test.tuned.tests] if isinstance(test, DirectionTest) and test.tuned else []
-        for quantity in (test.quantity, *tuned):
+        tuned = getattr(test, "tuned", None)
+        for quantity in (test.quantity, *((tuned.scores, tuned.tests) if tuned else ())):
             if quantity not in loaded.quantities:
                 hint = near(quantity, loaded.quantities)
                 yield f"{where}, field 'quantity'", f"{quantity!r} is not among the file's quantities{hint}"

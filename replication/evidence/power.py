@@ -99,7 +99,11 @@ def _needs(test: Test, n: int, confirms: float, simulations: int) -> int | None:
 
 
 def _share(test: Test, truth: float, n: int, simulations: int) -> dict[Answer, float]:
-    """How often each answer comes out, if every cell's true number is `truth`."""
+    """How often each answer comes out, if the true number is `truth`.
+
+    With `every`, one that lies outside the limits is the first cell's alone and the others have the effect, where a
+    wrong yes is most likely; one inside is every cell's, where a wrong no is.
+    """
     rng = np.random.default_rng(0)
     counts: Counter[Answer] = Counter()
     for _ in range(simulations):
@@ -111,14 +115,17 @@ def _share(test: Test, truth: float, n: int, simulations: int) -> dict[Answer, f
 
 def _cells(test: Test, truth: float, n: int, rng: np.random.Generator) -> Iterator[Estimate]:
     assert test.spread is not None
-    for _ in range(test.cells if test.every else 1):
+    assert test.effect is not None
+    low, high = limits(test)
+    others = truth if low <= truth <= high else test.effect
+    for number in (truth, *[others] * (test.cells - 1)) if test.every else (truth,):
         if getattr(test, "rows", "") == "draws":
             # one data set has given the estimate; its draws lie around it
-            yield Draws(rng.normal(rng.normal(truth, test.spread), test.spread, _DRAWS))
+            yield Draws(rng.normal(rng.normal(number, test.spread), test.spread, _DRAWS))
         else:
             # the mean and the variance of n normal replicates, without drawing them
             variance = test.spread**2 * rng.chisquare(n - 1) / (n - 1) / n
-            yield Mean(rng.normal(truth, test.spread / n**0.5), n, ((variance, n - 1),))
+            yield Mean(rng.normal(number, test.spread / n**0.5), n, ((variance, n - 1),))
 
 
 def _truths(test: Test) -> Iterator[float]:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from replication.checks import near_of
-from replication.evidence.claims import BaseTest, DirectionTest, IdentityTest, Level, SlopeTest, Test, text
+from replication.evidence.claims import (
+    BaseTest,
+    DirectionTest,
+    IdentityTest,
+    IntervalTest,
+    Level,
+    SlopeTest,
+    Test,
+    text,
+)
 from replication.evidence.statistics import Draws, Estimate, Mean, mean_of, resamples, slope
 
 Unit = tuple[Level, ...]
@@ -125,11 +135,14 @@ def samples(records: pd.DataFrame, test: Test) -> list[Sample]:
         return [Sample({}, {(row,): abs(value) for row, value in enumerate(rows["value"].tolist())})]
     found = _slopes(test, rows) if isinstance(test, SlopeTest) else _replicates(test, rows, test.unit_by)
     draws = not isinstance(test, SlopeTest) and test.rows == "draws"
+    choices = _choices(test, records) if isinstance(test, IntervalTest) and test.tuned else {}
     made = []
     for cell in sorted(found):
         bad = sum(not math.isfinite(value) for value in found[cell].values())
         note = f"{bad} of {len(found[cell])} values are not finite" if bad else ""
         made.append(Sample(dict(zip(test.by, cell, strict=True)), found[cell], note=note, draws=draws))
+        if cell in choices and isinstance(test, IntervalTest):
+            made[-1] = replace(made[-1], tuning=_choice_variance(choices[cell], test.ours, test.baselines, np.min))
     return made
 
 
@@ -190,7 +203,7 @@ def _differences(test: DirectionTest, rows: pd.DataFrame, records: pd.DataFrame)
         baseline = baselines[0] if test.every else None
         sample = Sample(dict(zip(test.by, cell, strict=True)), values, baseline, left_out, note)
         if cell in choices and not note:
-            sample = replace(sample, tuning=_choice_variance(choices[cell], test.ours, baselines))
+            sample = replace(sample, tuning=_choice_variance(choices[cell], test.ours, baselines, np.mean))
         made.append(sample)
     return made
 
@@ -200,12 +213,12 @@ def _arms(test: DirectionTest, rows: pd.DataFrame) -> dict[Cell, dict[Level, Val
     _require(rows, test, (test.factor,))
     rows = rows[rows[test.factor].isin([test.ours, *test.baselines])]
     found: dict[Cell, dict[Level, Values]] = {}
-    keys = zip(_keys(rows, test, test.by), _keys(rows, test, test.pair_on), strict=True)
+    keys = zip(_keys(rows, test, test.by), _keys(rows, test, ("seed",)), strict=True)
     for (cell, unit), level, value in zip(keys, rows[test.factor].tolist(), rows["value"].tolist(), strict=True):
         values = found.setdefault(cell, {}).setdefault(level, {})
         if unit in values:
-            advice = "narrow `where`, or name the column that differs in `by` or `pair_on`"
-            raise _twice(test, (test.factor, *test.by, *test.pair_on), (level, *cell, *unit), advice)
+            advice = "narrow `where`, or name the column that differs in `by`"
+            raise _twice(test, (test.factor, *test.by, "seed"), (level, *cell, *unit), advice)
         values[unit] = value
     return {cell: found[cell] for cell in sorted(found)}
 
@@ -221,13 +234,16 @@ class _Choice:
     tests: np.typing.NDArray[np.float64]
 
 
-def _choices(test: DirectionTest, records: pd.DataFrame) -> dict[Cell, dict[Level, _Choice]]:
+def _choices(test: DirectionTest | IntervalTest, records: pd.DataFrame) -> dict[Cell, dict[Any, _Choice]]:
     """Per cell and arm the settings that were evaluated, with their scores in tuning and in evaluation."""
     assert test.tuned is not None
+    among = {level: of for level, of in test.tuned.among.items() if level in (test.ours, *test.baselines)}
+    levels = {one for level in (test.ours, *test.baselines) for one in among.get(str(level), (level,))}
+    test = test.model_copy(update={"where": {name: of for name, of in test.where.items() if name != test.factor}})
     by_arm: list[dict[tuple[Cell, Level], dict[tuple[object, ...], list[float]]]] = []
     for quantity in (test.tuned.scores, test.tuned.tests):
         rows = select(records, test, quantity)
-        rows = rows[rows[test.factor].isin([test.ours, *test.baselines])]
+        rows = rows[rows[test.factor].isin(levels)]
         rows = rows.sort_values(["seed"], kind="stable")
         found: dict[tuple[Cell, Level], dict[tuple[object, ...], list[float]]] = {}
         settings = rows[list(test.tuned.setting)].astype(object)
@@ -245,11 +261,19 @@ def _choices(test: DirectionTest, records: pd.DataFrame) -> dict[Cell, dict[Leve
         if evaluated:
             means = np.array([np.mean(tests[cell, level][unit]) for unit in evaluated])
             made.setdefault(cell, {})[level] = _Choice(np.array([of[unit] for unit in evaluated]), means)
+    for arms in made.values():
+        for level, of in among.items():
+            if parts := [arms[one] for one in of if one in arms]:
+                arms[level] = _Choice(
+                    *(np.concatenate([getattr(p, name) for p in parts]) for name in ("scores", "tests"))
+                )
     return made
 
 
-def _choice_variance(arms: Mapping[Level, _Choice], ours: Level, baselines: Sequence[Level]) -> tuple[float, float]:
-    """Variance of the difference over resampled tuning seeds, and its degrees of freedom.
+def _choice_variance(
+    arms: Mapping[Any, _Choice], ours: Any, baselines: Sequence[Level], of: Callable[..., Any]
+) -> tuple[float, float]:
+    """Variance of ours minus the mean, or the least, of the baselines over resampled tuning seeds, and its freedom.
 
     A resample draws as many tuning seeds with replacement, the same for all arms; each arm takes the setting that is
     best in it. The evaluation seeds' share of the error is the t interval's own (law of total variance). With m tuning
@@ -268,7 +292,7 @@ def _choice_variance(arms: Mapping[Level, _Choice], ours: Level, baselines: Sequ
         picked: np.typing.NDArray[np.float64] = arm.tests[best]
         return picked
 
-    difference = taken(arms[ours]) - np.mean([taken(arms[level]) for level in baselines], axis=0)
+    difference = taken(arms[ours]) - of([taken(arms[level]) for level in baselines], axis=0)
     return float(difference.var()) * m / (m - 1), float(m - 1)
 
 

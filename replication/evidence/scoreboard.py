@@ -37,7 +37,6 @@ MARKS: dict[Word, Mark] = {
 
 ANSWER_MARKS: dict[Answer, Mark] = {
     "yes": MARKS["reproduced"],
-    "direction only": MARKS["partly reproduced"],
     "no": MARKS["not reproduced"],
     "open": MARKS["inconclusive"],
     "blind": Mark("#6b6b6b", "#ffffff", "∅"),

@@ -9,12 +9,31 @@ from __future__ import annotations
 import html
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from replication.evidence.claims import Claim, DirectionTest, IdentityTest, PaperClaims, SlopeTest, Test, ValueTest
-from replication.evidence.verdicts import VERDICTS, Outcome, Verdict, Word, limits, objections, summary_sentence
+from replication.evidence.claims import (
+    Claim,
+    DirectionTest,
+    IdentityTest,
+    IntervalTest,
+    PaperClaims,
+    SlopeTest,
+    Test,
+    ValueTest,
+)
+from replication.evidence.verdicts import (
+    VERDICTS,
+    Outcome,
+    Verdict,
+    Word,
+    least_favourable,
+    limits,
+    objections,
+    summary_sentence,
+)
 
 #: A sign for each verdict, so that none is told by colour alone.
 SIGNS: dict[Word, str] = dict(zip(VERDICTS, "✓≈✗?–", strict=True))
@@ -168,22 +187,29 @@ def rules_table(tests: Iterable[Test], claims: PaperClaims) -> Table:
 def top_table(
     verdicts: Iterable[Verdict], outcomes: Sequence[Outcome], claims: PaperClaims, scale: str, most: int = _TOP
 ) -> Table:
-    """At most six rows: the claim, what the paper says, ours, the verdict, what the controls say."""
+    """At most six claims: what the paper says, ours, the verdict, what the controls say.
+
+    Of more claims those that are not attempted, then those that are inconclusive, are counted in a line below.
+    """
     listed = list(verdicts)
+    kept = sorted(listed, key=lambda verdict: max(VERDICTS.index(verdict.verdict), 2))[:most]
     rows = []
-    for verdict in listed[:most]:
+    for verdict in (one for one in listed if one in kept):
         claim = claims.claim(verdict.claim_id)
         shown = next((outcome for outcome in outcomes if outcome.test_id == verdict.shown), None)
-        number = _NONE if shown is None else measured(shown, claims.test(shown.test_id, scale), claims)
+        number = _NONE
+        if shown is not None:
+            test = claims.test(shown.test_id, scale)
+            number = measured(shown, test, claims) + _cell(" ({})", shown, test, claims)
         controls = [
             f"{claims.test(outcome.test_id, scale).asks} {outcome.answer.capitalize()}."
             for outcome in outcomes
-            if outcome.claim == claim.id
-            and outcome.role == "control"
-            and outcome.answer in ("yes", "no", "direction only")
+            if outcome.claim == claim.id and outcome.role == "control" and outcome.answer in ("yes", "no")
         ]
         said = f"{SIGNS[verdict.verdict]} {verdict.verdict}"
         rows.append((claim.id, claim.says, number, said, " ".join(controls[:2]) or _NONE))
+    if more := Counter(one.verdict for one in listed if one not in kept):
+        rows.append(("", f"and {', '.join(f'{count} more, {word}' for word, count in more.items())}", "", "", ""))
     raw = {"verdicts": [verdict.to_dict() for verdict in listed]}
     return Table(
         ("claim", "the paper says", "ours [95 % interval]", "verdict", "controls"), tuple(rows), raw, strong="verdict"
@@ -231,7 +257,7 @@ def finding(
 ) -> str:
     """What was found on one claim, in sentences of Markdown: verdict, number, what could have been seen.
 
-    In brief, the controls that change how it reads are counted only.
+    In brief, of the controls that change how it reads the first is named and the others are counted.
     """
     of = {outcome.test_id: outcome for outcome in outcomes}
     said = f"{claim.says} **{verdict.verdict.capitalize()}** at the {scale} scale"
@@ -240,7 +266,8 @@ def finding(
         return f"{said}: {verdict.reason}." if verdict.reason else f"{said}."
     test = claims.test(shown.test_id, scale)
     number, bound = measured(shown, test, claims), expects(test, claims)
-    parts = [f"{said}: {subject(test, claims)} is {number} (n = {shown.n}, yes if {bound})."]
+    where = _cell("; {}", shown, test, claims)
+    parts = [f"{said}: {subject(test, claims)} is {number} (n = {shown.n}, yes if {bound}{where})."]
     if shown.answer == "blind":
         parts += ["The assay is blind:", *(_told(of[gate], claims, scale) for gate in shown.blind)]
     elif shown.visible:
@@ -249,9 +276,9 @@ def finding(
         )
     against = list(objections(claim.id, verdict.verdict, of.values()))
     if brief and against:
-        parts.append(
-            f"{len(against)} control{'s' * (len(against) > 1)} change{'s' * (len(against) == 1)} how that reads."
-        )
+        parts.append(f"But: {claims.test(against[0].test_id, scale).asks} No.")
+        if more := len(against) - 1:
+            parts.append(f"{more} more control{'s say' if more > 1 else ' says'} no.")
     else:
         parts += [f"But: {_told(one, claims, scale)}" for one in against]
     return " ".join(parts)
@@ -311,8 +338,7 @@ def expects(test: Test, claims: PaperClaims) -> str:
         case IdentityTest():
             return "0" if test.tolerance == 0 else f"≤ {test.tolerance:g}{unit}"
         case ValueTest():
-            half = test.paper_precision + test.tolerance
-            return f"{test.paper_value:.10g}" + (f" ± {half:g}" if half else "") + unit
+            return f"{test.paper_value:.10g}" + (f" ± {test.half:g}" if test.half else "") + unit
         case _ if math.isinf(low):
             said = f"≤ {high:g}" if abs(high) > 1e-300 or high == 0 else "< 0"
         case _ if math.isinf(high):
@@ -324,8 +350,6 @@ def expects(test: Test, claims: PaperClaims) -> str:
 
 def decision(test: Test, claims: PaperClaims) -> str:
     """The decision rule, generated from the test's fields."""
-    if test.decision:
-        return test.decision
     unit, yes = _space(claims.unit(test)), expects(test, claims)
     if isinstance(test, IdentityTest):
         return f"Yes if every row of {claims.quantities[test.quantity].label} is {yes}; no otherwise."
@@ -344,8 +368,6 @@ def decision(test: Test, claims: PaperClaims) -> str:
         tie = f", or the 90 % interval{of_ties} lies within ±{test.margin:g}{unit} (a tie)"
     if test.every:
         rule = f"yes if each one-sided 5 % test finds {yes}; no if, after Holm, one contradicts it{tie}"
-    elif isinstance(test, ValueTest) and test.null is not None:
-        rule = f"yes if the 95 % interval lies in {yes}; direction only if outside but beyond {test.null:g}; no if not"
     else:
         which = "95 % of the draws lie" if getattr(test, "rows", "") == "draws" else "the 95 % interval lies"
         rule = f"yes if {which} where the number is {yes}; no if outside{tie}"
@@ -355,14 +377,28 @@ def decision(test: Test, claims: PaperClaims) -> str:
 
 
 def measured(outcome: Outcome, test: Test, claims: PaperClaims) -> str:
-    """What was measured, rounded, with its unit."""
+    """What was measured, rounded, with its unit; where every cell is asked, the least favourable one's number."""
     if outcome.answer == "not run" or outcome.estimate is None:
         return _NONE
     unit = claims.unit(test)
+    if test.every and outcome.comparisons:
+        worst = outcome.comparisons[least_favourable(test, outcome.comparisons)]
+        ends = worst["estimate"], worst["low"], worst["high"]
+        return _with_unit(rounded(*ends, resolution=_resolution(test)), unit)
     if isinstance(test, IdentityTest) and 0 < test.tolerance >= outcome.estimate:
         # how far below the tolerance rounding errors stay depends on the machine
         return _with_unit(f"≤ {test.tolerance:g}", unit)
     return _with_unit(rounded(outcome.estimate, outcome.low, outcome.high, resolution=_resolution(test)), unit)
+
+
+def _cell(form: str, outcome: Outcome, test: Test, claims: PaperClaims) -> str:
+    """The least favourable cell's name in a form, where every cell is asked."""
+    if not test.every or not outcome.comparisons or outcome.estimate is None:
+        return ""
+    worst = outcome.comparisons[least_favourable(test, outcome.comparisons)]
+    names = [claims.named(level) for level in worst["cell"].values()]
+    against = [] if worst["baseline"] is None else [f"against {claims.named(worst['baseline'])}"]
+    return form.format(f"least favourable: {', '.join([*names, *against])}")
 
 
 def shortened(statement: str, width: int = 110) -> str:
@@ -385,14 +421,13 @@ def _with_unit(shown: str, unit: str) -> str:
 def _resolution(test: Test) -> float:
     match test:
         case ValueTest():
-            return test.paper_precision + test.tolerance
-        case DirectionTest() | SlopeTest():
+            return test.half
+        case DirectionTest():
             return test.margin
-        case IdentityTest():
-            return 0.0
+        case IntervalTest(lower=float(low), upper=float(high)):
+            return (high - low) / 2
         case _:
-            low, high = limits(test)
-            return (high - low) / 2 if math.isfinite(high - low) else 0.0
+            return 0.0
 
 
 def _exponent(value: float) -> int:

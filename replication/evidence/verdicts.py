@@ -35,7 +35,7 @@ Word = Literal["reproduced", "partly reproduced", "not reproduced", "inconclusiv
 #: The verdicts on a claim, best first: the order in which they are counted.
 VERDICTS: tuple[Word, ...] = get_args(Word)
 
-Answer = Literal["yes", "direction only", "no", "open", "blind", "not run"]
+Answer = Literal["yes", "no", "open", "blind", "not run"]
 #: The answers to a test's question. ``open``: the run cannot tell; ``blind``: a gate did not come out.
 ANSWERS: tuple[Answer, ...] = get_args(Answer)
 
@@ -129,7 +129,8 @@ class Verdict:
     claim_id, verdict
         The claim and the word.
     shown
-        Id of the primary test whose number stands for it; empty where none was asked.
+        Id of the primary test whose number stands for it: the first that was run, or the first that says no; empty
+        where none was asked.
     reason
         A short phrase without measured numbers.
     """
@@ -198,8 +199,8 @@ def reevaluate(results: Mapping[str, Any], claims: PaperClaims | None = None) ->
 def decide(claim: Claim, outcomes: Iterable[Outcome], scale: str, notebook: str | None = None) -> Verdict:
     """The verdict on a claim at a scale, from its primary tests there.
 
-    All say yes: reproduced. One says no: not reproduced. Some say yes, or say that the direction is the paper's and the
-    size is not: partly reproduced. Else inconclusive; not attempted where none was run.
+    All say yes: reproduced. One says no: not reproduced. Some say yes: partly reproduced. Else inconclusive; not
+    attempted where none was run.
 
     Parameters
     ----------
@@ -222,9 +223,10 @@ def decide(claim: Claim, outcomes: Iterable[Outcome], scale: str, notebook: str 
     word: Word
     if answers["no"]:
         word, deciding = "not reproduced", next(one for one in run if one.answer == "no")
+        shown = deciding.test_id
     elif answers["yes"] == len(asked):
         word, deciding = "reproduced", of[shown]
-    elif answers["yes"] or answers["direction only"]:
+    elif answers["yes"]:
         word, deciding = "partly reproduced", next((one for one in run if one.answer != "yes"), of[shown])
     else:
         word, deciding = "inconclusive", of[shown]
@@ -272,11 +274,9 @@ def limits(test: Test) -> tuple[float, float]:
         case IdentityTest():
             return 0.0, test.tolerance
         case ValueTest():
-            return test.band
+            return test.paper_value - test.half, test.paper_value + test.half
         case IntervalTest():
             low, high = test.lower, test.upper
-        case SlopeTest(claimed="zero"):
-            low, high = -test.margin, test.margin
         case SlopeTest(claimed="at_least"):
             low, high = test.bound, None
         case SlopeTest(claimed="at_most"):
@@ -287,6 +287,17 @@ def limits(test: Test) -> tuple[float, float]:
         case _:
             low, high = None, math.nextafter(0, -1)
     return (-math.inf if low is None else low), (math.inf if high is None else high)
+
+
+def least_favourable(test: Test, of: Sequence[Comparison]) -> int:
+    """The cell that speaks least for the test: its place; its interval reaches farthest beyond the limits."""
+    low, high = limits(test)
+
+    def beyond(place: int) -> float:
+        first, last = of[place]["low"], of[place]["high"]
+        return -math.inf if first is None or last is None else max(low - first, last - high)
+
+    return max(range(len(of)), key=beyond)
 
 
 def answer(test: Test, found: Sequence[Sample]) -> Outcome:
@@ -316,26 +327,21 @@ def answer(test: Test, found: Sequence[Sample]) -> Outcome:
         return replace(made, answer="open", reason="measured once, so without an interval")
     said, reason = every(test, of, [_decisive(test, one) for one in found]) if test.every else one(test, pooled)
     if test.every and len(found) > 1:
-        reason += f"; least favourable: {found[_worst(test, of)].name}"
+        reason += f"; least favourable: {found[least_favourable(test, made.comparisons)].name}"
     return replace(made, answer=said, reason=reason, visible=pooled.visible() if said == "open" else None)
 
 
 def one(test: Test, estimate: Estimate) -> tuple[Answer, str]:
     """Judge one number by its 95 % interval: yes if it lies inside the limits, no if it lies outside.
 
-    A direction with a margin also answers no if the 90 % interval lies within it (two one-sided tests).
+    A direction with a margin answers no before all else if the 90 % interval lies within it (two one-sided tests).
     """
     shown = "number" if test.exact else "interval"
-    if _inside(test, estimate) <= ALPHA / 2:
-        return "yes", f"the {shown} agrees"
     if _tie(test, estimate) <= ALPHA:
         return "no", "a tie: no difference that matters"
+    if _inside(test, estimate) <= ALPHA / 2:
+        return "yes", f"the {shown} agrees"
     if _outside(test, estimate) <= ALPHA / 2:
-        null = test.null if isinstance(test, ValueTest) else None
-        if isinstance(test, ValueTest) and null is not None:
-            beyond = estimate.p_above(null) if test.paper_value > null else estimate.p_below(null)
-            if beyond <= ALPHA / 2:
-                return "direction only", "the direction is the paper's, the size is not"
         return "no", f"the {shown} contradicts it"
     return "open", f"the {shown} decides nothing"
 
@@ -343,13 +349,10 @@ def one(test: Test, estimate: Estimate) -> tuple[Answer, str]:
 def every(test: Test, of: Sequence[Estimate], decisive: Sequence[bool]) -> tuple[Answer, str]:
     """Judge all cells (intersection-union test).
 
-    Yes if each cell's own one-sided 5 % test holds, which needs no correction. No if, after Holm over the family, some
-    cell lies outside the limits, or is a tie against a decisive baseline.
+    No if, after Holm over the family, some cell lies outside the limits, or is a tie against a decisive baseline. Else
+    yes if each cell's own one-sided 5 % test holds, which needs no correction.
     """
     m = len(of)
-    hold = sum(_inside(test, cell) <= ALPHA for cell in of)
-    if hold == m:
-        return "yes", f"all {m} cells hold"
     sides = sum(map(math.isfinite, limits(test)))
     outside = [min(1.0, sides * _outside(test, cell)) for cell in of]
     may_tie = isinstance(test, DirectionTest) and test.margin > 0
@@ -360,6 +363,9 @@ def every(test: Test, of: Sequence[Estimate], decisive: Sequence[bool]) -> tuple
     if against or tied:
         told = ((against, "contradict it"), (tied, "are ties"))
         return "no", " and ".join(f"{count} of {m} cells {what}" for count, what in told if count)
+    hold = sum(_inside(test, cell) <= ALPHA for cell in of)
+    if hold == m:
+        return "yes", f"all {m} cells hold"
     return "open", f"{hold} of {m} cells hold, the others decide nothing"
 
 
@@ -384,13 +390,6 @@ def _tie(test: Test, estimate: Estimate) -> float:
 
 def _decisive(test: Test, sample: Sample) -> bool:
     return not isinstance(test, DirectionTest) or test.decisive is None or sample.baseline in test.decisive
-
-
-def _worst(test: Test, of: Sequence[Estimate]) -> int:
-    """The cell that speaks least for the test: whose interval reaches farthest beyond the limits."""
-    low, high = limits(test)
-    ends = [estimate.interval() for estimate in of]
-    return max(range(len(of)), key=lambda place: max(low - ends[place].low, ends[place].high - high))
 
 
 def _identity(test: BaseTest, blank: Outcome, values: Sequence[float]) -> Outcome:
@@ -426,10 +425,10 @@ def _comparisons(test: Test, found: Sequence[Sample]) -> tuple[Comparison, ...]:
             estimate = sample.estimate()
             interval = estimate.interval(1 - ALPHA / len(found))
             entry |= {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-            if _inside(test, estimate) <= ALPHA:
-                entry["state"] = "yes"
-            elif _tie(test, estimate) <= ALPHA:
+            if _tie(test, estimate) <= ALPHA:
                 entry["state"] = "tie"
+            elif _inside(test, estimate) <= ALPHA:
+                entry["state"] = "yes"
             elif _outside(test, estimate) <= ALPHA:
                 entry["state"] = "no"
         made.append(entry)

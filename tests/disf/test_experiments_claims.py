@@ -12,6 +12,7 @@ import pytest
 from replication import evidence
 from replication.disf import figures
 from replication.disf.experiments import collapse, cost, pretraining
+from replication.disf.experiments.material import TARGETED
 from replication.evidence import load_claims, tidy
 from replication.evidence.samples import samples
 from replication.evidence.verdicts import answer
@@ -55,14 +56,14 @@ def records():
         for a in ("tfidf", "bytes"):
             for b in ("tfidf", "bytes"):
                 for method in ("random", "disf", "d4", "dsir", "top cosine", "classifier"):
-                    for target in ("prose", "code") if method in figures.TARGETED else ("none",):
+                    for target in ("prose", "code") if method in TARGETED else ("none",):
                         where = {"measured_on": b, "selected_on": a, "method": method, "target": target, "seed": seed}
                         where["view"] = "own" if a == b else "other"
                         level = {"random": 0.3, "disf": 0.2}.get(method, 0.4)
                         for k in (10, 20):
                             add("dominance", level + k / 100, k=k, **where)
                         add("effective_rank", 90 - 100 * level, **where)
-                        if method in figures.TARGETED:
+                        if method in TARGETED:
                             for metric in ("dominance", "effective rank"):
                                 add("collapse", 9, metric=metric, **where)
         for data in ("documents", "Gaussian"):

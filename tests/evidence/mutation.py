@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from replication.evidence import Outcome, Test, tidy
-from replication.evidence.claims import DirectionTest, IdentityTest, SlopeTest, ValueTest
+from replication.evidence.claims import DirectionTest, IdentityTest, SlopeTest
 from replication.evidence.samples import Sample, samples, select
 from replication.evidence.statistics import ALPHA
 from replication.evidence.verdicts import answer, limits
@@ -35,8 +35,8 @@ def flips(test: Test, records: pd.DataFrame) -> bool:
 
 def asked_of(test: Test) -> set[str]:
     """The quantities that a test looks at."""
-    tuned = {test.tuned.scores, test.tuned.tests} if isinstance(test, DirectionTest) and test.tuned else set()
-    return {test.quantity} | tuned
+    tuned = getattr(test, "tuned", None)
+    return {test.quantity} | ({tuned.scores, tuned.tests} if tuned else set())
 
 
 def asked(test: Test, records: pd.DataFrame) -> Outcome:
@@ -55,10 +55,8 @@ def mutate(test: Test, records: pd.DataFrame, side: Side) -> pd.DataFrame:
         values[0] = 0.0 if side == "for" else np.nextafter(test.tolerance, np.inf)
     elif isinstance(test, SlopeTest) and test.method == "spearman":
         # ranks cannot be shifted by a given amount: the values follow x, or its reverse
-        rising = test.claimed in ("positive", "at_least", "zero")
+        rising = test.claimed in ("positive", "at_least")
         values = rows[test.x].to_numpy(dtype=float) * (1 if rising == (side == "for") else -1)
-        if test.claimed == "zero":
-            values = np.ones(len(rows)) if side == "for" else rows[test.x].to_numpy(dtype=float)
     else:
         values = _shifted(test, rows, pd.concat([rows, others], ignore_index=True), side)
     return tidy(pd.concat([rows.assign(value=values), others], ignore_index=True))
@@ -111,7 +109,4 @@ def _delta(test: Test, sample: Sample, m: int, side: Side) -> float:
         return edge - value
     above = math.isfinite(high)
     edge = high if above else low
-    if isinstance(test, ValueTest) and test.null is not None:
-        # a value on the paper's side of the null would still have the direction
-        edge, above = test.null, test.null > test.paper_value
     return (edge + reach + past if above else edge - reach - past) - value

@@ -53,6 +53,12 @@ def test_a_rule_that_wants_every_cell_of_many_cannot_confirm() -> None:
     assert many.errs <= MOST + SLACK
 
 
+def test_a_yes_of_every_cell_is_wrong_in_five_percent_of_runs_where_one_cell_is_on_the_bound() -> None:
+    found = power(make("every", effect=-2.0, spread=1.0, margin=0.0, min_seeds=10, cells=5))
+    assert found.confirms > LEAST
+    assert found.errs == pytest.approx(MOST, abs=SLACK)
+
+
 def test_draws_lie_around_an_estimate_that_itself_varies() -> None:
     found = power(make("interval", rows="draws", by=[], every=False, effect=0.5, spread=0.1), simulations=1000)
     # holds if the estimate is within .5 - 1.96 · .1 of the middle: |z| < 3.04

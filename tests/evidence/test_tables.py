@@ -98,7 +98,6 @@ def test_text_does_not_change_with_the_last_bits(estimate: float, half: float) -
         ("direction", {"direction": "higher", "effect": 1.0}, "> 0 %"),
         ("every", {}, "< 0 % in every cell"),
         ("slope", {"unit": "% a step"}, "> 0 % a step"),
-        ("slope", {"claimed": "zero", "margin": 0.1}, "-0.1 to 0.1 %"),
         ("slope", {"claimed": "at_most", "bound": -0.5}, "≤ -0.5 %"),
         ("slope", {"claimed": "at_least", "bound": 0.0}, "≥ 0 %"),
         ("interval", {}, "0 to 1 % in every cell"),
@@ -130,17 +129,11 @@ def test_what_a_yes_needs(kind: str, changes: dict[str, Any], text: str) -> None
         ),
         ("value", {}, "Error, without sampling error: yes if 3 ± 0.05 %; no otherwise."),
         (
-            "value",
-            {"exact": False, "null": 0.0},
-            "Error: yes if the 95 % interval lies in 3 ± 0.05 %; direction only if outside but beyond 0; no if not.",
-        ),
-        (
             "interval",
             {"rows": "draws", "every": False, "by": []},
             "Error: yes if 95 % of the draws lie where the number is 0 to 1 %; no if outside; open with fewer than 3 "
             "replicates.",
         ),
-        ("interval", {"decision": "By hand."}, "By hand."),
     ],
 )
 def test_the_rule_in_words_follows_from_the_fields(kind: str, changes: dict[str, Any], text: str) -> None:
@@ -194,9 +187,10 @@ def test_what_was_not_run_shows_no_number() -> None:
     assert table.rows[0][3:] == ("–", "–", "not run", "no data")
 
 
-def test_the_top_of_a_page_has_six_claims_at_most() -> None:
+def test_the_top_of_a_page_has_six_claims_at_most_and_counts_the_others() -> None:
     claim = {"id": "C1", "says": "Something holds.", "source": "abstract", "read": "paper"}
     listed = [{**claim, "id": f"C{k}", "tests": [entry("direction", id=f"T{k}")]} for k in range(8)]
+    listed[1]["tests"][0]["at"], listed[2]["tests"][0]["min_seeds"] = ["paper"], 1000  # type: ignore[index]
     listed[0]["tests"].append(
         entry(
             "interval",
@@ -212,7 +206,8 @@ def test_the_top_of_a_page_has_six_claims_at_most() -> None:
     outcomes = answers(claims)
     table = tables.top_table(verdicts(claims, outcomes, "10_test", "smoke"), outcomes, claims, "smoke")
     assert table.columns == ("claim", "the paper says", "ours [95 % interval]", "verdict", "controls")
-    assert len(table.rows) == 6
+    assert [row[0] for row in table.rows] == ["C0", "C3", "C4", "C5", "C6", "C7", ""]
+    assert table.rows[-1][1] == "and 1 more, not attempted, 1 more, inconclusive"
     assert len(table.raw["verdicts"]) == 8
     assert table.rows[0] == (
         "C0",
@@ -265,6 +260,19 @@ def test_a_blind_assay_of_cells_counts_them_and_names_the_worst() -> None:
     assert re.search(r"Does it learn\? No: (\d) of \1 cells contradict it; least favourable: budget=\d+\.", text)
 
 
+def test_a_verdict_on_every_cell_stands_beside_the_least_favourable_one() -> None:
+    claims = paper(entry("interval", where={"schedule": "linear"}, by=["budget"], every=True, lower=-1.0, upper=1.0))
+    outcomes = evaluate(grid(lambda _, budget: 0.2 * budget, noise=0.01), claims, "10_test", "smoke")
+    decided = verdicts(claims, outcomes, "10_test", "smoke")
+    worst = outcomes[0].comparisons[1]
+    assert worst["cell"] == {"budget": 50}
+    number = tables.rounded(worst["estimate"], worst["low"], worst["high"], resolution=1.0)
+    row = tables.top_table(decided, outcomes, claims, "smoke").rows[0]
+    assert row[2] == f"{number} % (least favourable: 50)"
+    text = tables.finding(claims.claims[0], decided[0], outcomes, claims, "smoke")
+    assert f"error is {number} % (n = 10, yes if -1 to 1 % in every cell; least favourable: 50)." in text
+
+
 def test_sentences_and_tables_name_levels_as_readers_see_them() -> None:
     claims = paper(entry("direction"), levels={"uba": "UBA", "linear": "linear decay"})
     test = claims.tests[0]
@@ -285,23 +293,17 @@ def test_an_open_answer_says_what_would_have_been_seen() -> None:
 
 
 def test_a_control_that_says_no_stands_beside_a_positive_verdict_only() -> None:
-    claims = paper(
-        entry("direction"),
-        entry(
-            "interval",
-            id="X",
-            role="control",
-            asks="Is it the rate?",
-            where={"schedule": "uba"},
-            lower=50.0,
-            upper=None,
-        ),
-    )
+    common = {"role": "control", "where": {"schedule": "uba"}, "lower": 50.0, "upper": None}
+    asked = {"X": "Is it the rate?", "Y": "Is it the seed?"}
+    controls = [entry("interval", id=name, asks=asks, **common) for name, asks in asked.items()]
+    claims = paper(entry("direction"), *controls)
     for mean, told in ((MEANS, True), ({"uba": 5.0, "linear": 2.0, "step": 3.0}, False)):
         outcomes = answers(claims, mean)
         (verdict,) = verdicts(claims, outcomes, "10_test", "smoke")
         text = tables.finding(claims.claims[0], verdict, outcomes, claims, "smoke")
-        assert ("But: Is it the rate? No:" in text) == told
+        assert ("But: Is it the rate? No:" in text) == ("But: Is it the seed? No:" in text) == told
+        text = tables.finding(claims.claims[0], verdict, outcomes, claims, "smoke", brief=True)
+        assert text.endswith("But: Is it the rate? No. 1 more control says no.") == told
 
 
 def test_a_claim_that_was_not_attempted_says_where_it_is_asked() -> None:

@@ -106,12 +106,6 @@ def test_identity_needs_its_number_of_rows_and_takes_rows_of_any_column() -> Non
         ([2.99, 3.0, 3.01], {}, "yes"),
         ([2.0, 3.0, 4.0], {}, "open"),
         ([4.0, 4.01, 4.02], {}, "no"),
-        ([4.0, 4.01, 4.02], {"null": 0.0}, "direction only"),
-        ([2.0, 2.01, 2.02], {"null": 0.0}, "direction only"),
-        ([2.0, 2.01, 2.02], {"null": 5.0}, "direction only"),
-        ([-1.0, -1.01, -1.02], {"null": 0.0}, "no"),
-        ([6.0, 6.01, 6.02], {"null": 5.0}, "no"),
-        ([0.0, 1.0, 0.5], {"null": 0.0}, "no"),
         ([3.0, math.nan, 3.0], {}, "open"),
         ([3.0, 3.0], {"min_seeds": 3, "exact": False}, "open"),
     ],
@@ -167,6 +161,8 @@ def test_the_pooled_contrast_is_scipys_paired_t_of_the_means_over_cells() -> Non
         ({"uba": 0.0, "linear": 2.0, "step": -1.0}, {}, "yes"),  # on average over the baselines
         ({"uba": 0.0, "linear": -2.0, "step": 1.0}, {}, "no"),
         ({"uba": 0.0, "linear": 0.0, "step": 0.0}, {}, "no"),  # a tie
+        ({"uba": -0.1, "linear": 0.0, "step": 0.0}, {}, "no"),  # lower, but by less than matters
+        ({"uba": -0.1, "linear": 0.0, "step": 0.0}, {"margin": 0.0}, "yes"),
         ({"uba": 0.0, "linear": 0.0, "step": 0.0}, {"margin": 0.0}, "open"),
         ({"uba": 0.0, "linear": 0.0, "step": 1.0}, {"baselines": ["linear"]}, "no"),
     ],
@@ -268,7 +264,6 @@ def test_a_replicate_that_stands_twice_is_refused_with_its_columns() -> None:
         ask(pd.concat([records, records], ignore_index=True), "direction")
     with pytest.raises(ValueError, match="have schedule=uba, seed=0"):
         ask(records, "direction", by=[])
-    assert ask(records, "direction", by=[], pair_on=["seed", "budget"]).n == 20
 
 
 def test_cells_with_seeds_of_their_own_are_strata() -> None:
@@ -394,6 +389,7 @@ def test_every_cell_holds_and_the_shown_number_is_pooled() -> None:
     [
         ({"uba": 0.0, "linear": -1.0, "step": 1.0}, {}, "no", "linear"),
         ({"uba": 0.0, "linear": 0.0, "step": 1.0}, {}, "no", "linear"),  # ties a decisive baseline
+        ({"uba": 0.0, "linear": 0.1, "step": 1.0}, {}, "no", "linear"),  # lower, but by less than matters
         ({"uba": 0.0, "linear": 1.0, "step": 0.0}, {}, "open", "step"),  # ties one that is not
         ({"uba": 0.0, "linear": 1.0, "step": -1.0}, {}, "no", "step"),  # worse is decisive everywhere
         ({"uba": 0.0, "linear": 1.0, "step": 0.0}, {"decisive": None}, "no", "step"),
@@ -450,10 +446,6 @@ def line(b: float, *, seeds: int = 5, noise: float = 0.01, method: str = "linear
         (0.0, {"claimed": "positive"}, "open"),
         (-1.0, {"claimed": "negative"}, "yes"),
         (1.0, {"claimed": "negative"}, "no"),
-        (0.0, {"claimed": "zero", "margin": 0.1}, "yes"),
-        (0.0, {"claimed": "zero", "margin": 1e-4}, "open"),
-        (1.0, {"claimed": "zero", "margin": 0.1}, "no"),
-        (0.096, {"claimed": "zero", "margin": 0.1}, "open"),  # not zero, but not beyond the margin either
         (1.0, {"claimed": "at_least", "bound": 0.9}, "yes"),
         (1.0, {"claimed": "at_least", "bound": 1.1}, "no"),
         (1.0, {"claimed": "at_least", "bound": 1.0}, "open"),
@@ -578,8 +570,6 @@ def test_a_gate_that_does_not_come_out_makes_the_answer_blind() -> None:
         (["yes", "open"], "partly reproduced"),
         (["yes", "blind"], "partly reproduced"),
         (["yes", "not run"], "partly reproduced"),
-        (["direction only"], "partly reproduced"),
-        (["yes", "direction only"], "partly reproduced"),
         (["open"], "inconclusive"),
         (["blind", "open"], "inconclusive"),
         (["open", "not run"], "inconclusive"),
@@ -594,9 +584,8 @@ def test_the_verdict_follows_from_the_primary_tests(answers: list[Any], word: st
     for against in ("yes", "no", "open"):
         told = decide(claim, [*outcomes, Outcome("X", "control", "C1", against)], "smoke")  # type: ignore[arg-type]
         assert told.verdict == word
-        assert told.shown == (
-            "" if word == "not attempted" else f"T{next(k for k, a in enumerate(answers) if a != 'not run')}"
-        )
+        counts = {"not attempted": [], "not reproduced": ["no"]}.get(word, {*answers} - {"not run"})
+        assert told.shown == next((f"T{k}" for k, said in enumerate(answers) if said in counts), "")
 
 
 def test_a_claim_says_where_else_it_is_asked() -> None:
