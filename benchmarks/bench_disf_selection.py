@@ -26,6 +26,7 @@ import numpy.typing as npt
 import torch
 
 from replication.disf import reference, select_batch
+from replication.disf.experiments.cost import loop_seconds
 
 Rows = npt.NDArray[Any]
 
@@ -37,23 +38,6 @@ def seconds(program: Callable[[], Any]) -> tuple[float, Any]:
     start = time.process_time()
     result = program()
     return time.process_time() - start, result
-
-
-def evaluate(X: torch.Tensor, chosen: npt.NDArray[np.int64], row: int) -> float:
-    return float(reference.score(torch.cat([X[chosen], X[row : row + 1]])))
-
-
-def extrapolated(rows: Rows, picks: npt.NDArray[np.int64], samples: int) -> float:
-    """Time of the loop, from evaluations at set sizes between 2 and k: linear between them, times the candidates."""
-    X = torch.from_numpy(rows)
-    others = np.setdiff1d(np.arange(len(rows)), picks)[: samples + 1]
-    sizes = np.unique(np.geomspace(2, len(picks), 6).round().astype(int))
-    each = []
-    for n in sizes:
-        times = [seconds(partial(evaluate, X, picks[: n - 1], row))[0] for row in others]
-        each.append(statistics.median(times[1:]))  # the first warms up
-    n = np.arange(2, len(picks) + 1)
-    return float(np.sum((len(rows) - n + 1) * np.interp(n, sizes, each)))
 
 
 def timed(repeats: int, rows: Rows, k: int, **options: Any) -> tuple[float, list[int]]:
@@ -79,7 +63,7 @@ def main(repeats: int, samples: int) -> None:
                 loop, expected = seconds(partial(reference.greedy, torch.from_numpy(rows), k, 0))
                 mark, peer = " ", "the loop's"
             else:
-                loop, mark, peer = extrapolated(rows, np.array(picks), samples), "e", "float64's"
+                loop, mark, peer = loop_seconds(rows, np.array(picks), samples), "e", "float64's"
             verdict = f"{'identical to' if picks == expected else 'DIFFER FROM'} {peer}" if expected else ""
             print(
                 f"{N:5d} {d:4d} {k:4d}  {rows.dtype!s:7s} {loop:8.2f} s{mark} {fast * 1e3:8.1f} ms {loop / fast:6.0f}x"

@@ -21,12 +21,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils import check_array
 
-from replication.checks import at_least, positive, within
-from replication.disf.selection import quota, select
+from replication.checks import at_least, within
+from replication.disf.selection import quota
 
 __all__ = [
     "classifier",
-    "covariance",
     "d4",
     "dsir",
     "facility_location",
@@ -160,7 +159,7 @@ def many_targets(features: Features, targets: Sequence[Features], k: int, seed: 
     return _highest(-np.min(ranks, axis=0).astype(float), k, seed)
 
 
-def classifier(features: Features, target_features: Features, k: int, seed: int, *, strength: float = 1.0) -> Indices:
+def classifier(features: Features, target_features: Features, k: int, seed: int) -> Indices:
     """Stand-in for QuRating: the ``k`` documents that a logistic regression finds most like the target.
 
     **Not QuRating itself**, whose 1.3B rater was trained on pairwise judgements of quality by a language model: here
@@ -172,8 +171,6 @@ def classifier(features: Features, target_features: Features, k: int, seed: int,
         The pool, the negative class; documents of the target domain, the positive class of equal weight.
     k, seed : int
         Documents to select; the seed decides ties only.
-    strength : float
-        Inverse of the L2 penalty.
 
     Returns
     -------
@@ -181,7 +178,7 @@ def classifier(features: Features, target_features: Features, k: int, seed: int,
         By descending probability.
     """
     rows, target = _matrix("features", features), _matrix("target_features", target_features)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=1000))
+    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
     model.fit(np.concatenate([rows, target]), np.repeat([0, 1], [len(rows), len(target)]))
     return _highest(model.decision_function(rows), k, seed)
 
@@ -283,8 +280,8 @@ def facility_location(features: Features, k: int, seed: int, *, batch_size: int 
     return _by_batch(len(rows), k, seed, batch_size, greedy)
 
 
-def log_det(features: Features, k: int, seed: int, *, batch_size: int = 1024, scale: float | None = None) -> Indices:
-    r"""Greedy determinant: maximises :math:`\log\det(I + Z_S Z_S^\top / s)`, Z the features z-scored over the pool.
+def log_det(features: Features, k: int, seed: int, *, batch_size: int = 1024) -> Indices:
+    r"""Greedy determinant: maximises :math:`\log\det(I + Z_S Z_S^\top / d)`, Z the d features z-scored over the pool.
 
     By incremental Cholesky factorisation, O(N k (d + k)) per batch. Other than DiSF's objective it rewards length as
     well as direction.
@@ -297,8 +294,6 @@ def log_det(features: Features, k: int, seed: int, *, batch_size: int = 1024, sc
         Documents to select in all; seed of the partition.
     batch_size : int
         Documents per batch of a random partition, each of which gives its share of k.
-    scale : float, optional
-        s; the number of dimensions by default, so that a typical row of Z has length 1.
 
     Returns
     -------
@@ -306,9 +301,7 @@ def log_det(features: Features, k: int, seed: int, *, batch_size: int = 1024, sc
         In order of selection within a batch; on a tie the lowest row number wins.
     """
     rows = StandardScaler().fit_transform(_matrix("features", features))
-    if scale is not None:
-        positive("scale", scale)
-    rows /= np.sqrt(scale or rows.shape[1])
+    rows /= np.sqrt(rows.shape[1])  # a typical row has length 1
 
     def greedy(batch: Indices, count: int) -> list[int]:
         Z = rows[batch]
@@ -327,29 +320,6 @@ def log_det(features: Features, k: int, seed: int, *, batch_size: int = 1024, sc
         return found
 
     return _by_batch(len(rows), k, seed, batch_size, greedy)
-
-
-def covariance(features: Features, k: int, seed: int, *, batch_size: int = 1024) -> Indices:
-    """DiSF's greedy with the covariance in place of the correlation matrix: no z-score over the set.
-
-    The literal reading of "covariance" in the paper's objective; it collects documents that are nearly the same.
-
-    Parameters
-    ----------
-    features : ndarray, shape (N, d)
-        The pool.
-    k, seed : int
-        Documents to select in all; seed of the first picks.
-    batch_size : int
-        Documents per batch, in the pool's order.
-
-    Returns
-    -------
-    ndarray of int64, shape (k,)
-        As :func:`replication.disf.selection.select` gives them; exact copies are not selected.
-    """
-    k = _count(k, len(features))
-    return select(features, k=k, batch_size=batch_size, seed=seed, second="authors", criterion="covariance")
 
 
 def _by_batch(n: int, k: int, seed: int, batch_size: int, greedy: Callable[[Indices, int], list[int]]) -> Indices:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from replication.disf.experiments.material import TARGETED
 from replication.evidence import plots, rounded, rows_of
 from replication.evidence.claims import DirectionTest, Test, load_claims
 from replication.evidence.samples import pool, samples
@@ -16,7 +17,6 @@ from replication.evidence.statistics import Interval
 
 NAMES = load_claims("disf").levels
 
-TARGETED = ("dsir", "top cosine", "classifier")
 # of each pair of the same colour only one stands in a figure
 _COLOURS = {
     "disf": 0, "dsir": 3, "top cosine": 1, "classifier": 5, "d4": 2, "facility location": 4, "participation": 9,
@@ -386,12 +386,12 @@ def ratios(records: pd.DataFrame, *, threshold: float) -> Figure:
     records : DataFrame
         Tidy records of the experiment ``cost``.
     threshold : float
-        The ratio that the claim asks for.
+        A ratio to compare with.
     """
     rows = rows_of(records, "cost_ratio").sort_values(["picks", "dimension", "rows"])
     sizes = zip(rows["rows"], rows["dimension"], rows["picks"], strict=True)
     rows = rows.assign(size=[f"N = {n:g}, d = {d:g}, k = {k:g}" for n, d, k in sizes])
-    label = "time of the loop / time of the fast selection (dots: repetitions; dashed: claim)"
+    label = f"time of the loop / time of the fast selection (dots: repetitions; dashed: {threshold:g})"
     figure, (axis,) = plots.panels(height=0.3 * rows["size"].nunique() + 0.8, xlabel=label, log="x")
     found = {seed: part.set_index("size")["value"] for seed, part in rows.groupby("seed")}
     plots.forest(axis, found, plots.alike(found, color=plots.COLOURS[0], alpha=0.7))

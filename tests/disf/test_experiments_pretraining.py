@@ -324,3 +324,8 @@ def test_the_scale_says_what_was_read_and_how_far_pools_overlap(records, config)
 def test_bad_parameters_are_refused_by_name(changes, named):
     with pytest.raises(ValidationError, match=named):
         p.Config(**changes)
+
+
+def test_a_domain_to_leave_out_that_is_not_in_the_corpus_is_refused_before_any_training(config):
+    with pytest.raises(ValueError, match="left_out: must be one of code, prose, tables, got 'tabels'"):
+        p.inputs(config.model_copy(update={"left_out": "tabels"}))

@@ -307,7 +307,7 @@ def choose(method: str, pool: Pool, *, ratio: float, batch_size: int, seed: int,
         case "log det":
             return baselines.log_det(pool.features, **options)
         case "covariance":
-            return baselines.covariance(pool.features, **options)
+            return select(pool.features, criterion="covariance", second="authors", **options)
     raise ValueError(f"method: {method!r} is not known")
 
 

@@ -28,6 +28,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from replication import data, evidence
+from replication.checks import one_of
 from replication.disf.experiments import material
 from replication.disf.experiments.material import (
     TARGETED,
@@ -171,7 +172,9 @@ def load(config: Config) -> Documents:
 
 def inputs(config: Config) -> dict[str, str]:
     """Checksums of the data, by name."""
-    return {"text": load(config).checksum}
+    corpus = load(config)
+    one_of("left_out", config.left_out, corpus.names)
+    return {"text": corpus.checksum}
 
 
 def missing(config: Config) -> dict[str, str]:
@@ -401,7 +404,7 @@ def evaluation(config: Config, tuned: pd.DataFrame, arm: Sequence[Any], seeds: S
         values = pd.Series(bits)
         found = {
             "macro_bits_per_byte": values.mean(),
-            "macro_without_bits_per_byte": values.drop(config.left_out, errors="ignore").mean(),
+            "macro_without_bits_per_byte": values.drop(config.left_out).mean(),
             "worst_bits_per_byte": values.max(),
             "target_bits_per_byte": values[config.target],
             "passes": config.steps * config.windows / len(selection.windows),

@@ -8,31 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import psutil
 
-from replication.disf.selection import batch_seed, select_batch
+from replication.disf.corpus import select_rows
+from replication.disf.corpus.rows import Piece
 
 
-def batch(path: str, batch_id: int, rows: int, picks: int) -> npt.NDArray[np.int64]:
-    """Select from one batch of the features in an ``.npy`` file.
-
-    Parameters
-    ----------
-    path : str
-        The file, shape (N, d).
-    batch_id, rows, picks : int
-        Number and size of the batch, and documents to select from it.
-
-    Returns
-    -------
-    ndarray, int64
-        Row numbers in the file.
-    """
-    # mapped and copied anew for every batch, so that the process never holds more than one
-    begin = batch_id * rows
-    features = np.array(np.load(path, mmap_mode="r")[begin : begin + rows])
-    return begin + select_batch(features, picks, seed=batch_seed(0, batch_id))
+def batch(path: str, batch_id: int, rows: int, picks: int) -> list[int]:
+    """Row numbers of what is selected from one batch, as :func:`replication.disf.corpus.select_corpus` does it."""
+    numbers = np.arange(batch_id * rows, (batch_id + 1) * rows)
+    return select_rows([Piece(path, 0, numbers)], picks, batch=batch_id, seed=0)
 
 
 def peaks(path: str, counts: list[int], rows: int, picks: int) -> list[float]:
