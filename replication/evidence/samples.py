@@ -123,10 +123,12 @@ def samples(records: pd.DataFrame, test: Test) -> list[Sample]:
     Raises
     ------
     ValueError
-        A replicate stands twice in a cell (such rows are not independent), or a column is missing or not numeric.
+        A replicate stands twice in a cell (such rows are not independent), a column is missing or not numeric, or an
+        arm whose setting was tuned has no scores.
     """
-    rows = select(records, test)
-    if rows.empty:
+    rows, tuned = select(records, test), getattr(test, "tuned", None)
+    # a part that failed takes a whole quantity with it
+    if rows.empty or (tuned and not {tuned.scores, tuned.tests} <= set(records["quantity"])):
         return []
     if isinstance(test, DirectionTest):
         return _differences(test, rows, records)
@@ -141,8 +143,9 @@ def samples(records: pd.DataFrame, test: Test) -> list[Sample]:
         bad = sum(not math.isfinite(value) for value in found[cell].values())
         note = f"{bad} of {len(found[cell])} values are not finite" if bad else ""
         made.append(Sample(dict(zip(test.by, cell, strict=True)), found[cell], note=note, draws=draws))
-        if cell in choices and isinstance(test, IntervalTest):
-            made[-1] = replace(made[-1], tuning=_choice_variance(choices[cell], test.ours, test.baselines, np.min))
+        if isinstance(test, IntervalTest) and test.tuned and not note:
+            spread = _choice_variance(test, made[-1], choices.get(cell, {}), test.baselines, np.min)
+            made[-1] = replace(made[-1], tuning=spread)
     return made
 
 
@@ -202,8 +205,9 @@ def _differences(test: DirectionTest, rows: pd.DataFrame, records: pd.DataFrame)
         left_out = len(set.union(*(set(arm) for arm in of))) - len(common)
         baseline = baselines[0] if test.every else None
         sample = Sample(dict(zip(test.by, cell, strict=True)), values, baseline, left_out, note)
-        if cell in choices and not note:
-            sample = replace(sample, tuning=_choice_variance(choices[cell], test.ours, baselines, np.mean))
+        if test.tuned and not note:
+            spread = _choice_variance(test, sample, choices.get(cell, {}), baselines, np.mean)
+            sample = replace(sample, tuning=spread)
         made.append(sample)
     return made
 
@@ -271,7 +275,11 @@ def _choices(test: DirectionTest | IntervalTest, records: pd.DataFrame) -> dict[
 
 
 def _choice_variance(
-    arms: Mapping[Any, _Choice], ours: Any, baselines: Sequence[Level], of: Callable[..., Any]
+    test: DirectionTest | IntervalTest,
+    sample: Sample,
+    arms: Mapping[Any, _Choice],
+    baselines: Sequence[Level],
+    of: Callable[..., Any],
 ) -> tuple[float, float]:
     """Variance of ours minus the mean, or the least, of the baselines over resampled tuning seeds, and its freedom.
 
@@ -279,8 +287,14 @@ def _choice_variance(
     best in it. The evaluation seeds' share of the error is the t interval's own (law of total variance). With m tuning
     seeds the bootstrap's variance is m/(m - 1) times too small.
     """
-    if any(level not in arms for level in (ours, *baselines)):
-        return 0.0, 1.0
+    ours: Any = test.ours
+    assert test.tuned is not None
+    if absent := [text(level) for level in (ours, *baselines) if level not in arms]:
+        at = f" at {where}" if (where := replace(sample, baseline=None).name) else ""
+        raise ValueError(
+            f"test {test.id!r}: no setting of {' and '.join(absent)} has rows of both {test.tuned.scores!r} and "
+            f"{test.tuned.tests!r}{at}; without them the interval lacks the choice of settings"
+        )
     m = arms[ours].scores.shape[1]
     if m < 2:
         return 0.0, 1.0

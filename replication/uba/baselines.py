@@ -1,13 +1,12 @@
 """The schedules that UBA is compared with, driven by the schedulers of ``torch.optim`` where torch has them.
 
 Every schedule is a function of the step t of a budget of T steps, relative to the group's learning rate (its *peak*),
-with s = t/T. None of them warms up unless its own definition says so (one-cycle, cyclic, warm-up–stable–decay).
+with s = t/T. None of them warms up unless its own definition says so (one-cycle, cyclic).
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 import types
 from collections.abc import Callable, Mapping
@@ -35,19 +34,9 @@ from replication.uba.schedule import UBALR
 __all__ = ["SCHEDULES", "factors", "make_scheduler"]
 
 
-def _fraction(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: must be a fraction of the budget, from 0 to 1, got {value!r}")
-    return value
-
-
-def _step(
-    optimizer: Optimizer, total: int, *, milestones: tuple[float, ...] = (0.5, 0.75), gamma: float = 0.1
-) -> LRScheduler:
-    """Piecewise constant, times ``gamma`` from each milestone (a fraction of the budget) on. He et al. 2016."""
-    # 0.55 * 100 is 55.00000000000001 in floating point: round before the ceiling
-    steps = [math.ceil(round(_fraction("milestones", m) * total, 6)) for m in milestones]
-    return MultiStepLR(optimizer, steps, gamma)
+def _step(optimizer: Optimizer, total: int) -> LRScheduler:
+    """A tenth from half of the budget on, and a tenth of that from three quarters. He et al. 2016."""
+    return MultiStepLR(optimizer, [math.ceil(total / 2), math.ceil(3 * total / 4)], gamma=0.1)
 
 
 def _cosine(optimizer: Optimizer, total: int) -> LRScheduler:
@@ -55,42 +44,23 @@ def _cosine(optimizer: Optimizer, total: int) -> LRScheduler:
     return CosineAnnealingLR(optimizer, total)
 
 
-def _cyclic(optimizer: Optimizer, total: int, *, cycles: int = 2, base: float = 0.1) -> LRScheduler:
-    """Triangular between ``base`` times the peak and the peak, from and to the base; Smith 2017, arXiv 1506.01186.
+def _cyclic(optimizer: Optimizer, total: int) -> LRScheduler:
+    """Triangular, twice from a tenth of the peak to the peak and back; Smith 2017, arXiv 1506.01186.
 
     Ends at the base, not at 0, as published. Momentum is not cycled.
     """
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
-    lows = [base * peak for peak in peaks]
-    return CyclicLR(optimizer, lows, peaks, step_size_up=total / (2 * cycles), cycle_momentum=False)  # type: ignore[arg-type]
+    lows = [0.1 * peak for peak in peaks]
+    return CyclicLR(optimizer, lows, peaks, step_size_up=total / 4, cycle_momentum=False)  # type: ignore[arg-type]
 
 
-def _onecycle(
-    optimizer: Optimizer,
-    total: int,
-    *,
-    pct_start: float = 0.3,
-    div_factor: float = 25.0,
-    final_div_factor: float = 1e4,
-    three_phase: bool = False,
-) -> LRScheduler:
+def _onecycle(optimizer: Optimizer, total: int) -> LRScheduler:
     """Cosine up to the peak, then down far below the start. Smith and Topin, arXiv 1708.07120, in torch's default form.
 
-    Momentum is not cycled, so that the schedules differ in the learning rate only. ``three_phase=True`` is the form of
-    the paper that proposed it.
+    Momentum is not cycled, so that the schedules differ in the learning rate only.
     """
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
-    return OneCycleLR(
-        optimizer,
-        peaks,
-        total_steps=total,
-        pct_start=_fraction("pct_start", pct_start),
-        anneal_strategy="cos",
-        cycle_momentum=False,
-        div_factor=div_factor,
-        final_div_factor=final_div_factor,
-        three_phase=three_phase,
-    )
+    return OneCycleLR(optimizer, peaks, total_steps=total, cycle_momentum=False)
 
 
 def _linear(optimizer: Optimizer, total: int) -> LRScheduler:
@@ -111,23 +81,16 @@ def _rex(optimizer: Optimizer, total: int) -> LRScheduler:
     return LambdaLR(optimizer, functools.partial(_rex_factor, total=total))
 
 
-def _wsd_factor(step: int, warmup: int, start: int, total: int) -> float:
-    if step < warmup:
-        return (step + 1) / warmup
-    if step < start:
-        return 1.0
-    return 1 - math.sqrt(min(1.0, (step - start) / (total - start))) if total > start else 1.0
+def _wsd_factor(step: int, start: int, total: int) -> float:
+    return 1.0 if step < start else 1 - math.sqrt(min(1.0, (step - start) / max(1, total - start)))
 
 
-def _wsd(optimizer: Optimizer, total: int, *, warmup: float = 0.05, cooldown: float = 0.2) -> LRScheduler:
-    """Warm-up, stable, decay: linear up, constant, then 1 - sqrt down. Hägele et al. 2024, arXiv 2405.18392.
+def _wsd(optimizer: Optimizer, total: int) -> LRScheduler:
+    """Constant, then 1 - sqrt down over the last fifth. Hägele et al. 2024, arXiv 2405.18392.
 
-    ``warmup`` and ``cooldown`` are fractions of the budget.
+    Its warm-up is left to whoever trains, who gives all schedules the same.
     """
-    if _fraction("warmup", warmup) + _fraction("cooldown", cooldown) > 1:
-        raise ValueError(f"warmup and cooldown: must fit in the budget together, got {warmup!r} and {cooldown!r}")
-    rise, start = round(warmup * total), total - round(cooldown * total)
-    return LambdaLR(optimizer, functools.partial(_wsd_factor, warmup=rise, start=max(rise, start), total=total))
+    return LambdaLR(optimizer, functools.partial(_wsd_factor, start=total - round(0.2 * total), total=total))
 
 
 def _power(optimizer: Optimizer, total: int, *, exponent: float) -> LRScheduler:
@@ -140,9 +103,9 @@ def _constant(optimizer: Optimizer, total: int) -> LRScheduler:
     return ConstantLR(optimizer, factor=1.0, total_iters=total)
 
 
-def _uba(optimizer: Optimizer, total: int, *, phi: float, warmup: int = 0, cycles: int = 1) -> LRScheduler:
+def _uba(optimizer: Optimizer, total: int, *, phi: float) -> LRScheduler:
     """UBA, the schedule under test (:class:`replication.uba.schedule.UBALR`)."""
-    return UBALR(optimizer, total, phi, warmup_iters=warmup, num_cycles=cycles)
+    return UBALR(optimizer, total, phi)
 
 
 SCHEDULES: Mapping[str, Callable[..., LRScheduler]] = types.MappingProxyType(
@@ -174,7 +137,7 @@ def make_scheduler(name: str, optimizer: Optimizer, total: int, **options: Any) 
     total : int
         Budget in steps, at least 2.
     **options
-        Keyword options of that schedule, e.g. ``phi`` for ``"uba"`` (required), ``gamma`` for ``"step"``.
+        ``phi`` for ``"uba"``, ``exponent`` for ``"power"``; the others have none.
 
     Returns
     -------
@@ -189,21 +152,11 @@ def make_scheduler(name: str, optimizer: Optimizer, total: int, **options: Any) 
     Examples
     --------
     >>> optimizer = torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1)
-    >>> type(make_scheduler("step", optimizer, 100, gamma=0.2)).__name__
+    >>> type(make_scheduler("step", optimizer, 100)).__name__
     'MultiStepLR'
     """
     one_of("name", name, SCHEDULES)
-    whole("total", total, 2)
-    build = SCHEDULES[name]
-    parameters = list(inspect.signature(build).parameters.values())[2:]
-    known = [parameter.name for parameter in parameters]
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise TypeError(f"{unknown[0]}: not an option of schedule {name!r}; its options: {', '.join(known) or 'none'}")
-    missing = [p.name for p in parameters if p.default is p.empty and p.name not in options]
-    if missing:
-        raise TypeError(f"{missing[0]}: schedule {name!r} needs this option")
-    return build(optimizer, int(total), **options)
+    return SCHEDULES[name](optimizer, whole("total", total, 2), **options)
 
 
 @functools.lru_cache(maxsize=1024)

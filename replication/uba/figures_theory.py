@@ -51,23 +51,6 @@ def shapes(phis: tuple[float, ...] = PHIS, steps: int = 400) -> Figure:
     return plots.legend(figure)
 
 
-def min_max(records: pd.DataFrame) -> Figure:
-    """Draw how far the worst-case contraction is above the Chebyshev bound, over phi / (2 kappa).
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``theory``.
-    """
-    steps = sorted(rows_of(records, "excess_log_contraction")["steps"].unique())
-    figure, axes = plots.panels([f"{count:g} steps" for count in steps], share="y", height=2.7)
-    for axis, count in zip(axes, steps, strict=True):
-        _excess(axis, records, count)
-        axis.axhline(0, **plots.DASHED, label="Chebyshev bound")
-    axes[0].set_ylabel("ln(worst contraction) − ln(bound)")
-    return plots.legend(figure)
-
-
 def _excess(axis: Axes, records: pd.DataFrame, steps: float) -> None:
     rows = rows_of(records, "excess_log_contraction", steps=steps)
     found = plots.means(rows, "kappa", "phi_over_2kappa")
@@ -85,43 +68,47 @@ def kappa(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of the experiment ``theory``.
     """
-    titles = ("Min-max problem: where is φ best?", "Noisy descent, peak up to the limit of stability")
+    rows, noise, budget = _little_noise(records)
+    titles = ("Min-max problem: where is φ best?", f"Noisy descent: s² = {noise:g}, T = {budget:g}")
     figure, (left, right) = plots.panels(titles, height=3.4)
     _excess(left, records, rows_of(records, "excess_log_contraction")["steps"].max())
     left.set_ylabel("ln(worst contraction) − ln(bound)")
-    rows = _little_noise(records)
     found = plots.means(rows, "kappa", "phi")
     looks = {kappa: {**look, "marker": None} for kappa, look in plots.ordered(found).items()}
     plots.curves(right, found, looks, label=_KAPPA)
     for kappa, look in looks.items():
         curve = found[kappa]
-        right.plot(curve.index[int(curve.argmin())], 1, "o", color=look["color"], ms=6, zorder=3, clip_on=False)
-        # 2κ may lie beyond the grid
-        if 2 * kappa <= curve.index.max():
-            at = np.interp(np.log(2 * kappa), np.log(curve.index), np.log(curve))
-            right.plot(2 * kappa, np.exp(at), "o", mec=look["color"], mfc="white", ms=6, zorder=3)
+        right.plot(curve.idxmin(), 1, "o", color=look["color"], ms=6, zorder=3, clip_on=False)
+        right.plot(2 * kappa, curve[2 * kappa], "o", mec=look["color"], mfc="white", ms=6, zorder=3)
     plots.log_ticks(right, "xy")
     right.set(xlabel="φ  (filled: best; open: φ = 2κ)", ylabel="final loss / that of the best φ")
-    right.set_ylim(1, min(rows["value"].max(), 100))
+    right.set_ylim(1, min(rows["value"].max(), 1000))
     return plots.legends(figure)
 
 
 def reversal(records: pd.DataFrame) -> str:
-    """Say where the best phi of `kappa`'s right panel lies, at the ends of its condition numbers."""
-    found = plots.means(_little_noise(records), "kappa", "phi")
+    """Say what φ = 2κ is exact for, and how the best φ follows κ with little and with much noise."""
+    rows, noise, budget = _little_noise(records)
+    found = plots.means(rows, "kappa", "phi")
     low, high = min(found), max(found)
+    ranks = rows_of(records, "kappa_rank_correlation", budget=budget).set_index("noise")["value"]
+    little, most = ranks[noise], ranks.index.max()
+    turned = "is reversed" if little < 0 else "is kept"
+    back = "it returns" if ranks[most] > 0 > little else f"it is {'kept' if ranks[most] > 0 else 'reversed'}"
     return (
-        f"from κ = {low:g} to {high:,.0f} the best φ goes from {found[low].idxmin():g} to {found[high].idxmin():g}, "
-        f"while 2κ goes from {2 * low:g} to {2 * high:,.0f}"
+        f"φ = 2κ is exact for the min-max problem. With little noise (s² = {noise:g}) and a peak limited by stability "
+        f"the order {turned}: from κ = {low:g} to {high:,.0f} the best φ goes from {found[low].idxmin():g} to "
+        f"{found[high].idxmin():g}, while 2κ goes from {2 * low:g} to {2 * high:,.0f} (rank correlation {little:.2f}). "
+        f"With much noise (s² = {most:g}) {back} ({ranks[most]:.2f})."
     )
 
 
-def _little_noise(records: pd.DataFrame) -> pd.DataFrame:
-    """What each phi loses on the quadratic, with the least noise and the middle budget."""
+def _little_noise(records: pd.DataFrame) -> tuple[pd.DataFrame, float, float]:
+    """What each phi loses on the quadratic with the least noise and the middle budget, and these two."""
     rows = rows_of(records, "loss_over_best", problem="quadratic")
     budgets = sorted(rows["budget"].unique())
-    found: pd.DataFrame = rows[(rows["noise"] == rows["noise"].min()) & (rows["budget"] == budgets[len(budgets) // 2])]
-    return found
+    noise, budget = float(rows["noise"].min()), float(budgets[len(budgets) // 2])
+    return rows_of(rows, "loss_over_best", noise=noise, budget=budget), noise, budget
 
 
 def regret(records: pd.DataFrame, problem: str) -> Figure:
@@ -209,14 +196,14 @@ def best_phi(records: pd.DataFrame, problem: str) -> Figure:
         Which problem.
     """
     records = records[records["problem"] == problem]
-    rows, losses = rows_of(records, "best_phi"), rows_of(records, "loss_over_cosine")
+    rows, losses = rows_of(records, "best_phi"), rows_of(records, "loss_over_best")
     noises = sorted(rows["noise"].unique())
     figure, axes = plots.panels([f"noise s² = {noise:g}" for noise in noises], height=2.2)
     norm = LogNorm(float(losses["phi"].min()), float(losses["phi"].max()))
     for axis, noise in zip(axes, noises, strict=True):
         table = {"index": "budget", "columns": "kappa", "values": "value"}
         grid = rows[rows["noise"] == noise].pivot_table(**table)
-        gain = losses[losses["noise"] == noise].pivot_table(**table, aggfunc="min")
+        gain = 1 / losses[(losses["noise"] == noise) & (losses["phi"] == 2)].pivot_table(**table)
         text = [
             [f"{phi:g}\n({gain.loc[row, column]:.2f})" for column, phi in of.items()] for row, of in grid.iterrows()
         ]

@@ -20,7 +20,6 @@ __all__ = [
     "Trajectory",
     "chebyshev_bound",
     "chebyshev_steps",
-    "half_height",
     "last_iterate_bound",
     "lebedev_order",
     "mean_factor",
@@ -66,12 +65,6 @@ def mean_square_factor(phi: ArrayLike) -> Float:
     r"""Mean of the squared schedule: :math:`(2 + \sqrt a) / (2 (1 + \sqrt a)^2)`, :math:`a = \varphi/2` (derived)."""
     root = np.sqrt(np.asarray(phi, dtype=np.float64) / 2)
     return np.asarray((2 + root) / (2 * (1 + root) ** 2))
-
-
-def half_height(phi: ArrayLike) -> Float:
-    r"""Share of the budget at which half the peak is reached: :math:`(2/\pi) \arctan(1/\sqrt a)` (derived)."""
-    root = np.sqrt(np.asarray(phi, dtype=np.float64) / 2)
-    return np.asarray(2 / math.pi * np.arctan2(1.0, root))
 
 
 # --- the min-max problem ----------------------------------------------------------------------------------------------

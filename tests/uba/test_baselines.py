@@ -27,16 +27,6 @@ def close(found: np.ndarray, formula) -> None:
 @pytest.mark.parametrize("total", TOTALS)
 def test_step_drops_by_gamma_from_each_milestone_on(total):
     close(factors("step", total), lambda t: 0.1 ** ((t / total >= 0.5) + (t / total >= 0.75)))
-    milestones = (0.3, 0.6, 0.9)
-    found = factors("step", total, milestones=milestones, gamma=0.2)
-    close(found, lambda t: 0.2 ** sum(t / total >= m for m in milestones))
-
-
-@pytest.mark.parametrize("percent", range(1, 100))
-def test_step_milestone_is_not_moved_by_rounding(percent):
-    """0.55 * 100 is 55.00000000000001 in floating point; the drop belongs to step 55."""
-    found = factors("step", 100, milestones=(percent / 100,))
-    assert int(np.argmax(found < 1)) == percent
 
 
 @pytest.mark.parametrize("total", TOTALS)
@@ -45,16 +35,14 @@ def test_cosine_is_half_a_period_without_restarts(total):
 
 
 @pytest.mark.parametrize("total", TOTALS)
-@pytest.mark.parametrize(("cycles", "base"), [(2, 0.1), (1, 0.25), (3, 0.0)])
-def test_cyclic_is_smiths_triangular_formula(total, cycles, base):
-    half = total / (2 * cycles)
-
+def test_cyclic_is_smiths_triangular_formula(total):
     def smith(i: int) -> float:
+        half = total / 4
         cycle = math.floor(1 + i / (2 * half))
         x = abs(i / half - 2 * cycle + 1)
-        return base + (1 - base) * max(0.0, 1 - x)
+        return 0.1 + 0.9 * max(0.0, 1 - x)
 
-    close(factors("cyclic", total, cycles=cycles, base=base), smith)
+    close(factors("cyclic", total), smith)
 
 
 def test_cyclic_starts_at_the_base_and_touches_the_peak_once_per_cycle():
@@ -77,19 +65,6 @@ def test_onecycle_climbs_to_the_peak_then_falls_far_below_the_start(total):
         return anneal(1, low / 1e4, (t - top) / (end - top))
 
     close(factors("onecycle", total), two_phases)
-
-
-def test_onecycle_in_three_phases_is_the_papers_form():
-    total = 100
-
-    def three_phases(t: int) -> float:
-        if t <= 29:
-            return anneal(0.1, 1, t / 29)
-        if t <= 58:
-            return anneal(1, 0.1, (t - 29) / 29)
-        return anneal(0.1, 0.001, (t - 58) / 41)
-
-    close(factors("onecycle", total, div_factor=10.0, final_div_factor=100.0, three_phase=True), three_phases)
 
 
 @pytest.mark.parametrize("total", TOTALS)
@@ -123,31 +98,10 @@ def test_rex_is_not_the_widespread_flatter_variant():
     assert np.abs(factors("rex", 100) - rest / (0.1 + 0.9 * rest)).max() > 0.2
 
 
-@pytest.mark.parametrize(("total", "warmup", "cooldown"), [(100, 0.05, 0.2), (40, 0.25, 0.5), (40, 0.0, 1.0)])
-def test_wsd_warms_up_stays_and_cools_down_by_one_minus_sqrt(total, warmup, cooldown):
-    rise, start = round(warmup * total), total - round(cooldown * total)
-
-    def wsd(t: int) -> float:
-        if t < rise:
-            return (t + 1) / rise
-        return 1.0 if t < start else 1 - math.sqrt((t - start) / (total - start))
-
-    close(factors("wsd", total, warmup=warmup, cooldown=cooldown), wsd)
-
-
-def test_wsd_defaults_are_5_and_20_percent():
-    table = factors("wsd", 100)
-    assert table[3] < 1
-    assert (table[4:81] == 1).all()
-    assert (np.diff(table[80:]) < 0).all()
-
-
-def test_wsd_cools_down_only_after_its_warm_up_even_where_both_round_up():
-    assert factors("wsd", 3, warmup=0.5, cooldown=0.5).tolist() == [0.5, 1.0, 1.0]
-
-
-def test_wsd_without_a_cooldown_never_falls():
-    assert (factors("wsd", 50, warmup=0.0, cooldown=0.0) == 1).all()
+@pytest.mark.parametrize("total", TOTALS)
+def test_wsd_stays_and_cools_down_by_one_minus_sqrt(total):
+    start = total - round(0.2 * total)
+    close(factors("wsd", total), lambda t: 1.0 if t < start else 1 - math.sqrt((t - start) / (total - start)))
 
 
 @pytest.mark.parametrize("total", TOTALS)
@@ -156,12 +110,9 @@ def test_constant_is_the_peak_at_every_step(total):
 
 
 @pytest.mark.parametrize("phi", [0.5, 2.0, 5.0])
-def test_uba_is_the_schedule_under_test_with_its_options(phi):
+def test_uba_is_the_schedule_under_test(phi):
     assert isinstance(make_scheduler("uba", optimizer(), 10, phi=phi), UBALR)
     assert factors("uba", 50, phi=phi).tolist() == [uba(t, 50, phi) for t in range(50)]
-    assert factors("uba", 50, phi=phi, warmup=5).tolist() == [uba(t, 50, phi, warmup=5) for t in range(50)]
-    cycles = factors("uba", 50, phi=phi, cycles=2)
-    np.testing.assert_allclose(cycles, np.tile(factors("uba", 25, phi=phi), 2), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -182,7 +133,6 @@ def test_tables_are_cached_and_read_only():
     with pytest.raises(ValueError, match="read-only"):
         table[0] = 5
     assert factors("rex", 11) is not table
-    assert factors("wsd", 30, warmup=0.1, cooldown=0.3) is factors("wsd", 30, cooldown=0.3, warmup=0.1)
 
 
 def test_the_registry_is_what_is_tested_here_and_cannot_be_changed():
@@ -216,11 +166,9 @@ def test_unknown_name_without_a_near_one_has_no_hint():
 
 
 def test_unknown_and_missing_options_are_refused_by_name():
-    with pytest.raises(TypeError, match=r"phi: not an option of schedule 'step'; its options: milestones, gamma"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'phi'"):
         make_scheduler("step", optimizer(), 10, phi=2)
-    with pytest.raises(TypeError, match=r"gamma: not an option of schedule 'cosine'; its options: none"):
-        factors("cosine", 10, gamma=0.1)
-    with pytest.raises(TypeError, match=r"phi: schedule 'uba' needs this option"):
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'phi'"):
         factors("uba", 10)
 
 
@@ -228,20 +176,3 @@ def test_unknown_and_missing_options_are_refused_by_name():
 def test_budget_is_refused_by_name(total):
     with pytest.raises(ValueError, match=r"^total: must be an integer of at least 2"):
         make_scheduler("linear", optimizer(), total)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "argument"),
-    [
-        ("step", {"milestones": (0.5, 1.2)}, "milestones"),
-        ("step", {"milestones": (-0.1,)}, "milestones"),
-        ("onecycle", {"pct_start": 30}, "pct_start"),
-        ("wsd", {"warmup": 1.5}, "warmup"),
-        ("wsd", {"cooldown": math.nan}, "cooldown"),
-        ("wsd", {"warmup": 0.6, "cooldown": 0.6}, "warmup and cooldown"),
-        ("uba", {"phi": -1.0}, "phi"),
-    ],
-)
-def test_option_out_of_range_is_refused_by_name(name, options, argument):
-    with pytest.raises(ValueError, match=f"^{argument}: "):
-        make_scheduler(name, optimizer(), 10, **options)

@@ -174,11 +174,10 @@ def test_shape_formulas_are_those_of_the_curve(phi):
     assert float(theory.mean_factor(phi)) == pytest.approx(quad(lambda s: uba(s, 1, phi), 0, 1)[0], rel=1e-7)
     square = quad(lambda s: uba(s, 1, phi) ** 2, 0, 1)[0]
     assert float(theory.mean_square_factor(phi)) == pytest.approx(square, rel=1e-7)
-    assert uba(float(theory.half_height(phi)), 1, phi) == pytest.approx(0.5, rel=1e-12)
 
 
 def test_constant_schedule_is_the_limit_of_the_shape_formulas():
-    assert float(theory.mean_factor(0)) == float(theory.mean_square_factor(0)) == float(theory.half_height(0)) == 1
+    assert float(theory.mean_factor(0)) == float(theory.mean_square_factor(0)) == 1
 
 
 # --- the min-max problem ----------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def rows(records, quantity: str, **where):
 
 def test_there_are_tests_to_serve():
     wanted = {
-        "U1", "U1-torch", "U2-minimum", "U2-bound", "U3-theory", "U5-convex", "U6-quadratic", "U6-logistic",
+        "U1", "U1-torch", "U2-minimum", "U2-bound", "U3-theory", "U5-convex", "U6", "U6-quadratic", "U6-logistic",
         "U9-bound", "U9-rate", "U9-every",
     }  # fmt: skip
     assert wanted <= {test.id for test in ASKED}
@@ -89,6 +89,7 @@ def test_default_configuration_has_the_replicates_that_the_tests_ask_for():
     logistic = len(config.logistic_kappas) * len(config.logistic_noises)
     assert min(quadratic, logistic) >= max(least["U5-convex"], least["U9-rate"])
     assert quadratic + logistic >= least["U9-every"]
+    assert quadratic * len(config.budgets) >= least["U6"] <= logistic * len(config.logistic_budgets)
     assert len(config.noises) * len(config.budgets) >= least["U6-quadratic"]
     assert len(config.logistic_noises) * len(config.logistic_budgets) >= least["U6-logistic"]
     assert min(len(config.kappas), len(config.logistic_kappas)) >= least["U9-bound"]
@@ -146,13 +147,17 @@ def test_last_iterate_excess_is_the_ratio_of_the_two_bounds(records):
 # --- U5, U6: best phi -------------------------------------------------------------------------------------------------
 
 
-def test_best_phi_is_the_least_loss_over_cosine(records):
+def test_best_phi_has_no_regret_and_two_kappa_that_of_its_loss(records):
     keys = ["problem", "kappa", "noise", "budget"]
-    relative = rows(records, "loss_over_cosine")
+    relative = rows(records, "loss_over_best")
     best = relative.loc[relative.groupby(keys)["value"].idxmin()].set_index(keys)["phi"]
     recorded = rows(records, "best_phi").set_index(keys)["value"]
     assert best.sort_index().to_dict() == recorded.sort_index().to_dict()
-    assert (relative[relative["phi"] == 2]["value"] == 1).all()
+    assert (relative.groupby(keys)["value"].min() == 1).all()
+    assert set(relative["phi"]) == {0.5, 2.0, 20.0, 6.0, 60.0, 200.0}
+    at = relative[relative["phi"] == 2 * relative["kappa"]].set_index(keys)["value"]
+    regrets = rows(records, "two_kappa_regret").set_index(keys)["value"]
+    assert regrets.sort_index().to_dict() == pytest.approx(np.log(at).sort_index().to_dict())
 
 
 def test_quadratic_losses_are_tuned_over_the_peaks(records):
@@ -160,27 +165,29 @@ def test_quadratic_losses_are_tuned_over_the_peaks(records):
     tuned = {
         phi: formulas.quadratic_loss(uba(np.arange(80), 80, phi), peaks, spectrum, 0.1).min() for phi in (0.5, 2.0)
     }
-    cell = rows(records, "loss_over_cosine", problem="quadratic", kappa=100, noise=0.1, budget=80, phi=0.5)
-    assert cell["value"].item() == pytest.approx(tuned[0.5] / tuned[2.0], rel=1e-12)
+    cell = rows(records, "loss_over_best", problem="quadratic", kappa=100, noise=0.1, budget=80)
+    found = cell.set_index("phi")["value"]
+    assert found[0.5] / found[2.0] == pytest.approx(tuned[0.5] / tuned[2.0], rel=1e-12)
 
 
 def over_budgets(*losses):
     """Rows of losses per budget, of shape (phi, peak)."""
     tables = [np.array(of)[..., None] for of in losses]
     budgets = range(1, len(losses) + 1)
-    return list(theory._over_budgets(tables, [0.5, 2.0, 5.0], np.ones(2), budgets, [0.1], "quadratic", 3.0))
+    return list(theory._over_budgets(tables, [0.5, 2.0, 5.0], budgets, [0.1], "quadratic", 2.5))
 
 
 def test_diverged_peaks_never_win():
     made = over_budgets([[1.0, math.inf], [math.nan, 2.0], [3.0, math.inf]])
     found = {(row["quantity"], row.get("phi")): row["value"] for row in made}
     assert found["best_phi", None] == 0.5
-    assert found["loss_over_cosine", 5.0] == 1.5
     assert found["loss_over_best", 5.0] == 3.0
+    assert found["two_kappa_regret", 5.0] == math.log(3)
 
 
 def test_the_regret_of_one_phi_is_that_of_its_worst_budget():
-    (row,) = (row for row in over_budgets([[1.0], [1.1], [9.0]], [[4.0], [2.4], [2.0]]) if "regret" in row["quantity"])
+    made = over_budgets([[1.0], [1.1], [9.0]], [[4.0], [2.4], [2.0]])
+    (row,) = (row for row in made if row["quantity"] == "one_phi_regret")
     # φ = 0.5 loses 100 % at the second budget, 2 loses 10 and 20 %, 5 loses 800 % at the first
     assert (row["phi"], row["value"]) == (2.0, pytest.approx(20))
 

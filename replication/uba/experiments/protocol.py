@@ -91,9 +91,7 @@ class Trial(NamedTuple):
         """Learning rates of a run, float64, shape (steps,): linear up for ``warmup`` steps, then the schedule."""
         arm = Arm.of(self.schedule)
         rise = (np.arange(warmup) + 1) / max(warmup, 1)
-        # what warms up by itself does not do so twice
-        options = {"warmup": 0.0} if warmup and arm.schedule == "wsd" else {}
-        return self.peak * np.concatenate([rise, factors(arm.schedule, steps - warmup, **arm.options, **options)])
+        return self.peak * np.concatenate([rise, factors(arm.schedule, steps - warmup, **arm.options)])
 
 
 class Setting(NamedTuple):

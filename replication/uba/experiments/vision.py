@@ -87,7 +87,9 @@ class Config(evidence.Settings):
     widenings: int = Field(3, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
     mean_rate: bool = Field(True, description="also train UBA with φ of 5 at the mean rate of cosine")
     adamw_budgets: list[PositiveFloat] = Field([4.0], description="budgets with AdamW (decay 0.1)")
-    adamw_schedules: list[str] = Field(["uba 0.5", "cosine", "uba 5", "linear"], description="schedules with AdamW")
+    adamw_schedules: list[str] = Field(
+        ["uba 0.5", "cosine", "uba 5", "linear", "constant"], description="schedules with AdamW"
+    )
     adamw_peaks: list[PositiveFloat] = Field(
         [0.004, 0.008, 0.016, 0.032], min_length=2, description="peak learning rates for AdamW"
     )
