@@ -73,6 +73,17 @@ def data_folder() -> Path | None:
     return Path(value).expanduser() if value else None
 
 
+def data_places() -> dict[Path, str]:
+    """The folders in which data are looked for, in this order, each with what people call it."""
+    own = data_folder()
+    return ({own: "$REPLICATION_DATA"} if own else {}) | {cache_folder(): "the cache folder"}
+
+
+def looked() -> str:
+    """Where data were looked for, in words."""
+    return " and ".join(f"{place} ({name})" for place, name in data_places().items())
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:

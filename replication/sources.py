@@ -47,20 +47,20 @@ def imported(file: Path) -> set[str]:
     return names
 
 
-def closure(module: str, package: Path) -> list[Path]:
+def closure(module: str | Iterable[str], package: Path) -> list[Path]:
     """The package's files that running a module may read: itself, what it imports, and the data files beside these.
 
     A figure, a claim or the runner is none of them unless it is imported: to change it computes nothing anew.
 
     Parameters
     ----------
-    module : str
-        Dotted name, such as ``"replication.uba.experiments.vision"``.
+    module : str or iterable of str
+        One dotted name or several, such as ``"replication.uba.experiments.vision"``.
     package : Path
         The folder of the package.
     """
     found: set[Path] = set()
-    waiting = [module]
+    waiting = [module] if isinstance(module, str) else list(module)
     while waiting:
         parts = waiting.pop().split(".")
         if parts[0] != package.name or (parts[1:2] and parts[1] in _APART):

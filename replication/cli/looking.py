@@ -15,12 +15,12 @@ from rich.console import Console
 
 from replication.cli import common
 from replication.runs import batch as batches
-from replication.runs import diff, parts, profiles, publish, report
+from replication.runs import diff, profiles, publish, report
 from replication.runs.agreement import agreement
 from replication.runs.display import fitted, room, say
 from replication.runs.errors import RefusedError
 from replication.runs.profiles import Project
-from replication.runs.store import Run, RunStore, Spec
+from replication.runs.store import Run, RunStore, Spec, plan_of
 from replication.sources import canonical
 
 # how the list counts verdicts
@@ -107,7 +107,7 @@ def parts_command(notebook: str, profile: str) -> None:
     asked = store.plan(Spec(store.project.notebook(notebook), profile, {}))
     if not asked.experiment:
         raise RefusedError(f"{asked.notebook} has no experiment.")
-    plan = parts.plan(asked.experiment, asked.config, store.project.store)
+    plan = plan_of(asked.experiment, asked.config, store.project.store)
     rows = []
     for part, key in plan.listed():
         told = plan.stored(key) or {}

@@ -20,7 +20,7 @@ with extra("notebooks"):
         table_path,
         tables_checksum,
     )
-    from replication.data.text import Corpus, read_text, table_bits, text_checksum, text_corpus, text_folder, text_jsonl
+    from replication.data.text import Corpus, read_text, table_bits, text_checksum, text_corpus
     from replication.places import ChecksumMismatch, DataNotFound, cache_folder, data_folder
 
 __all__ = [
@@ -43,9 +43,8 @@ __all__ = [
     "read_text",
     "table_bits",
     "table_path",
+    "text_checksum",
     "text_corpus",
-    "text_folder",
-    "text_jsonl",
 ]
 
 
@@ -55,7 +54,7 @@ def checksum(name: str) -> str:
     Parameters
     ----------
     name
-        "digits", "text", "cifar10", or "meek" for all of `TABLES` that are here.
+        "digits", "cifar10", or "meek" for all of `TABLES` that are here; for text there is `text_checksum`.
 
     Raises
     ------
@@ -68,10 +67,8 @@ def checksum(name: str) -> str:
     """
     if name == "digits":
         return digits().checksum
-    if name == "text":
-        return text_checksum()
     if name == "cifar10":
         return cifar10_checksum()
     if name == "meek":
         return tables_checksum()
-    raise ValueError(f"name: {name!r} is not a data set; there are digits, text, cifar10 and meek")
+    raise ValueError(f"name: {name!r} is not a data set; there are digits, cifar10 and meek")

@@ -20,9 +20,16 @@ from filelock import FileLock
 from PIL import Image
 
 from replication.atomic import replacing
-from replication.places import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256, retrieve
-
-__all__ = ["Images", "averaged", "cifar10", "cifar10_checksum", "digits", "download_cifar10"]
+from replication.places import (
+    ChecksumMismatch,
+    DataNotFound,
+    cache_folder,
+    data_folder,
+    data_places,
+    file_sha256,
+    looked,
+    retrieve,
+)
 
 CIFAR10_URL: Final = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR10_ARCHIVE: Final = "cifar-10-python.tar.gz"
@@ -95,18 +102,17 @@ def digits() -> Images:
     return Images("digits", images, labels, tuple(map(str, bunch.target_names)), checksum)
 
 
-def cifar10(folder: str | Path | None = None, *, limit: int | None = None) -> tuple[Images, Images]:
+def cifar10(*, limit: int | None = None) -> tuple[Images, Images]:
     """CIFAR-10: 50,000 images for training and 10,000 for testing, ten classes.
 
-    Looks for these, in this order: `cifar-10-batches-py/` (as torchvision unpacks it), `cifar-10-python.tar.gz` (as its
-    authors publish it), `cifar10/{train,test}/<class>/*.jpg`, and `cifar10-jpeg.tar.xz`, the same tree packed. The last
-    two are a re-encoding as JPEG of quality 75, named "CIFAR-10 (JPEG 75)": numbers measured on it do not compare with
-    numbers measured on the original. Images that had to be unpacked are cached.
+    Looks in `$REPLICATION_DATA`, then in the cache folder, for these, in this order: `cifar-10-batches-py/` (as
+    torchvision unpacks it), `cifar-10-python.tar.gz` (as its authors publish it), `cifar10/{train,test}/<class>/*.jpg`,
+    and `cifar10-jpeg.tar.xz`, the same tree packed. The last two are a re-encoding as JPEG of quality 75, named
+    "CIFAR-10 (JPEG 75)": numbers measured on it do not compare with numbers measured on the original. Images that had
+    to be unpacked are cached.
 
     Parameters
     ----------
-    folder
-        where to look; default: `$REPLICATION_DATA`, then the cache folder.
     limit
         take the first so many images of each split. They are as evenly spread over the classes as the original has
         them, exactly so for the JPEG images, which come in the order class 0, 1, …, 9, 0, 1, ….
@@ -125,7 +131,7 @@ def cifar10(folder: str | Path | None = None, *, limit: int | None = None) -> tu
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit: {limit} is not a number of images; give 1 or more, or None for all")
-    form, path = _find(folder)
+    form, path = _find()
     checksum = _source_checksum(path)
     arrays, classes = _load(form, path, limit, checksum)
     train, test = (
@@ -155,7 +161,7 @@ def averaged(images: npt.NDArray[Any], side: int, *, name: str = "side") -> npt.
     return np.asarray(blocks.mean(axis=(3, 5), dtype=np.float32))
 
 
-def cifar10_checksum(folder: str | Path | None = None) -> str:
+def cifar10_checksum() -> str:
     """Checksum that `cifar10` would give its images.
 
     Raises
@@ -163,17 +169,14 @@ def cifar10_checksum(folder: str | Path | None = None) -> str:
     DataNotFound, ChecksumMismatch
         as `cifar10` does.
     """
-    _, path = _find(folder)
+    _, path = _find()
     return _source_checksum(path)
 
 
-def download_cifar10(folder: str | Path | None = None) -> Path:
+def download_cifar10() -> Path:
     """Download the original CIFAR-10 (163 MB) from its authors' site and check it; `cifar10` then finds it.
 
-    Parameters
-    ----------
-    folder
-        where to put it; default: `$REPLICATION_DATA`, else the cache folder.
+    It goes to `$REPLICATION_DATA`, else to the cache folder.
 
     Returns
     -------
@@ -187,26 +190,19 @@ def download_cifar10(folder: str | Path | None = None) -> Path:
     ChecksumMismatch
         if something else came.
     """
-    target = Path(folder).expanduser() if folder is not None else data_folder() or cache_folder()
+    target = data_folder() or cache_folder()
     return retrieve("CIFAR-10", CIFAR10_URL, CIFAR10_SHA256[CIFAR10_ARCHIVE], target, CIFAR10_ARCHIVE)
 
 
-def _find(folder: str | Path | None) -> tuple[_Form, Path]:
+def _find() -> tuple[_Form, Path]:
     """The first form of CIFAR-10 that is there, and its path."""
-    if folder is not None:
-        folders = {"the folder you gave": Path(folder).expanduser()}
-    else:
-        own = data_folder()
-        folders = {"$REPLICATION_DATA": own} if own else {}
-        folders["the cache folder"] = cache_folder()
-    for place in folders.values():
+    for place in data_places():
         for form in _FORMS:
             path = place / form.file
             if path.is_file() if form.file in CIFAR10_SHA256 else path.is_dir():
                 return form, path
-    looked = " and ".join(f"{place} ({what})" for what, place in folders.items())
     raise DataNotFound(
-        f"CIFAR-10 was not found. Looked in {looked} for {CIFAR10_BATCHES}/, {CIFAR10_ARCHIVE}, "
+        f"CIFAR-10 was not found. Looked in {looked()} for {CIFAR10_BATCHES}/, {CIFAR10_ARCHIVE}, "
         f"{CIFAR10_TREE}/{{train,test}}/<class>/*.jpg and {CIFAR10_TREE_ARCHIVE}. To get it: download {CIFAR10_URL} "
         '(163 MB) by python -c "from replication import data; data.download_cifar10()", or put one of these into a '
         "folder and set REPLICATION_DATA to that folder"

@@ -12,9 +12,16 @@ from urllib.parse import quote
 import pandas as pd
 import yaml
 
-from replication.places import ChecksumMismatch, DataNotFound, cache_folder, data_folder, file_sha256, retrieve
-
-__all__ = ["TABLES", "TableSource", "download_table", "download_tables", "read_table", "table_path", "tables_checksum"]
+from replication.places import (
+    ChecksumMismatch,
+    DataNotFound,
+    cache_folder,
+    data_folder,
+    data_places,
+    file_sha256,
+    looked,
+    retrieve,
+)
 
 RAW: Final = "https://raw.githubusercontent.com"
 FOLDER: Final = "meek"
@@ -128,15 +135,15 @@ TABLES: Final[Mapping[str, TableSource]] = MappingProxyType(
 """The tables, by the short names under which they are asked for."""
 
 
-def table_path(name: str, folder: str | Path | None = None) -> Path:
+def table_path(name: str) -> Path:
     """Find a table's file and check its bytes.
+
+    It is looked for in `$REPLICATION_DATA`, then in the cache folder, in each of them in `meek/` first.
 
     Parameters
     ----------
     name
         One of `TABLES`.
-    folder
-        Where to look; default: `$REPLICATION_DATA`, then the cache folder, in each of them `meek/` first.
 
     Raises
     ------
@@ -147,38 +154,38 @@ def table_path(name: str, folder: str | Path | None = None) -> Path:
     ValueError
         if there is no such table.
     """
-    return _find(name, folder)[0]
+    return _find(name)[0]
 
 
-def read_table(name: str, folder: str | Path | None = None) -> pd.DataFrame:
+def read_table(name: str) -> pd.DataFrame:
     """Read a table; its columns keep their names, with single blanks for the line breaks in some of them.
 
     Parameters
     ----------
-    name, folder
-        as `table_path` takes them.
+    name
+        One of `TABLES`.
 
     Raises
     ------
     DataNotFound, ChecksumMismatch, ValueError
         as `table_path` does.
     """
-    path = table_path(name, folder)
+    path = table_path(name)
     if path.suffix == ".yml":
         return pd.DataFrame(yaml.safe_load(path.read_text(encoding="utf-8")))
     table = pd.read_csv(path, encoding="utf-8-sig")  # some of the files begin with a byte-order mark
     return table.rename(columns=lambda column: " ".join(column.split()))
 
 
-def download_table(name: str, folder: str | Path | None = None) -> Path:
+def download_table(name: str) -> Path:
     """Download a table from its authors' repository, at the commit that is known, and check it.
+
+    It goes to `meek/` in `$REPLICATION_DATA`, else in the cache folder.
 
     Parameters
     ----------
     name
         One of `TABLES`; mind its licence.
-    folder
-        where to put it; default: `meek/` in `$REPLICATION_DATA`, else in the cache folder.
 
     Returns
     -------
@@ -195,16 +202,16 @@ def download_table(name: str, folder: str | Path | None = None) -> Path:
         if there is no such table.
     """
     source = _source(name)
-    target = Path(folder).expanduser() if folder is not None else (data_folder() or cache_folder()) / FOLDER
+    target = (data_folder() or cache_folder()) / FOLDER
     return retrieve(f"the table {name!r}", source.url, source.sha256, target, source.file)
 
 
-def download_tables(folder: str | Path | None = None) -> dict[str, Path]:
-    """Download every table (5 MB in all); arguments and errors as `download_table` has them."""
-    return {name: download_table(name, folder) for name in TABLES}
+def download_tables() -> dict[str, Path]:
+    """Download every table (5 MB in all); errors as `download_table` has them."""
+    return {name: download_table(name) for name in TABLES}
 
 
-def tables_checksum(folder: str | Path | None = None) -> str:
+def tables_checksum() -> str:
     """Checksum of all tables that are here together: of their names and their files' SHA-256.
 
     Raises
@@ -217,13 +224,13 @@ def tables_checksum(folder: str | Path | None = None) -> str:
     digest, missing = hashlib.sha256(), 0
     for name in TABLES:
         try:
-            digest.update(f"{name}\0{_find(name, folder)[1]}\n".encode())
+            digest.update(f"{name}\0{_find(name)[1]}\n".encode())
         except DataNotFound:
             missing += 1
     if missing == len(TABLES):
         raise DataNotFound(
-            f"none of the tables {', '.join(TABLES)} was found. Looked in {_looked(_places(folder))}. To get them: "
-            'python -c "from replication import data; data.download_tables()"'
+            f"none of the tables {', '.join(TABLES)} was found. Looked in {looked()}, in each {FOLDER}/ first. "
+            'To get them: python -c "from replication import data; data.download_tables()"'
         )
     return digest.hexdigest()
 
@@ -234,22 +241,11 @@ def _source(name: str) -> TableSource:
     return TABLES[name]
 
 
-def _places(folder: str | Path | None) -> dict[str, Path]:
-    if folder is not None:
-        return {"the folder you gave": Path(folder).expanduser()}
-    own = data_folder()
-    return ({"$REPLICATION_DATA": own} if own else {}) | {"the cache folder": cache_folder()}
-
-
-def _looked(places: Mapping[str, Path]) -> str:
-    return " and ".join(f"{place} ({what})" for what, place in places.items()) + f", in each {FOLDER}/ first"
-
-
-def _find(name: str, folder: str | Path | None) -> tuple[Path, str]:
+def _find(name: str) -> tuple[Path, str]:
     """The first file that is there, and its SHA-256, which must be the one that is known."""
-    source, places = _source(name), _places(folder)
+    source = _source(name)
     known = dict([(source.file, source.sha256), *([source.reduced] if source.reduced else [])])
-    for place in places.values():
+    for place in data_places():
         for path in (home / file for home in (place / FOLDER, place) for file in known):
             if not path.is_file():
                 continue
@@ -261,8 +257,8 @@ def _find(name: str, folder: str | Path | None) -> tuple[Path, str]:
                 )
             return path, found
     raise DataNotFound(
-        f"the table {name!r} ({source.about}) was not found. Looked in {_looked(places)}, for {' and '.join(known)}. "
-        f"To get it: download {source.url} by "
+        f"the table {name!r} ({source.about}) was not found. Looked in {looked()}, in each {FOLDER}/ first, "
+        f"for {' and '.join(known)}. To get it: download {source.url} by "
         f"python -c \"from replication import data; data.download_table('{name}')\", or put it as {source.file} into a "
         f"folder and set REPLICATION_DATA to that folder. Its repository's licence: {source.licence}"
     )

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +20,6 @@ from replication.atomic import replacing
 from replication.data import wheels
 from replication.data.wheels import Document
 from replication.places import ChecksumMismatch, DataNotFound, cache_folder
-
-__all__ = [
-    "CORPUS_SHA256",
-    "SEPARATOR",
-    "Corpus",
-    "read_text",
-    "table_bits",
-    "text_checksum",
-    "text_corpus",
-    "text_folder",
-    "text_jsonl",
-]
 
 #: SHA-256 of the embedded corpus, as `Corpus.checksum` has it. It changes with the pins and the rules of `wheels` only.
 CORPUS_SHA256: Final = "28640fae156fc6c1d55d99dabccb2647efb8bb36bc47928c5fe1aa44d232ea1d"
@@ -128,99 +116,84 @@ def text_corpus() -> Corpus:
 
 
 def read_text(source: str = "") -> Corpus:
-    """The embedded corpus for "", else that of a `.jsonl` or `.jsonl.gz` file or of a folder."""
-    if not source:
-        return text_corpus()
-    return text_jsonl(source) if source.endswith((".jsonl", ".jsonl.gz")) else text_folder(source)
+    """The embedded corpus for "", else that of a file or a folder of one's own.
 
-
-def text_checksum() -> str:
-    """Checksum of `text_corpus()`, without reading it.
+    Parameters
+    ----------
+    source
+        absolute path of a `.jsonl` or `.jsonl.gz` file with one JSON object a line, `{"text": …, "domain": …}`, where a
+        line without a domain is of the domain `text`; or of a folder of `.txt` files at any depth, in which each
+        sub-folder is a domain and a file beside them is of the domain `text`.
 
     Raises
     ------
     DataNotFound
-        if the corpus is neither cached nor can be built from the packages that are installed.
+        if there is no such file or folder, or no document in it.
+    ValueError
+        if the path is relative, a line is not such an object, or a file is not UTF-8; the message says which.
     """
+    if not source:
+        return text_corpus()
+    path = Path(source).expanduser()
+    if not path.is_absolute():
+        raise ValueError(
+            f"text: must be an absolute path, as a run has a folder of its own, got {source!r}; "
+            f"from here that is {path.absolute()}"
+        )
+    return _jsonl(path) if source.endswith((".jsonl", ".jsonl.gz")) else _folder(path)
+
+
+def text_checksum(source: str = "") -> str:
+    """Checksum of `read_text(source)`; the embedded corpus is not read for it.
+
+    Raises
+    ------
+    DataNotFound
+        if there is no text, or the embedded corpus is neither cached nor can be built from the packages that are
+        installed.
+    ValueError
+        as `read_text` does.
+    """
+    if source:
+        return read_text(source).checksum
     if not _cache().exists():
         wheels.check_versions()
     return CORPUS_SHA256
 
 
-def text_folder(path: str | Path, *, pattern: str = "*.txt") -> Corpus:
-    """Corpus of the text files in a folder: each sub-folder is a domain, a file beside them is of the domain `text`.
-
-    Parameters
-    ----------
-    path
-        the folder; files at any depth are read, in the order of their paths.
-    pattern
-        which file names to read, with * and ? as in a shell.
-
-    Raises
-    ------
-    DataNotFound
-        if the folder is missing or holds no such file.
-    ValueError
-        if a file is not UTF-8; the message names it.
-    """
-    folder = Path(path).expanduser()
-    files = sorted((file for file in folder.rglob(pattern) if file.is_file()), key=lambda file: file.as_posix())
+def _folder(folder: Path) -> Corpus:
+    files = sorted((file for file in folder.rglob("*.txt") if file.is_file()), key=lambda file: file.as_posix())
     if not files:
         what = "holds no file" if folder.is_dir() else "is not a folder; it should hold files"
-        raise DataNotFound(f"path: {folder} {what} named {pattern}, one sub-folder for each domain")
+        raise DataNotFound(f"text: {folder} {what} named *.txt, one sub-folder for each domain")
     documents = []
     for file in files:
         inside = file.relative_to(folder)
         try:
             text = file.read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{file} is not UTF-8 ({error}): convert it, or leave it out by `pattern`") from error
+            raise ValueError(f"{file} is not UTF-8 ({error}): convert it, or take it away") from error
         domain = inside.parts[0] if len(inside.parts) > 1 else "text"
         documents.append(Document(domain, folder.resolve().name, inside.as_posix(), text))
     return Corpus.of(documents)
 
 
-def text_jsonl(path: str | Path, *, domain: str = "domain", limit: int | None = None) -> Corpus:
-    """Corpus of a file with one JSON object a line, `{"text": …, "domain": …}`, plain or compressed (`.gz`).
-
-    Parameters
-    ----------
-    path
-        the file.
-    domain
-        key of the domain's name; dots lead into objects, as in `meta.redpajama_set_name` (SlimPajama). A line without
-        it is of the domain `text`.
-    limit
-        read the first so many documents only.
-
-    Raises
-    ------
-    DataNotFound
-        if the file is missing or holds no document.
-    ValueError
-        if a line is not such an object; the message has its number.
-    """
-    file = Path(path).expanduser()
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit: {limit} is not a number of documents; give 1 or more, or None for all")
+def _jsonl(file: Path) -> Corpus:
     if not file.is_file():
-        raise DataNotFound(f'path: there is no file {file}; it should hold one JSON object a line, {{"text": "…"}}')
+        raise DataNotFound(f'text: there is no file {file}; it should hold one JSON object a line, {{"text": "…"}}')
     documents: list[Document] = []
     number = 0
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                if limit is not None and len(documents) == limit:
-                    break
                 if line.strip():
-                    documents.append(_document(line, domain, file.name, number))
+                    documents.append(_document(line, file.name, number))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{file}, after line {number}: the compressed file is damaged ({error})") from error
     except ValueError as error:
         raise ValueError(f"{file}, line {number}: {error}") from error
     if not documents:
-        raise DataNotFound(f"path: {file} holds no document")
+        raise DataNotFound(f"text: {file} holds no document")
     return Corpus.of(documents)
 
 
@@ -251,16 +224,14 @@ def table_bits(train: npt.NDArray[np.int64], held_out: npt.NDArray[np.int64]) ->
     }
 
 
-def _document(line: bytes, domain: str, name: str, number: int) -> Document:
+def _document(line: bytes, name: str, number: int) -> Document:
     entry = json.loads(line)
     if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
         raise ValueError(f'expected an object with a string "text", found {line[:60]!r}')
-    label: Any = entry
-    for key in domain.split("."):
-        label = label.get(key) if isinstance(label, dict) else None
-    if not isinstance(label, str | None):
-        raise ValueError(f"the domain (key {domain}) must be a string, found {label!r}")
-    return Document("text" if label is None else label, name, str(number), entry["text"])
+    domain = "text" if entry.get("domain") is None else entry["domain"]
+    if not isinstance(domain, str):
+        raise ValueError(f"the domain must be a string, found {domain!r}")
+    return Document(domain, name, str(number), entry["text"])
 
 
 def _line(document: Document) -> bytes:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 #: The modules that turn records into verdicts and into what a page says of them.
-DECIDING = ("claims.py", "records.py", "run.py", "samples.py", "statistics.py", "tables.py", "verdicts.py")
+DECIDING = ("claims.py", "plots.py", "records.py", "run.py", "samples.py", "statistics.py", "tables.py", "verdicts.py")
 # parts of the top of a page, in their order
 _TOP = ("answer", "figure", "claims", "scale")
 

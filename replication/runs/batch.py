@@ -37,7 +37,7 @@ from pydantic import (
 )
 
 from replication.checks import near_of
-from replication.runs import parts, profiles
+from replication.runs import parts
 from replication.runs.engines import Engine
 from replication.runs.errors import RefusedError
 from replication.runs.files import read_json, read_yaml, write_json
@@ -162,9 +162,7 @@ class Grid(BaseModel):
                 )
         specs = [Spec(name, self.profile, {}) for name in named]
         for sweep in sweeps:
-            specs += [
-                Spec(sweep.notebook, sweep.profile or self.profile, o, sweep.resources) for o in sweep.overrides()
-            ]
+            specs += [Spec(sweep.notebook, sweep.profile or self.profile, o) for o in sweep.overrides()]
         return specs
 
 
@@ -190,10 +188,6 @@ class Batch:
         pairs = sorted(unique.values(), key=lambda pair: not pair[1].paper)
         self.specs: list[Spec] = [spec for spec, _ in pairs]
         self.runs: list[Run] = [run for _, run in pairs]
-        for spec, run in pairs:
-            # a profile's own values are checked by tests; what is finished was checked when it began
-            if spec.overrides and store.results(run) is None:
-                profiles.validate(store.project, run.notebook, run.parameters)
         asked = [[run.notebook, run.profile, run.parameters] for run in self.runs]
         self.name = digest(asked)[:8]
 
@@ -207,7 +201,7 @@ class Batch:
             There is none.
         """
         found, _ = cls._read(store, name)
-        return cls(store, [Spec(**spec) for spec in found["specs"]])
+        return cls(store, [Spec(*(spec[name] for name in Spec.__dataclass_fields__)) for spec in found["specs"]])
 
     @classmethod
     def executed(cls, store: RunStore, name: str | None = None) -> tuple[str, list[Run]]:
@@ -219,7 +213,7 @@ class Batch:
             There is none.
         """
         found, path = cls._read(store, name)
-        return path.stem, [Run(**run) for run in found["runs"]]
+        return path.stem, [Run.of(run) for run in found["runs"]]
 
     @staticmethod
     def _read(store: RunStore, name: str | None) -> tuple[dict[str, Any], Path]:
@@ -238,11 +232,8 @@ class Batch:
 
     def remember(self) -> None:
         """Write the batch down, so that `replicate resume` finds it, and as the newest."""
-        specs = [
-            asdict(spec) | {"overrides": dict(spec.overrides), "resources": dict(spec.resources)} for spec in self.specs
-        ]
-        runs = [asdict(run) for run in self.runs]
-        write_json(self.store.root / "batches" / f"{self.name}.json", {"specs": specs, "runs": runs})
+        asked = {"specs": [asdict(spec) for spec in self.specs], "runs": [asdict(run) for run in self.runs]}
+        write_json(self.store.root / "batches" / f"{self.name}.json", asked)
 
     def execute(
         self, engine: Engine, options: Options, listener: Listener | None = None, *, remember: bool = True

@@ -338,7 +338,7 @@ def _run_entry(store: RunStore, run: Run) -> Entry | None:
     if results is None:
         return None
     page = read_json(store.folder(run) / "notebook.ipynb")
-    return _entry(results, page, run.ingredients.get("rooms", {}))
+    return _entry(results, page, run.ingredients.get("sources", {}))
 
 
 def _entry(results: Mapping[str, Any], page: Mapping[str, Any] | None, sources: Mapping[str, str]) -> Entry:
@@ -352,7 +352,7 @@ def _of_path(path: Path) -> Iterator[Entry]:
         yield from _of_files([path])
     elif (path / "results.json").is_file():
         about = read_json(path / "provenance.json") or {}
-        sources = about.get("ingredients", {}).get("rooms", {})
+        sources = about.get("ingredients", {}).get("sources", {})
         for entry in _of_files([path / "results.json"]):
             yield _entry(entry.results or {}, read_json(path / "notebook.ipynb"), sources)
     elif (path / "notebooks").is_dir() and (path / "results").is_dir():

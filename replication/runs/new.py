@@ -90,6 +90,6 @@ def _page(text: str, paper: str, experiment: str) -> str:
     metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        "replication": {"data": [], "experiment": experiment, "paper": paper},
+        "replication": {"experiment": experiment, "paper": paper},
     }
     return json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}, indent=1) + "\n"

@@ -184,9 +184,6 @@ def execute(run: Run, project: Project, options: Options, listener: Listener | N
         # the caller's copy of the shared store may be on another machine
         project = replace(project, store=local_folder(project.shared))
     store = RunStore(project)
-    if options.elsewhere and (differing := store.differences(run)):
-        what = f"{platform.node()} differs from where the run was planned in {' and '.join(differing)}"
-        return Outcome(run, "failed", 0.0, f"{what}; make them equal")
     try:
         if not options.force:
             store.pull(run)
@@ -373,6 +370,9 @@ def main() -> int:
         with lock:
             if not options.force and (results := store.current(run)) is not None:
                 say(status="reused", message=message(results))
+            elif options.elsewhere and (differing := store.differences(run)):
+                what = f"{platform.node()} differs from where the run was planned in {' and '.join(differing)}"
+                say(status="failed", message=f"{what}; make them equal")
             else:
                 _execute_locked(run, store, options, say)
     except OSError as error:

@@ -6,33 +6,16 @@ parts until none is left that nobody works on.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from replication.runs import notebook
 from replication.runs.notebook import Options
 from replication.runs.profiles import Project
-from replication.runs.store import Run, RunStore
-
-if TYPE_CHECKING:
-    from replication.evidence.parts import Plan
-
-
-def plan(experiment: str, config: Mapping[str, Any], store: str | Path) -> Plan:
-    """The parts of an experiment, a module by its name, with their places in a store."""
-    from replication import provenance
-    from replication.evidence import parts
-
-    # as the run does, before torch is imported: what is pinned is part of the keys
-    provenance.pin_numerics()
-    module: Any = importlib.import_module(experiment)
-    return parts.Plan.of(module, module.Config(**config), Path(store))
+from replication.runs.store import Run, RunStore, plan_of
 
 
 def help_with(run: Run, project: Project, options: Options) -> None:
@@ -57,7 +40,7 @@ def main() -> int:
     threading.Thread(target=notebook.die_with_caller, daemon=True).start()
     from replication.evidence import parts
 
-    asked = plan(**request)
+    asked = plan_of(**request)
     os.dup2(2, 1)
     parts.sweep(asked, helping=True, started=float(os.environ["REPLICATION_SINCE"]))
     return 0

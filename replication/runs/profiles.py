@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import importlib
 import io
 import json
 import os
@@ -291,25 +290,6 @@ def experiment(notebook: Mapping[str, Any]) -> str:
     about = notebook.get("metadata", {}).get("replication", {})
     name = about.get("experiment", "")
     return f"replication.{about['paper']}.experiments.{name}" if name else ""
-
-
-def validate(project: Project, notebook: str, values: Mapping[str, Any]) -> None:
-    """Check the values of a run by its experiment's ``Config``, before any kernel starts.
-
-    Raises
-    ------
-    RefusedError
-        A value is not allowed; the message names the parameter, what it got and what is allowed.
-    """
-    name = experiment(read_json(project.notebook_file(notebook)) or {})
-    if name and project.package == Path(replication.__file__).absolute().parent:
-        from replication.evidence.run import checked
-
-        module: Any = importlib.import_module(name)
-        try:
-            checked(module, {field: value for field, value in values.items() if field != "profile"})
-        except ValueError as error:
-            raise RefusedError(f"notebook {notebook!r}: {error}") from None
 
 
 def parameters_cell(config: Any) -> str:

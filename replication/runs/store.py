@@ -9,44 +9,40 @@ run is finished if and only if that file is there, whatever killed whom and when
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import BaseFileLock, FileLock
 
+from replication.provenance import pin_numerics
 from replication.runs import profiles
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.files import read_json, write_json
 from replication.runs.profiles import Project
 from replication.runs.remote import Remote
-from replication.sources import INSTRUCTIONS, device_class, digest, file_digests, versions
+from replication.sources import PINNED, closure, device_class, digest, file_digests, versions
+
+if TYPE_CHECKING:
+    from replication.evidence.parts import Plan
 
 #: Cells with these tags are written by the runner or papermill: they are results, not source.
 GENERATED_TAGS = frozenset({"injected-parameters", "papermill-error-cell-tag"})
-#: The package's parts that every paper's results depend on, beside the paper's own room.
-SHARED_ROOMS = ("training", "data", "compat.py")
 # what two equal executions tell differently; kept in provenance.json only
 _STAMPS = ("started", "wall_seconds", "parts", "reused", "volatile")
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What somebody asks for: a notebook at a profile, with some parameters of their own.
-
-    Attributes
-    ----------
-    resources
-        What the machine that executes it must offer, in a cluster's own words, such as ``{"GPU": 1}``.
-    """
+    """What somebody asks for: a notebook at a profile, with some parameters of their own."""
 
     notebook: str
     profile: str
     overrides: Mapping[str, Any]
-    resources: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,10 +55,9 @@ class Run:
         The paper's room in the package; empty for a notebook that decides no claims (it is never taken as finished,
         since what it shows depends on what others left).
     ingredients
-        What `run_id` is the hash of: digests of the notebook's source and of the rooms, distributions' versions,
-        data checksums, device class.
-    resources
-        What the machine that executes it must offer; no part of `run_id`.
+        What `run_id` is the hash of, with the parameters: the notebook, what shows the page (sources and versions),
+        and the keys of the experiment's parts, which have all that its rows depend on. Data, device and numerics stand
+        beside, as words for what differs.
     experiment
         The module whose parts it computes, such as ``"replication.uba.experiments.vision"``; empty for none.
     """
@@ -73,8 +68,12 @@ class Run:
     paper: str
     run_id: str
     ingredients: dict[str, Any]
-    resources: dict[str, float] = field(default_factory=dict, compare=False)
     experiment: str = ""
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Run:
+        """The run that a file describes; what older versions wrote besides is left out."""
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
 
     @property
     def name(self) -> str:
@@ -98,19 +97,26 @@ def source_digest(notebook: Mapping[str, Any]) -> str:
 
 
 def room_files(package: Path, paper: str) -> list[Path]:
-    """The files whose bytes decide a paper's records: its room and the shared ones, without claims and caches."""
-    found = []
-    for room in (paper, *SHARED_ROOMS):
-        path = package / room
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [
-            file
-            for file in inside
-            if file.is_file()
-            and file.name != "claims.yaml"
-            and not any(part == "__pycache__" or part.startswith(".") for part in file.relative_to(package).parts)
-        ]
-    return found
+    """The files of a paper's room and all that they import of the package, without claims, evidence and runner."""
+    modules = [file.relative_to(package.parent).with_suffix("") for file in (package / paper).rglob("*.py")]
+    return closure([".".join(module.parts) for module in modules], package)
+
+
+def plan_of(experiment: str, config: Mapping[str, Any], store: str | Path) -> Plan:
+    """The parts of an experiment, a module by its name, with their keys and places in a store.
+
+    Raises
+    ------
+    ValueError
+        A value is not allowed; the message names the parameter, what it got and what is allowed.
+    """
+    # as the run does, before torch is imported: what is pinned is part of the keys
+    pin_numerics()
+    from replication.evidence.parts import Plan
+    from replication.evidence.run import checked
+
+    module: Any = importlib.import_module(experiment)
+    return Plan.of(module, checked(module, config), Path(store))
 
 
 def listed_parts(work: Path) -> dict[str, Path]:
@@ -135,7 +141,7 @@ class RunStore:
         self.project = project
         self.root = project.store
         self.shared = Remote(project.shared) if project.shared else None
-        self._data: dict[str, str] = {}
+        self._rooms: dict[str, dict[str, dict[str, str]]] = {}
         self._notebooks: dict[str, tuple[str, str, dict[str, Any]]] = {}
 
     def prepare(self) -> None:
@@ -163,56 +169,51 @@ class RunStore:
         Raises
         ------
         RefusedError
-            The notebook, profile or a parameter is wrong, or the notebook names a paper without a room.
+            The notebook, profile, a parameter or data are wrong, or the notebook names a paper without a room.
         """
         notebook = self.project.notebook(spec.notebook)
         values = profiles.resolve(self.project, notebook, spec.profile, spec.overrides)
-        paper, experiment, common = self._common(notebook)
-        # a worker with a GPU computes on it, whatever the machine has on which the run is planned
-        device = "cuda" if spec.resources.get("GPU") else device_class()
-        ingredients = {**common, "device": device}
-        # instructions that the caller's shell asks for decide bits, and may decide an answer; unset, notebooks pin them
-        shell = {name: os.environ.get(name, value) for name, value in INSTRUCTIONS.items()}
-        if asked := {name: value for name, value in shell.items() if value != INSTRUCTIONS[name]}:
-            ingredients["numerics"] = asked
+        paper, experiment, ingredients = self._depends(notebook, values)
         run_id = digest([notebook, values, ingredients])[:16]
-        return Run(notebook, spec.profile, values, paper, run_id, ingredients, dict(spec.resources), experiment)
+        return Run(notebook, spec.profile, values, paper, run_id, ingredients, experiment)
 
     def differences(self, run: Run) -> list[str]:
         """In which things this machine differs from the one on which a run was planned, in words."""
-        *_, here = self._common(run.notebook)
-        words = {"source": "notebook", "rooms": "sources", "distributions": "versions", "data": "data"}
-        return [words[name] for name, value in here.items() if run.ingredients[name] != value]
+        *_, here = self._depends(run.notebook, run.parameters)
+        return [name for name, value in here.items() if run.ingredients.get(name) != value]
+
+    def _depends(self, notebook: str, values: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+        """A notebook's paper, its experiment, and what its run at these values depends on."""
+        paper, experiment, page = self._common(notebook)
+        pin_numerics()
+        numerics = {name: os.environ.get(name) for name in PINNED}
+        found = {**page, "device": device_class(), "numerics": numerics}
+        if experiment:
+            config = {name: value for name, value in values.items() if name != "profile"}
+            try:
+                plan = plan_of(experiment, config, self.root)
+                found |= {"data": dict(plan.data), "parts": digest([[part.name, key] for part, key in plan.listed()])}
+            except ValueError as error:
+                raise RefusedError(f"notebook {notebook!r}: {error}") from None
+            except Exception as error:  # data that are not here, say: the run itself tells, and the others go on
+                found["parts"] = f"{type(error).__name__}: {error}"
+        return paper, experiment, found
 
     def _common(self, notebook: str) -> tuple[str, str, dict[str, Any]]:
-        """A notebook's paper, experiment, and what its runs depend on; read once, since a batch may hold hundreds."""
+        """What all runs of a notebook have in common; read once, since a batch may hold hundreds."""
         if notebook not in self._notebooks:
             node = profiles.read_page(self.project.notebook_file(notebook))
-            about = node["metadata"].get("replication", {})
-            paper = about.get("paper", "")
+            paper = node["metadata"].get("replication", {}).get("paper", "")
             if paper and not (self.project.package / paper).is_dir():
                 raise RefusedError(
                     f"notebooks/{notebook}.ipynb names the paper {paper!r}, but there is no folder replication/{paper}."
                 )
-            files = room_files(self.project.package, paper) if paper else []
-            common = {
-                "source": source_digest(node),
-                "rooms": file_digests(files, self.project.package),
-                "distributions": versions(files),
-                "data": {name: self._checksum(name) for name in about.get("data", [])},
-            }
-            self._notebooks[notebook] = paper, profiles.experiment(node), common
+            if paper not in self._rooms:
+                files = room_files(self.project.package, paper) if paper else []
+                self._rooms[paper] = {"sources": file_digests(files, self.project.package), "versions": versions(files)}
+            page = {"notebook": source_digest(node), **self._rooms[paper]}
+            self._notebooks[notebook] = paper, profiles.experiment(node), page
         return self._notebooks[notebook]
-
-    def _checksum(self, name: str) -> str:
-        if name not in self._data:
-            from replication import data
-
-            try:
-                self._data[name] = data.checksum(name)
-            except data.DataNotFound:
-                self._data[name] = "absent"
-        return self._data[name]
 
     def folder(self, run: Run) -> Path:
         """The folder of a run, there or not."""
@@ -267,7 +268,7 @@ class RunStore:
         for path in sorted(self.root.glob("[!.]*/*/provenance.json"), key=lambda p: p.stat().st_mtime):
             found = read_json(path)
             with contextlib.suppress(TypeError, KeyError):
-                yield Run(**{name: found[name] for name in Run.__dataclass_fields__ if name in found})
+                yield Run.of(found)
 
     def find(self, run_id: str) -> Run:
         """The run whose id starts with `run_id` (or `notebook/run_id`).

@@ -286,8 +286,6 @@ def test_missing_data_are_explained(tmp_path: Path, cache: Path, monkeypatch: py
     assert f"{tmp_path / 'mine'} ($REPLICATION_DATA) and {cache} (the cache folder)" in message
     for word in ("cifar-10-batches-py", "cifar10-jpeg.tar.xz", "download_cifar10", module.CIFAR10_URL):
         assert word in message
-    with pytest.raises(data.DataNotFound, match="the folder you gave"):
-        data.cifar10(tmp_path / "given")
 
 
 class Site(http.server.BaseHTTPRequestHandler):
@@ -322,29 +320,28 @@ def site(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Site]]:
 
 
 def test_download(site: type[Site], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = data.download_cifar10(tmp_path / "mine")
-    assert path == tmp_path / "mine" / "cifar-10-python.tar.gz"
+    path = data.download_cifar10()
+    assert path == cache / "cifar-10-python.tar.gz"
     assert path.read_bytes() == site.content
-    assert data.download_cifar10(tmp_path / "mine") == path
+    assert data.download_cifar10() == path
     assert site.requests == 1
-    assert data.download_cifar10().parent == cache
     assert data.checksum("cifar10") == hashlib.sha256(site.content).hexdigest()  # found where it was put
     monkeypatch.setenv("REPLICATION_DATA", str(tmp_path / "own"))
     assert data.download_cifar10().parent == tmp_path / "own"
 
 
-def test_download_of_something_else(site: type[Site], tmp_path: Path) -> None:
+def test_download_of_something_else(site: type[Site], cache: Path) -> None:
     site.content = b"<html>moved</html>"
     with pytest.raises(data.ChecksumMismatch, match=r"is not CIFAR-10: its SHA-256 should be [0-9a-f]{64}"):
-        data.download_cifar10(tmp_path / "mine")
-    assert not [path for path in (tmp_path / "mine").iterdir() if path.is_file()]
+        data.download_cifar10()
+    assert not [path for path in cache.iterdir() if path.is_file()]
 
 
-def test_download_without_a_network(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_without_a_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(module, "CIFAR10_URL", "http://127.0.0.1:1/cifar-10-python.tar.gz")
     with pytest.raises(data.DataNotFound, match=r"could not be downloaded from .* set REPLICATION_DATA"):
-        data.download_cifar10(tmp_path)
+        data.download_cifar10()
 
 
 def test_the_real_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

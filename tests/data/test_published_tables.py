@@ -56,13 +56,13 @@ def test_the_registry_is_sound() -> None:
         assert " " not in table.url
 
 
-def test_csv_and_yaml_are_read(toys: dict[str, bytes], tmp_path: Path) -> None:
+def test_csv_and_yaml_are_read(toys: dict[str, bytes], cache: Path) -> None:
     for name in ("toy.csv", "toy.yml"):
-        put(tmp_path / "mine", name, toys[name])
-    table = data.read_table("csv", tmp_path / "mine")
+        put(cache, name, toys[name])
+    table = data.read_table("csv")
     assert list(table.columns) == ["Model", "Output Price USD/1M Tokens"]  # no byte-order mark, no line break
     assert table["Model"].tolist() == ["one", "two, too"]
-    runs = data.read_table("yml", tmp_path / "mine")
+    runs = data.read_table("yml")
     assert runs["model"].tolist() == ["one", "two"]
     assert runs["total_cost"].tolist()[0] == 0
     assert runs["total_cost"].isna().tolist() == [False, True]
@@ -79,19 +79,19 @@ def test_where_it_is_looked_for(
         assert data.table_path("csv") == path
 
 
-def test_a_reduced_copy_is_read_where_the_whole_is_not(toys: dict[str, bytes], tmp_path: Path) -> None:
-    slim = put(tmp_path, "toy_slim.csv", toys["toy_slim.csv"])
-    assert data.table_path("csv", tmp_path) == slim
-    whole = put(tmp_path, "toy.csv", toys["toy.csv"])
-    assert data.table_path("csv", tmp_path) == whole
+def test_a_reduced_copy_is_read_where_the_whole_is_not(toys: dict[str, bytes], cache: Path) -> None:
+    slim = put(cache, "toy_slim.csv", toys["toy_slim.csv"])
+    assert data.table_path("csv") == slim
+    whole = put(cache, "toy.csv", toys["toy.csv"])
+    assert data.table_path("csv") == whole
 
 
-def test_another_version_is_refused(toys: dict[str, bytes], tmp_path: Path) -> None:
-    path = put(tmp_path, "toy.yml", b"- model: three\n")
+def test_another_version_is_refused(toys: dict[str, bytes], cache: Path) -> None:
+    path = put(cache, "toy.yml", b"- model: three\n")
     with pytest.raises(data.ChecksumMismatch, match=f"{path} is damaged or another version.*{sha(toys['toy.yml'])}"):
-        data.read_table("yml", tmp_path)
+        data.read_table("yml")
     with pytest.raises(data.ChecksumMismatch):
-        module.tables_checksum(tmp_path)
+        module.tables_checksum()
 
 
 def test_missing_tables_are_explained(
@@ -110,8 +110,8 @@ def test_missing_tables_are_explained(
         "none stated",
     ):
         assert word in message
-    with pytest.raises(data.DataNotFound, match=r"the folder you gave.*download_tables\(\)"):
-        module.tables_checksum(tmp_path / "given")
+    with pytest.raises(data.DataNotFound, match=r"the cache folder.*download_tables\(\)"):
+        module.tables_checksum()
     with pytest.raises(ValueError, match="'scv' is not a table; there are csv, yml"):
         data.read_table("scv")
 
@@ -173,17 +173,17 @@ def test_download(site: type[Site], cache: Path, tmp_path: Path, monkeypatch: py
     assert data.download_table("csv") == tmp_path / "own" / "meek" / "toy.csv"
 
 
-def test_download_of_something_else(site: type[Site], tmp_path: Path) -> None:
+def test_download_of_something_else(site: type[Site], cache: Path) -> None:
     site.files = dict.fromkeys(site.files, b"<html>moved</html>")
     with pytest.raises(data.ChecksumMismatch, match=r"is not the table 'csv': its SHA-256 should be [0-9a-f]{64}"):
-        data.download_table("csv", tmp_path)
-    assert not list(tmp_path.iterdir())
+        data.download_table("csv")
+    assert not list(cache.rglob("*.csv"))
 
 
-def test_download_of_what_is_gone(site: type[Site], tmp_path: Path) -> None:
+def test_download_of_what_is_gone(site: type[Site], cache: Path) -> None:
     site.files = {}
     with pytest.raises(data.DataNotFound, match=r"'yml' could not be downloaded from .* put it as toy.yml"):
-        data.download_table("yml", tmp_path)
+        data.download_table("yml")
 
 
 def test_the_real_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from structure import problems
 from toys import PARAMETERS, Toy
 
 from replication.runs.errors import RefusedError
-from replication.runs.profiles import Project, parameters_cell, resolve, validate
+from replication.runs.profiles import Project, parameters_cell
+from replication.runs.store import RunStore, Spec
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -40,15 +41,12 @@ def test_parameters_cell_is_made_from_the_experiments_config(path: Path) -> None
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "profiles").glob("*/[1-9]*.yaml")), ids=str)
 def test_values_of_a_profile_are_allowed(path: Path) -> None:
-    project = Project.find()
-    validate(project, path.stem, resolve(project, path.stem, path.parent.name, {}))
+    RunStore(Project.find()).plan(Spec(path.stem, path.parent.name, {}))
 
 
 def test_values_that_config_refuses_start_no_kernel() -> None:
-    project = Project.find()
-    values = resolve(project, "41_meek_empirical", "smoke", {"planted_boards": 0})
     with pytest.raises(RefusedError, match=r"planted_boards: input should be greater than or equal to 2, got 0"):
-        validate(project, "41_meek_empirical", values)
+        RunStore(Project.find()).plan(Spec("41_meek_empirical", "smoke", {"planted_boards": 0}))
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from toys import Toy, toy_cells
 
-from replication import evidence, sources
+from replication import evidence, provenance, sources
 from replication.runs import store
 from replication.runs.errors import RefusedError, ReplicationError
+from replication.runs.profiles import Project
 from replication.runs.store import Run, RunStore, Spec
 
 
@@ -64,10 +65,10 @@ def test_code_and_prose_are_source(toy: Toy, cell: int) -> None:
     assert plan(toy).run_id != run.run_id
 
 
-@pytest.mark.parametrize(
-    "name", ["toy/experiment.py", "training/new.py", "data/__init__.py", "compat.py", "toy/table.csv"]
-)
-def test_sources_of_the_rooms_decide_the_id(toy: Toy, name: str) -> None:
+@pytest.mark.parametrize("name", ["toy/experiment.py", "toy/table.csv", "training/new.py", "data/__init__.py"])
+def test_sources_of_the_room_and_what_it_imports_decide_the_id(toy: Toy, name: str) -> None:
+    (toy.package / "toy" / "figures.py").write_text("from replication import data\nimport replication.training.new\n")
+    (toy.package / "training" / "new.py").touch()
     run = plan(toy)
     (toy.package / name).write_text("x = 1\n")
     assert plan(toy).run_id != run.run_id
@@ -75,9 +76,12 @@ def test_sources_of_the_rooms_decide_the_id(toy: Toy, name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["toy/claims.yaml", "evidence/__init__.py", "runs/store.py", "toy/__pycache__/experiment.pyc", "toy/.hidden"],
+    [
+        *("toy/claims.yaml", "evidence/__init__.py", "runs/store.py", "toy/__pycache__/experiment.pyc", "toy/.hidden"),
+        "training/other.py",
+    ],
 )
-def test_claims_evidence_runner_and_caches_do_not(toy: Toy, name: str) -> None:
+def test_claims_evidence_runner_caches_and_what_nothing_imports_do_not(toy: Toy, name: str) -> None:
     run = plan(toy)
     path = toy.package / name
     path.parent.mkdir(exist_ok=True)
@@ -90,21 +94,21 @@ def test_versions_of_imported_distributions_decide_the_id(toy: Toy, monkeypatch:
         "def f():\n    import yaml.nodes\n    from numpy import linalg\n    import os\n"
     )
     run = plan(toy)
-    assert set(run.ingredients["distributions"]) == {"PyYAML", "numpy"}
+    assert set(run.ingredients["versions"]) == {"PyYAML", "numpy"}
     monkeypatch.setattr(sources.importlib.metadata, "version", lambda name: "0.0")
     assert plan(toy).run_id != run.run_id
 
 
-def test_instructions_that_the_shell_asks_for_decide_the_id(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in sources.INSTRUCTIONS:
-        monkeypatch.delenv(name, raising=False)
+@pytest.mark.parametrize("name", sources.PINNED)
+def test_numerics_that_the_shell_asks_for_decide_the_id(toy: Toy, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    provenance.pin_numerics()
     run = plan(toy)
-    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    monkeypatch.setenv(name, "4")
+    assert plan(toy).ingredients["numerics"] == {**run.ingredients["numerics"], name: "4"}
     assert plan(toy).run_id != run.run_id
-    assert plan(toy).ingredients["numerics"] == {"ATEN_CPU_CAPABILITY": "default"}
     # what the notebooks pin themselves is no other setting
-    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
-    assert plan(toy).run_id == run.run_id
+    monkeypatch.delenv(name)
+    assert plan(toy).run_id == run.run_id or name in sources.INSTRUCTIONS
 
 
 def test_device_decides_the_id(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,24 +119,34 @@ def test_device_decides_the_id(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> Non
     assert plan(toy).run_id != run.run_id
 
 
-def test_data_checksums_decide_the_id_and_absent_data_are_an_answer(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    from replication import data
+def test_a_text_that_is_edited_is_another_run(tmp_path: Path) -> None:
+    text = tmp_path / "corpus.jsonl"
 
-    toy.add("toy", toy_cells(), paper="toy", data=["digits"])
-    monkeypatch.setattr(data, "checksum", lambda name: f"sum of {name}", raising=False)
-    run = plan(toy)
-    assert run.ingredients["data"] == {"digits": "sum of digits"}
+    def run_id() -> str:
+        text.write_bytes(b'{"text": "one"}\n' if not text.exists() else b'{"text": "two"}\n')
+        return RunStore(Project.find()).plan(Spec("12_uba_language", "smoke", {"text": str(text)})).run_id
 
-    class Absent(FileNotFoundError):
-        pass
+    assert run_id() != run_id()
 
-    def absent(name: str) -> str:
-        raise Absent(name)
 
-    monkeypatch.setattr(data, "DataNotFound", Absent, raising=False)
-    monkeypatch.setattr(data, "checksum", absent, raising=False)
-    assert plan(toy).ingredients["data"] == {"digits": "absent"}
-    assert plan(toy).run_id != run.run_id
+def test_data_that_nobody_reads_decide_no_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPLICATION_CACHE", str(tmp_path))
+    plans = []
+    for found in (tmp_path, tmp_path / "cifar-10-batches-py"):
+        found.mkdir(exist_ok=True)
+        monkeypatch.setenv("REPLICATION_DATA", str(tmp_path))
+        plans.append(RunStore(Project.find()).plan(Spec("11_uba_vision", "smoke", {})))
+    assert plans[0] == plans[1]
+    assert set(plans[0].ingredients["data"]) == {"digits"}
+
+
+def test_data_that_are_not_here_are_told_by_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = {"text": str(tmp_path / "nowhere.jsonl")}
+    run = RunStore(Project.find()).plan(Spec("12_uba_language", "smoke", nowhere))
+    assert "DataNotFound: text: there is no file" in run.ingredients["parts"]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RefusedError, match=f"from here that is {tmp_path}/mine.jsonl"):
+        RunStore(Project.find()).plan(Spec("12_uba_language", "smoke", {"text": "mine.jsonl"}))
 
 
 def test_paper_without_a_room_is_refused(toy: Toy) -> None:

@@ -133,7 +133,7 @@ def _load(source: str, context: int, held_out_bytes: int, where: str) -> Text:
 
 def inputs(config: Config) -> dict[str, str]:
     """Checksums of the data, by name."""
-    return {"text": load(config).checksum}
+    return {"text": data.text_checksum(config.text)}
 
 
 def scale(config: Config, records: pd.DataFrame) -> str:
