@@ -359,6 +359,16 @@ def test_a_setting_that_was_never_evaluated_cannot_be_chosen() -> None:
     assert tuned_outcome(records).answer == "yes"
 
 
+@pytest.mark.parametrize("quantity", ["tuning", "error_at"])
+def test_an_arm_without_scores_does_not_pass_for_one_that_was_chosen_surely(quantity: str) -> None:
+    records = tuned_records({1.0: [0.0, 1.0], 2.0: [0.9, 0.2]}, {1.0: -1.0, 2.0: 1.0}).assign(budget=25)
+    rows = records["quantity"] == quantity
+    with pytest.raises(ValueError, match="'T1': no setting of linear has rows of both 'tuning' and 'error_at' at budg"):
+        tuned_outcome(records[~(rows & (records["schedule"] == "linear"))], by=["budget"])
+    # where the whole quantity is absent, a part that it is from has failed
+    assert tuned_outcome(records[~rows]).answer == "not run"
+
+
 def test_more_than_four_tuning_seeds_are_resampled_alike_every_time() -> None:
     scores = {1.0: [0.0, 1.0, 0.0, 1.0, 0.4, 0.5], 2.0: [0.9, 0.2, 0.7, 0.1, 0.6, 0.5]}
     records = tuned_records(scores, {1.0: -1.0, 2.0: 1.0})
