@@ -6,7 +6,13 @@ tell models apart, and a batched fit of the Chinchilla law with its bootstrap.
 """
 
 from replication.meek.benchmark import Sigmoid, fit_sigmoid, multi_step_gap, score_gap
-from replication.meek.fit import ChinchillaFit, bootstrap_chinchilla, drop_largest, fit_chinchilla, hoffmann_grid
+from replication.meek.fit import (
+    ChinchillaFit,
+    IllConditionedWarning,
+    bootstrap_chinchilla,
+    drop_largest,
+    fit_chinchilla,
+)
 from replication.meek.gap import (
     Growth,
     inference_compute,
@@ -18,12 +24,13 @@ from replication.meek.gap import (
     time_below,
     training_gap,
 )
-from replication.meek.law import ParametricLaw, ScalingLaw, frontier
+from replication.meek.law import ParametricLaw, ScalingLaw
 from replication.meek.sprt import drift_tokens, run_sprt, sprt_tokens
 
 __all__ = [
     "ChinchillaFit",
     "Growth",
+    "IllConditionedWarning",
     "ParametricLaw",
     "ScalingLaw",
     "Sigmoid",
@@ -32,8 +39,6 @@ __all__ = [
     "drop_largest",
     "fit_chinchilla",
     "fit_sigmoid",
-    "frontier",
-    "hoffmann_grid",
     "inference_compute",
     "inference_crossing",
     "inference_gap",

@@ -11,7 +11,7 @@ import scipy  # its parts are loaded where they are first used
 from numpy.typing import ArrayLike
 
 from replication.checks import finite, one_of, positive, within
-from replication.meek.gap import C0, Growth, training_gap
+from replication.meek.gap import C0, PAPER_GROWTH, Growth, training_gap
 from replication.meek.law import PAPER as PAPER_LAW
 from replication.meek.law import Float, Real, ScalingLaw
 
@@ -214,10 +214,11 @@ def score_gap(
     t: ArrayLike,
     sigmoid: Sigmoid = PAPER,
     law: ScalingLaw = PAPER_LAW,
-    growth: Growth | None = None,
+    growth: Growth = PAPER_GROWTH,
     C0: ArrayLike = C0,
     *,
     n: ArrayLike = 1,
+    head_start: ArrayLike = 1.0,
 ) -> Float:
     """Score of the leader minus score of the meek over time, for tasks of n steps; a fraction of 1.
 
@@ -227,16 +228,16 @@ def score_gap(
         Years from the start.
     sigmoid : Sigmoid
         Default: the paper's, for MMLU.
-    law, growth, C0
+    law, growth, C0, head_start
         As `replication.meek.gap.training_gap` takes them.
     n : array_like
         Steps of the task.
 
     A score beyond 0 or 1, to which a fitted sigmoid may extrapolate, counts as 0 or 1.
     """
-    growth, t = growth or Growth(), finite("t", t)
-    leader = law.loss(positive("C0", C0) * growth.sota**t)
-    meek = leader + training_gap(t, law, growth, C0)
+    t = finite("t", t)
+    leader = law.loss(positive("C0", C0) * positive("head_start", head_start) * growth.sota**t)
+    meek = leader + training_gap(t, law, growth, C0, head_start)
     return multi_step_gap(np.clip(sigmoid(leader), 0, 1), np.clip(sigmoid(meek), 0, 1), n)
 
 
@@ -252,9 +253,10 @@ class Peak(NamedTuple):
 def peak_score_gap(
     sigmoid: Sigmoid = PAPER,
     law: ScalingLaw = PAPER_LAW,
-    growth: Growth | None = None,
+    growth: Growth = PAPER_GROWTH,
     *,
     n: float = 1,
+    head_start: float = 1.0,
     horizon: float = 50.0,
 ) -> Peak:
     """Find the largest gap in score up to a horizon in years; arguments as in `score_gap`.
@@ -266,9 +268,11 @@ def peak_score_gap(
     (4.08, 46.39)
     """
     grid = np.linspace(0, horizon, 501)
-    best = float(grid[score_gap(grid, sigmoid, law, growth, n=n).argmax()])
+    best = float(grid[score_gap(grid, sigmoid, law, growth, n=n, head_start=head_start).argmax()])
     around = (max(best - grid[1], 0.0), min(best + grid[1], horizon))
     found = scipy.optimize.minimize_scalar(
-        lambda t: -float(score_gap(t, sigmoid, law, growth, n=n)), bounds=around, method="bounded"
+        lambda t: -float(score_gap(t, sigmoid, law, growth, n=n, head_start=head_start)),
+        bounds=around,
+        method="bounded",
     )
     return Peak(float(found.x), -float(found.fun))

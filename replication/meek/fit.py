@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy  # its parts are loaded where they are first used
@@ -41,10 +41,6 @@ CONDITION = 1e5
 Well spread runs have 2e3 to 4e3. Runs with 20 tokens per parameter have 1e5 to 4e5 if it is within a tenth, more than
 1e7 if exactly.
 """
-KEPT = 32
-"""Of many starts, those that are followed to the end; the best after `SCREENED` steps."""
-SCREENED = 2
-"""Newton steps after which many starts are compared."""
 NAMES = ("A", "B", "E", "alpha", "beta")
 _TERMS = ("A N^-alpha", "B D^-beta", "E", "alpha", "beta")
 
@@ -56,7 +52,7 @@ class ChinchillaFit(ParametricLaw):
     Attributes
     ----------
     objective : float or ndarray
-        Sum of the Huber losses at the solution, or their mean.
+        Sum of the Huber losses at the solution.
     gradient_norm : float or ndarray
         Norm of the scaled objective's gradient there, in standardised parameters.
     converged : bool or ndarray
@@ -142,14 +138,7 @@ def drop_largest(count: int) -> Rule:
     return rule
 
 
-def hoffmann_grid() -> Float:
-    """The 4,500 starts of Hoffmann et al. 2022, shape (4500, 5): columns ln A, ln B, ln E, alpha, beta."""
-    exponents, logs = np.arange(0, 2.5, 0.5), np.arange(0, 30, 5.0)
-    grid = np.meshgrid(logs, logs, np.arange(-1, 1.5, 0.5), exponents, exponents, indexing="ij")
-    return np.stack(grid, axis=-1).reshape(-1, 5)
-
-
-#: Starts of a bootstrap: the laws of Hoffmann et al. and three around them that differ in both exponents.
+#: The law of Hoffmann et al. and three around it that differ in both exponents.
 DEFAULT_STARTS = np.array(
     [
         [6.0073404, 6.0179186, 0.5267228, 0.33917084, 0.2849083],
@@ -166,7 +155,6 @@ def fit_chinchilla(
     loss: ArrayLike,
     *,
     delta: float = 1e-3,
-    reduction: Literal["sum", "mean"] = "sum",
     outliers: Rule | None = None,
     starts: ArrayLike = DEFAULT_STARTS,
 ) -> ChinchillaFit:
@@ -176,17 +164,14 @@ def fit_chinchilla(
     ----------
     N, D, loss : array_like, shape (n,)
         Parameters, training tokens, and final loss of n training runs: lists, arrays or columns of a table, in any
-        units (billions; nats or bits per token), which are those of the law.
+        units (billions; nats or bits per token), which are those of the law. For its frontier, and for gaps, N and D
+        must be plain counts and the loss in nats, because C = 6 N D is in FLOP.
     delta : float
         Where the Huber loss of the residual of ln L becomes linear.
-    reduction : {"sum", "mean"}
-        Of the Huber losses, as in ``torch.nn.HuberLoss``. Only the number that is reported depends on it: the search
-        works on the sum at a scale of its own, so that a mean does not end it early, as it did for Hoffmann et al.
     outliers : callable(N, D, loss) -> bool mask, optional
         Which runs to keep, such as ``drop_largest(5)``; default: all.
     starts : array_like, shape (S, 5)
-        Starting points: ln A, ln B, ln E, alpha, beta. The default four find the optimum that the field's grid of 4,500
-        does (`hoffmann_grid`), a hundred times faster; of so many only the most promising are followed to the end.
+        Starting points: ln A, ln B, ln E, alpha, beta.
 
     Returns
     -------
@@ -198,6 +183,8 @@ def fit_chinchilla(
     IllConditionedWarning
         The runs hardly determine the law, as when all have the same tokens per parameter, or but two sizes. The
         message says what is free.
+    RuntimeWarning
+        The search ended before the objective was flat.
 
     Raises
     ------
@@ -214,18 +201,29 @@ def fit_chinchilla(
     >>> round(float(fitted.alpha), 4), round(float(fitted.frontier().alpha), 4)
     (0.35, 0.1799)
     """
-    one_of("reduction", reduction, ("sum", "mean"))
     problem = _Problem.of(N, D, loss, delta, outliers)
-    fitted = problem.fit(problem.solve(np.ones((1, problem.n)), _starts(starts)), 0, reduction)
+    fitted = problem.fit(problem.solve(np.ones((1, problem.n)), _starts(starts)), 0)
+    _warn(fitted)
+    return fitted
+
+
+def _warn(fitted: ChinchillaFit) -> None:
+    """Tell the caller of the caller of a fit that should not be used as it is."""
     if fitted.condition > CONDITION:
         warnings.warn(
             f"N, D: these runs hardly determine the law (condition number {fitted.condition:.0e}, at most "
             f"{CONDITION:.0e} would do); free are: {fitted.free}; give runs that differ more in size and in tokens per "
             "parameter",
             IllConditionedWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return fitted
+    elif not fitted.converged:
+        warnings.warn(
+            f"starts: the search ended at a gradient of norm {fitted.gradient_norm:.0e}, at most {TOLERANCE:.0e} would "
+            "do; give starts nearer to the law",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def bootstrap_chinchilla(
@@ -236,7 +234,6 @@ def bootstrap_chinchilla(
     resamples: int = 4000,
     seed: int = 0,
     delta: float = 1e-3,
-    reduction: Literal["sum", "mean"] = "sum",
     outliers: Rule | None = None,
     starts: ArrayLike = DEFAULT_STARTS,
 ) -> ChinchillaFit:
@@ -244,7 +241,7 @@ def bootstrap_chinchilla(
 
     Parameters
     ----------
-    N, D, loss, delta, reduction, outliers, starts
+    N, D, loss, delta, outliers, starts
         As `fit_chinchilla` takes them; outliers are left out before runs are drawn. Every resample is fitted from every
         start and from the solution of the whole sample.
     resamples : int
@@ -258,19 +255,24 @@ def bootstrap_chinchilla(
         Of arrays of shape (resamples,); ``.frontier()`` is the compute-optimal law of each. Resamples that determine no
         law, as happens with few runs, are left out with an `IllConditionedWarning`.
 
+    Warns
+    -----
+    IllConditionedWarning, RuntimeWarning
+        As `fit_chinchilla`, of the whole sample.
+
     Raises
     ------
     ValueError
         As `fit_chinchilla`, there is no resample, or most resamples determine no law.
     """
     at_least("resamples", resamples, 1)
-    one_of("reduction", reduction, ("sum", "mean"))
     problem = _Problem.of(N, D, loss, delta, outliers)
     whole = problem.solve(np.ones((1, problem.n)), _starts(starts))
+    _warn(problem.fit(whole, 0))
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(problem.n, np.full(problem.n, 1 / problem.n), size=resamples).astype(np.float64)
     everywhere = np.concatenate([_starts(starts), problem.natural(whole.theta)])
-    return problem.fit(problem.solve(counts, everywhere), slice(None), reduction)
+    return problem.fit(problem.solve(counts, everywhere), slice(None))
 
 
 class _Solution(NamedTuple):
@@ -327,7 +329,7 @@ class _Problem:
         alpha, beta = alpha / self.spread[0], beta / self.spread[1]
         return np.stack([a + alpha * self.centre[0], b + beta * self.centre[1], e, alpha, beta], axis=1)
 
-    def fit(self, solution: _Solution, index: int | slice | NDArray[np.int64], reduction: str = "sum") -> ChinchillaFit:
+    def fit(self, solution: _Solution, index: int | slice | NDArray[np.int64]) -> ChinchillaFit:
         a, b, e, alpha, beta = self.natural(solution.theta).T
         with np.errstate(over="ignore"):
             A, B, E = np.exp(a), np.exp(b), np.exp(e)
@@ -351,7 +353,7 @@ class _Problem:
             E=E[index],
             alpha=alpha[index],
             beta=beta[index],
-            objective=solution.objective[index] / SCALE / (self.n if reduction == "mean" else 1),
+            objective=solution.objective[index] / SCALE,
             gradient_norm=norm,
             converged=(norm <= TOLERANCE) & (condition <= CONDITION),
             condition=condition,
@@ -369,21 +371,13 @@ class _Problem:
         for first in track(range(0, len(counts), rows), "batches of fits"):
             these = slice(first, first + rows)
             of, at = np.repeat(counts[these], len(begin), axis=0), np.tile(begin, (len(counts[these]), 1))
-            kept = len(begin)
-            if kept > KEPT:
-                screened, early, _ = self._newton(of, at, steps=SCREENED)
-                best = np.argsort(early.reshape(-1, kept), axis=1, kind="stable")[:, :KEPT]
-                chosen = (best + np.arange(len(best))[:, None] * kept).ravel()
-                of, at, kept = of[chosen], screened[chosen], KEPT
             found = self._newton(of, at)
-            best = found[1].reshape(-1, kept).argmin(axis=1) + np.arange(len(counts[these])) * kept
+            best = found[1].reshape(-1, len(begin)).argmin(axis=1) + np.arange(len(counts[these])) * len(begin)
             theta[these], value[these], norm[these] = (part[best] for part in found)
             condition[these], direction[these] = self._identified(counts[these], theta[these])
         return _Solution(theta, value, norm, condition, direction)
 
-    def _newton(
-        self, counts: Float, begin: Float, *, steps: int | None = None, within: Float | None = None
-    ) -> tuple[Float, Float, Float]:
+    def _newton(self, counts: Float, begin: Float, *, within: Float | None = None) -> tuple[Float, Float, Float]:
         """Solutions of problems, each with its counts and its start, by damped Newton steps: place, value, gradient.
 
         The Hessian is exact; where it is not positive, steps are refused until the damping, one number per problem,
@@ -398,7 +392,6 @@ class _Problem:
             np.zeros_like(theta),
             np.tile(np.eye(5), (len(theta), 1, 1)),
         )
-        most = ITERATIONS if steps is None else steps
         damping, taken = np.full(len(theta), 5e-2), np.zeros(len(theta), np.int64)
         active, waiting = np.split(np.arange(len(theta)), [CHUNK])
         while active.size:
@@ -422,7 +415,7 @@ class _Problem:
             if within is not None:
                 slope = np.einsum("pik,pi->pk", basis, slope)
             unsolved = np.linalg.norm(slope, axis=1) > TOLERANCE * 0.1
-            active = active[unsolved & (damping[active] < 1e12) & (taken[active] <= most)]
+            active = active[unsolved & (damping[active] < 1e12) & (taken[active] <= ITERATIONS)]
             room = CHUNK - len(active)
             active, waiting = np.concatenate([active, waiting[:room]]), waiting[room:]
         # a start at which the objective is not finite is never left

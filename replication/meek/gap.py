@@ -70,8 +70,16 @@ class Growth:
         return np.asarray(self.meek * np.asarray(self.g_i))
 
 
+PAPER_GROWTH = Growth()
+"""The paper's."""
+
+
 def training_gap(
-    t: ArrayLike, law: ScalingLaw = PAPER, growth: Growth | None = None, C0: ArrayLike = C0, head_start: ArrayLike = 1.0
+    t: ArrayLike,
+    law: ScalingLaw = PAPER,
+    growth: Growth = PAPER_GROWTH,
+    C0: ArrayLike = C0,
+    head_start: ArrayLike = 1.0,
 ) -> Float:
     """Loss of the meek minus loss of the leader, in nats per token.
 
@@ -83,7 +91,7 @@ def training_gap(
         Years from the start.
     law : ScalingLaw
         Default: the paper's.
-    growth : Growth, optional
+    growth : Growth
         Default: the paper's.
     C0 : array_like
         The meek's compute at the start, FLOP.
@@ -105,14 +113,13 @@ def training_gap(
     >>> round(float(training_gap(peak_time())), 5)
     0.21177
     """
-    growth = growth or Growth()
     t, alpha = finite("t", t), np.asarray(law.alpha)
     scale = np.asarray(law.A) * positive("C0", C0) ** -alpha
     leader = positive("head_start", head_start) ** -alpha * growth.sota ** (-alpha * t)
     return np.asarray(scale * (growth.meek ** (-alpha * t) - leader))
 
 
-def peak_time(law: ScalingLaw = PAPER, growth: Growth | None = None, head_start: ArrayLike = 1.0) -> Float:
+def peak_time(law: ScalingLaw = PAPER, growth: Growth = PAPER_GROWTH, head_start: ArrayLike = 1.0) -> Float:
     """When the training gap is largest: t* = ln(ln G_s / ln G_m) / (alpha ln g_i) - ln(kappa) / ln(g_i), in years.
 
     The paper calls it an inflection; it is the maximum (the curve's inflection lies at twice t* when kappa is 1).
@@ -129,7 +136,6 @@ def peak_time(law: ScalingLaw = PAPER, growth: Growth | None = None, head_start:
     >>> round(float(peak_time()), 4), round(float(peak_time(head_start=2.5e5)), 2)
     (3.3589, -6.41)
     """
-    growth = growth or Growth()
     alpha, kappa = np.asarray(law.alpha), positive("head_start", head_start)
     x, y = np.log(growth.meek), np.log(np.asarray(growth.g_i, dtype=np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -141,7 +147,7 @@ def peak_time(law: ScalingLaw = PAPER, growth: Growth | None = None, head_start:
 
 
 def peak_gap(
-    law: ScalingLaw = PAPER, growth: Growth | None = None, C0: ArrayLike = C0, head_start: ArrayLike = 1.0
+    law: ScalingLaw = PAPER, growth: Growth = PAPER_GROWTH, C0: ArrayLike = C0, head_start: ArrayLike = 1.0
 ) -> Float:
     """Largest training gap from the start on: at `peak_time`, or at t = 0 where that is earlier; nats per token.
 
@@ -155,7 +161,7 @@ def peak_gap(
 def time_below(
     level: ArrayLike,
     law: ScalingLaw = PAPER,
-    growth: Growth | None = None,
+    growth: Growth = PAPER_GROWTH,
     C0: ArrayLike = C0,
     head_start: ArrayLike = 1.0,
 ) -> Float:
@@ -173,7 +179,6 @@ def time_below(
     >>> round(float(time_below(0.05)), 2)
     13.32
     """
-    growth = growth or Growth()
     level = positive("level", level)
     start = np.maximum(peak_time(law, growth, head_start), 0.0)
     top = peak_gap(law, growth, C0, head_start)
@@ -198,17 +203,16 @@ def time_below(
     return np.where(reached & found.success, found.x, np.nan)
 
 
-def decay_rate(law: ScalingLaw = PAPER, growth: Growth | None = None) -> Float:
+def decay_rate(law: ScalingLaw = PAPER, growth: Growth = PAPER_GROWTH) -> Float:
     """Rate at which the training gap decays in the end, alpha ln G_m, per year."""
-    return np.asarray(np.asarray(law.alpha) * np.log((growth or Growth()).meek))
+    return np.asarray(np.asarray(law.alpha) * np.log(growth.meek))
 
 
-def lag(t: ArrayLike, growth: Growth | None = None, head_start: ArrayLike = 1.0) -> Float:
+def lag(t: ArrayLike, growth: Growth = PAPER_GROWTH, head_start: ArrayLike = 1.0) -> Float:
     """Years until the meek reach the loss that the leader has at t: (t ln g_i + ln kappa) / ln G_m.
 
     It grows for ever, although the gap in loss closes.
     """
-    growth = growth or Growth()
     ahead = finite("t", t) * np.log(np.asarray(growth.g_i)) + np.log(positive("head_start", head_start))
     return np.asarray(ahead / np.log(growth.meek))
 
@@ -218,7 +222,7 @@ def lag(t: ArrayLike, growth: Growth | None = None, head_start: ArrayLike = 1.0)
 
 def inference_compute(
     t: ArrayLike,
-    growth: Growth | None = None,
+    growth: Growth = PAPER_GROWTH,
     g_inf: ArrayLike = 2.8,
     *,
     reading: Reading = "squared",
@@ -235,7 +239,7 @@ def inference_compute(
     ----------
     t : array_like
         Years from the start.
-    growth : Growth, optional
+    growth : Growth
         Default: the paper's.
     g_inf : array_like
         Yearly growth of inference efficiency; the paper's panels have 2.8 and 9.
@@ -246,7 +250,6 @@ def inference_compute(
     flop : array_like
         f0, FLOP per token at the start.
     """
-    growth = growth or Growth()
     t, k, f0 = finite("t", t), positive("constant", constant), positive("flop", flop)
     return np.asarray(k * f0**2 * _inference_growth(growth, g_inf, reading) ** t)
 
@@ -254,7 +257,7 @@ def inference_compute(
 def inference_gap(
     t: ArrayLike,
     law: ScalingLaw = PAPER,
-    growth: Growth | None = None,
+    growth: Growth = PAPER_GROWTH,
     g_inf: ArrayLike = 2.8,
     C0: ArrayLike = C0,
     *,
@@ -267,51 +270,42 @@ def inference_gap(
     The paper clips it at zero, which hides that the formula then lets the fixed budget serve a model better than any
     that exists. Arguments as in `training_gap` and `inference_compute`.
     """
-    growth = growth or Growth()
     served = law.reducible(inference_compute(t, growth, g_inf, reading=reading, constant=constant, flop=flop))
     return np.asarray(served - law.reducible(positive("C0", C0) * growth.sota ** finite("t", t)))
 
 
 def inference_crossing(
-    growth: Growth | None = None,
+    growth: Growth = PAPER_GROWTH,
     g_inf: ArrayLike = 2.8,
     C0: ArrayLike = C0,
     *,
-    against: Literal["sota", "meek"] = "sota",
     reading: Reading = "squared",
     constant: ArrayLike = 1.0,
     flop: ArrayLike = INFERENCE_FLOP,
 ) -> Float:
-    """When the fixed inference budget serves as good a model as the leader, or the meek, can train; in years.
+    """When the fixed inference budget serves as good a model as the leader can train, in years.
 
-    t0 = ln(C0 / (k f0^2)) / ln(growth of the served compute / growth of the other's); g_alg cancels in the squared
+    t0 = ln(C0 / (k f0^2)) / ln(growth of the served compute / growth of the leader's); g_alg cancels in the squared
     reading. Infinite where inference never catches up.
 
     Parameters
     ----------
     growth, g_inf, C0, reading, constant, flop
         As in `inference_gap`.
-    against : {"sota", "meek"}
-        Whose training it overtakes.
 
     Examples
     --------
     >>> inference_crossing(g_inf=[2.8, 9.0]).round(2).tolist()
     [4.1, 1.33]
     """
-    growth = growth or Growth()
-    if against not in ("sota", "meek"):
-        raise ValueError(f"against: must be 'sota' or 'meek', got {against!r}")
-    other = growth.sota if against == "sota" else growth.meek
     distance = np.log(positive("C0", C0) / (positive("constant", constant) * positive("flop", flop) ** 2))
-    speed = np.log(_inference_growth(growth, g_inf, reading) / other)
+    speed = np.log(_inference_growth(growth, g_inf, reading) / growth.sota)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(distance <= 0, 0.0, np.where(speed > 0, distance / speed, np.inf))
 
 
-def price_decline(growth: Growth | None = None, g_inf: ArrayLike = 2.8) -> Float:
+def price_decline(growth: Growth = PAPER_GROWTH, g_inf: ArrayLike = 2.8) -> Float:
     """Factor by which the model lets the price of a fixed capability fall each year, g_h g_inf sqrt(g_alg)."""
-    growth = growth or Growth()
     return np.asarray(np.asarray(growth.g_h) * positive("g_inf", g_inf) * np.sqrt(np.asarray(growth.g_alg)))
 
 

@@ -115,6 +115,12 @@ class ParametricLaw:
         """The compute-optimal law, L*(C) = E + K C^-gamma.
 
         gamma = alpha beta / (alpha + beta) and K = (A G^-alpha + B G^beta) 6^gamma, by minimising over N at C = 6 N D.
+
+        Examples
+        --------
+        >>> law = ParametricLaw(406.4, 410.7, 1.69, 0.34, 0.28).frontier()
+        >>> round(float(law.A), 1), round(float(law.alpha), 5)
+        (1071.4, 0.15355)
         """
         alpha, beta = np.asarray(self.alpha, dtype=np.float64), np.asarray(self.beta, dtype=np.float64)
         G, gamma = self._balance(), alpha * beta / (alpha + beta)
@@ -168,28 +174,6 @@ class ParametricLaw:
     def _balance(self) -> Float:
         alpha, beta = np.asarray(self.alpha, dtype=np.float64), np.asarray(self.beta, dtype=np.float64)
         return np.asarray((alpha * np.asarray(self.A) / (beta * np.asarray(self.B))) ** (1 / (alpha + beta)))
-
-
-def frontier(A: Real, B: Real, E: Real, alpha: Real, beta: Real) -> ScalingLaw:
-    """Compute-optimal law of a parametric fit (see `ParametricLaw.frontier`).
-
-    Parameters
-    ----------
-    A, B, E, alpha, beta : float or ndarray
-        Of L(N, D) = E + A N^-alpha + B D^-beta.
-
-    Returns
-    -------
-    ScalingLaw
-        With C = 6 N D in FLOP.
-
-    Examples
-    --------
-    >>> law = frontier(406.4, 410.7, 1.69, 0.34, 0.28)
-    >>> round(float(law.A), 1), round(float(law.alpha), 5)
-    (1071.4, 0.15355)
-    """
-    return ParametricLaw(A, B, E, alpha, beta).frontier()
 
 
 PAPER = ScalingLaw(1070.0, 0.154, 1.7)

@@ -169,3 +169,13 @@ def test_the_peak_is_the_largest_gap():
             assert found.gap == pytest.approx(curve.max(), abs=1e-6)
             assert found.time == pytest.approx(t[curve.argmax()], abs=5e-3)
     assert score_gap(0.0) == 0
+
+
+def test_a_head_start_is_the_leaders_alone():
+    t = np.linspace(0, 20, 41)
+    leader, meek = (PAPER(LAW.loss(C * g**t)) for C, g in ((1e22, Growth().sota), (1e20, Growth().meek)))
+    np.testing.assert_allclose(score_gap(t, head_start=100.0), leader - meek, atol=1e-12)
+    # in loss the gap only falls from so large a head start, in points it still rises
+    assert 0 < peak_score_gap(head_start=100.0).time < peak_score_gap().time
+    with pytest.raises(ValueError, match=r"^head_start: must be positive"):
+        score_gap(1.0, head_start=0)

@@ -25,7 +25,7 @@ from replication.meek.gap import (
     time_below,
     training_gap,
 )
-from replication.meek.law import PAPER, ScalingLaw, frontier
+from replication.meek.law import PAPER, ParametricLaw, ScalingLaw
 
 F1 = TARGETS["training gap"]
 EXACT = TARGETS["exact"]
@@ -52,7 +52,7 @@ def test_training_gap_of_the_figures(name):
 
 def test_the_sensitivity_to_alpha_with_the_scale_refitted():
     """With alpha = .178 and A of another fit the peak is .070; with the refit's constants it is 2.5 times that."""
-    law = frontier(*(float(TARGETS["refit"][name]) for name in ("A", "B", "E", "alpha", "beta")))
+    law = ParametricLaw(*(float(TARGETS["refit"][name]) for name in ("A", "B", "E", "alpha", "beta"))).frontier()
     assert peak_gap(law) == printed(F1["refit constants"]["peak"])
     assert peak_time(law) == printed(F1["refit constants"]["time"])
 
@@ -103,12 +103,9 @@ def test_inference_against_training():
     assert inference_gap(0, growth=f4) == printed(INFERENCE["start"])
     for growth in (f4, Growth()):  # algorithmic progress cancels
         for g_inf, crossings in INFERENCE["squared"].items():
-            for against, year in crossings.items():
-                assert inference_crossing(growth, float(g_inf), against=against) == printed(year)
+            assert inference_crossing(growth, float(g_inf)) == printed(crossings["sota"])
     for g_inf, crossings in INFERENCE["docstring"].items():
-        for against, year in crossings.items():
-            found = inference_crossing(f4, float(g_inf), against=against, reading="docstring")
-            assert found == printed(year)
+        assert inference_crossing(f4, float(g_inf), reading="docstring") == printed(crossings["sota"])
 
 
 def test_inference_with_the_constant_that_the_paper_drops():
@@ -341,10 +338,6 @@ def test_inference_crossing_is_where_the_gap_is_zero(g_alg, g_h, g_i, g_inf, rea
     assert inference_gap(year, growth=growth, g_inf=g_inf, reading=reading) == pytest.approx(0, abs=1e-11)
     served = inference_compute(year, growth, g_inf, reading=reading)
     assert served == pytest.approx(float(gap.C0 * growth.sota**year), rel=1e-9)
-    meek = float(inference_crossing(growth, g_inf, against="meek", reading=reading))
-    served = inference_compute(meek, growth, g_inf, reading=reading)
-    assert served == pytest.approx(float(gap.C0 * growth.meek**meek), rel=1e-9)
-    assert meek <= year
 
 
 # --- limits and errors ------------------------------------------------------------------------------------------------
@@ -404,7 +397,6 @@ def test_growth_must_be_positive(name, bad):
         (lambda: inference_compute(1, constant=0), r"^constant: must be positive"),
         (lambda: inference_compute(1, flop=-1), r"^flop: must be positive"),
         (lambda: inference_compute(1, reading="x"), r"^reading: must be one of squared, docstring, got 'x'$"),
-        (lambda: inference_crossing(against="x"), r"^against: must be 'sota' or 'meek', got 'x'$"),
         (lambda: price_decline(g_inf=-1), r"^g_inf: must be positive"),
     ],
 )
