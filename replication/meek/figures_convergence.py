@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from replication.evidence import Interval, Table, plots, rounded, rows_of
-from replication.meek.benchmark import score_gap
+from replication.meek.benchmark import peak_score_gap, score_gap
 from replication.meek.experiments import convergence as experiment
 from replication.meek.fit import NAMES
 from replication.meek.gap import FLOP_PER_DOLLAR, Growth, peak_gap, peak_time, training_gap
@@ -62,7 +62,9 @@ def policy(records: pd.DataFrame, points: str) -> str:
         return f"{middle} [{low}, {high}]"
 
     runs = f"{rows_of(records, 'fitted_runs')['value'].item():g}"
-    whose = "runs digitised from Hoffmann et al." if points == "digitised" else "planted runs, which measure nothing,"
+    law = f"{runs} runs digitised from Hoffmann et al. give the law's constants and their uncertainty."
+    if points == "planted":
+        law = f"The law is not: it is fitted to {runs} planted runs."
     past = [f"{-float(peak_time(head_start=kappa)):.1f}" for kappa in experiment.MEASURED.values()]
     starts = [f"{kappa:,.0f}" for kappa in experiment.MEASURED.values()]
     alike, *_, slow = experiment.FOLLOWERS
@@ -71,16 +73,20 @@ def policy(records: pd.DataFrame, points: str) -> str:
     reach = " and ".join(f"{min(at):.1f} to {max(at):.1f} ({g_inf:g}× a year)" for g_inf, at in zeros.items())
     peak, height, late = float(peak_time()), float(peak_gap()), float(training_gap(20.0))
     left_after_ten = told("law and growth", "gap at 10 years", 3)
+    points_peaks = [peak_score_gap(head_start=kappa) for kappa in experiment.MEASURED.values()]
+    rises = " and ".join(f"{one.time:.1f}" for one in points_peaks)
+    tops = " and ".join(f"{100 * one.gap:.0f}" for one in points_peaks)
     return f"""**For a reader who has to decide**
 
-- **What is measured.** {runs} {whose} give the law's constants and their uncertainty. A table of published
-  systems gives the compute of the largest language model over the year's median one: {" and ".join(starts)} times
-  (2024, 2025). Whether affordable models catch up in benchmarks is a question to data, not to a formula:
+- **What is measured.** {law} A table of published systems
+  gives the compute of the largest language model over the year's median one: {" and ".join(starts)} times (2024, 2025).
+  Whether affordable models catch up in benchmarks is a question to data, not to a formula:
   [41_meek_empirical](41_meek_empirical.ipynb).
 - **What is model.** Given the model and its constants, the gap from an equal start peaks after {peak:.1f} years at
   {height:.2f} nats, and {late:.3f} are left after 20. From the measured head starts the same formula has its peak
-  {" and ".join(past)} years in the past: given the model, the gap in loss only shrinks. The lead in compute and the
-  lag in years grow for ever.
+  {" and ".join(past)} years in the past: given the model, the gap in loss only shrinks. In points of MMLU it does not:
+  from the same head starts and $1,000 of compute that gap still rises for {rises} years, to {tops} points. The lead in
+  compute and the lag in years grow for ever.
 - **How sure.** Given the form of the law, the peak comes after {told("law", "peak time", 1)} years with the law
   refitted, after {told("law and growth", "peak time", 1)} with growth rates uncertain too; then {left_after_ten} nats
   are left after 10 years (medians, 95 %). No interval covers a wrong form of the law, or growth that changes.
@@ -102,7 +108,8 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
     peak, past = float(peak_time()), [float(-peak_time(head_start=kappa)) for kappa in experiment.MEASURED.values()]
     titles = (
         f"from an equal start, given the model: rises for {peak:.1f} years, then closes",
-        f"from measured head starts, given the model: past its peak for {min(past):.1f} to {max(past):.1f} years",
+        f"from measured head starts, given the model: gap in loss past its peak for {min(past):.1f} to "
+        f"{max(past):.1f} years",
     )
     figure, (gaps, heads) = plots.panels(titles, height=3.4)
     for source, shade in (("law and growth", "0.87"), ("law", "0.68")):
@@ -123,12 +130,14 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
     kappa = np.geomspace(1, 1e6, 200)
     plots.log_ticks(heads, "x")
     heads.plot(kappa, peak_time(head_start=kappa), color=COLOURS[0], lw=2)
+    refitted = experiment.LAWS["alpha 0.178, refitted"]
+    heads.plot(kappa, peak_time(refitted, head_start=kappa), color=COLOURS[0], ls="--")
     heads.axhspan(-9, 0, color="0.93", lw=0, zorder=0)
     heads.axhline(0, **plots.RULE)
     heads.set(
         xlabel="leader's compute / the meek's, today", ylabel="peak, years from today", xlim=(0.7, 1e6), ylim=(-8, 5)
     )
-    plots.note(heads, "the gap only shrinks", 1.0, -7.6, xytext=(0, 0))
+    plots.note(heads, "the gap in loss only shrinks", 1.0, -7.6, xytext=(0, 0))
     plots.note(heads, "equal start: the paper", 1.0, peak, xytext=(7, 0))
     heads.plot(1.0, peak, "o", color="black", ms=6)
     for (name, value), place in zip(experiment.MEASURED.items(), ((8, 2), (-7, -9)), strict=True):
@@ -137,6 +146,19 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
         align = "right" if place[0] < 0 else "left"
         plots.note(heads, f"{value:,.0f}×, {name[5:9]}", value, at, xytext=place, ha=align)
     return figure
+
+
+def follower() -> str:
+    """What is left of the model's gap if algorithms help the meek less, in Markdown."""
+    left = {progress: float(experiment.follower_gap(20.0, progress)) for progress in experiment.FOLLOWERS}
+    told = ", ".join(f"{gap:.3f} nats at {progress:g}× a year" for progress, gap in left.items())
+    return (
+        "**The follower.** The formula lets algorithms help both actors alike. Measured progress depends on scale and "
+        "is slower for small models (*Origin of Algorithmic Progress*, "
+        "[arXiv 2511.21622](https://arxiv.org/abs/2511.21622)). A control lets algorithms help the meek less than the "
+        f"leader. Given the model, after 20 years there are left {told} for the meek, the leader keeping "
+        f"{Growth().g_alg:g}×."
+    )
 
 
 def constants(records: pd.DataFrame) -> Table:
@@ -251,24 +273,6 @@ def sensitivity() -> Figure:
     for axis in axes:
         axis.set_ylim(bottom=0)
     return plots.legends(figure)
-
-
-def head_start() -> Figure:
-    """Draw when the gap is largest, over the leader's head start, with the head starts of real systems marked."""
-    label = "the leader's compute / the meek's, at the start"
-    figure, (axis,) = plots.panels(height=3.4, xlabel=label, ylabel="peak, years from the start", log="x")
-    kappa = np.geomspace(1, 1e6, 200)
-    refitted = experiment.LAWS["alpha 0.178, refitted"]
-    axis.plot(kappa, peak_time(head_start=kappa), color=COLOURS[0], lw=2, label="the paper's law")
-    axis.plot(kappa, peak_time(refitted, head_start=kappa), color=COLOURS[0], ls="--", label="refitted law")
-    axis.axhline(0, **plots.RULE)
-    plots.note(axis, "below: the gap only shrinks", 1.2, 0, xytext=(0, -11))
-    marks = {"the paper's start": 1.0, **experiment.MEASURED_HEAD_STARTS}
-    for (start, value), marker in zip(marks.items(), "*osD", strict=True):
-        colour = {"*": "black", "D": "white"}.get(marker, COLOURS[1])
-        at = float(peak_time(head_start=value))
-        axis.plot(value, at, marker, color=colour, mec="black", ms=7, label=f"{value:,.0f}×: {start}")
-    return plots.legend(figure)
 
 
 def maps(size: int = 200) -> Figure:

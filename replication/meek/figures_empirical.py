@@ -100,6 +100,25 @@ def told(records: pd.DataFrame, outcomes: Iterable[Outcome], claims: PaperClaims
             f"- **{board.partition(',')[0]}**, {prices}: {', '.join(levels)} {unit}. Over all months {trend} "
             f"({slope} {unit} a year); after the paper's data {now} ({change} {unit})."
         )
+    control = of.get("M7-control")
+    if control is not None and control.estimate is not None:
+        band = {"board": "MMLU-Pro", "band": "price band"}
+        slope = rows_of(records, "gap_slope", **band)["value"].item()
+        low, high = sorted(rows_of(records, "random_slope", **band)["value"])
+        than = {"yes": "closes faster than", "no": "closes no faster than"}.get(control.answer, "cannot be told from")
+        said.append(
+            f"- **Is it the price?** On the authors' scrape the price band's gap changes by {slope:.0f} points a year, "
+            f"that of as many random models released in the same months by {low:.0f} to {high:.0f}: the band {than} "
+            f"these (difference {rounded(control.estimate, control.low, control.high)})."
+        )
+    if (real := of.get("M9-real")) is not None and real.estimate is not None:
+        starts = rows_of(records, "head_start", series="median model").set_index("year")["value"].iloc[-2:]
+        told = " and ".join(f"{value:,.0f} times ({year:g})" for year, value in starts.items())
+        only = {"yes": "only shrinks", "no": "still rises"}.get(real.answer, "may still rise")
+        said.append(
+            f"- **Head start.** The largest language model had {told} the compute of the year's median one; given the "
+            f"model, the gap in loss {only} from there."
+        )
     return "\n".join(
         [
             *said,
@@ -107,6 +126,26 @@ def told(records: pd.DataFrame, outcomes: Iterable[Outcome], claims: PaperClaims
             "Brackets hold 95 % of the draws when models are drawn anew. These tables had been looked at before the",
             "rules were written: a first reading said yes in MMLU-Pro, not clearly in GPQA, not in Elo since 2024.",
         ]
+    )
+
+
+def prices(records: pd.DataFrame) -> str:
+    """How few the prices of a month are, and which are no month's, in Markdown; empty if their table was not read.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Tidy records of the experiment ``empirical``.
+    """
+    if not (records["quantity"] == "affordable_prices").any():
+        return ""
+    months = rows_of(records, "affordable_prices").set_index("date")["value"]
+    listed, early = (rows_of(records, name)["value"].item() for name in ("list_prices", "prices_before_release"))
+    return (
+        f"- Within the limit there are {months.iloc[:-1].min():g} to {months.iloc[:-1].max():g} prices a month before "
+        f"{months.index[-1]}, and {months.iloc[-1]:g} then: part of what comes later is that more prices are known. "
+        f"{listed:g} models have a list price only, which counts from {LAST_OF_PAPER} or their release on; {early:g} "
+        "prices of months before a model's release are left out."
     )
 
 

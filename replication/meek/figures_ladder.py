@@ -154,10 +154,10 @@ def chosen_peaks(records: pd.DataFrame, peaks: Sequence[float]) -> Table:
     records : DataFrame
         Tidy records of the experiment ``ladder``.
     peaks : sequence of float
-        What was tried, in units of 0.4/sqrt(N).
+        What was tried first, in units of 0.4/sqrt(N); a widened grid has more.
     """
     chosen = rows_of(records, "chosen_peak")["value"]
-    rows = tuple((f"{peak:g}", str((chosen == peak).sum())) for peak in peaks)
+    rows = tuple((f"{peak:g}", str((chosen == peak).sum())) for peak in sorted({*peaks, *chosen}))
     return Table(("peak", "times chosen"), rows)
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from replication import evidence
 from replication.data import DataNotFound
 from replication.evidence.samples import samples
+from replication.meek.benchmark import peak_score_gap
 from replication.meek.experiments import convergence
 from replication.meek.experiments.convergence import Config, corrections, follower_gap, plant, scheduled_gap
 from replication.meek.fit import fit_chinchilla
@@ -25,7 +26,7 @@ TESTS = [test.id for test in CLAIMS.at(NOTEBOOK, "standard")]
 # decided by draws or data sets, of which there are too few here
 BY_DRAWS = {"M3-late", "M3-monte-carlo", "M6-monte-carlo", "M8-contains", "M8-coverage", "M8-months",
             "M8-profile", "M8-told"}  # fmt: skip
-REFUTED = {"M3-ceiling", "M4-substance", "M6-alpha-refit", "M6-follower", "M9-today"}
+REFUTED = {"M3-ceiling", "M4-substance", "M6-alpha-refit", "M6-follower"}
 CASES = {"alpha .154": "alpha 0.154", "alpha .155": "alpha 0.155", "alpha .178": "alpha 0.178, A not refitted"}
 
 
@@ -56,7 +57,7 @@ def test_every_test_is_answered_from_the_records(records, outcomes, test_id):
     found = outcomes[test_id]
     if test_id in BY_DRAWS:
         assert found.answer == "open"
-        assert "but the rule asks for" in found.reason
+        assert "the rule asks for" in found.reason
     else:
         assert found.answer == ("no" if test_id in REFUTED else "yes")
     assert follows(CLAIMS.test(test_id, "standard"), records)
@@ -92,13 +93,11 @@ def test_training_gap(records, case):
     known = TARGETS["training gap"]["cases"][case]
     assert one(records, "peak_time", case=CASES[case]) == printed(known["time"])
     assert one(records, "peak_gap", case=CASES[case]) == printed(known["peak"])
-    assert one(records, "half_peak_time", case=CASES[case]) == printed(known["half"])
     assert one(records, "gap_at", case=CASES[case], t=20.0) == printed(known["gaps"][-1])
 
 
 def test_the_gap_only_falls_after_its_peak(records):
     assert one(records, "falling_share") == 1
-    assert one(records, "decay_rate") == printed(TARGETS["exact"]["late decay rate"])
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 10])
@@ -106,7 +105,6 @@ def test_benchmark_points(records, steps):
     known = TARGETS["benchmark gap"]["steps"][str(steps)]
     cell = {"ceiling": "paper, 0.80", "steps": steps}
     assert one(records, "points_peak", **cell) == printed(known["peak"])
-    assert one(records, "points_peak_time", **cell) == pytest.approx(float(known["time"]), abs=0.02)
     assert one(records, "points_at_10", **cell) == printed(known["gaps"][-1])
 
 
@@ -140,7 +138,6 @@ def test_inference_and_its_corrections(records, panel, g_inf):
     np.testing.assert_allclose(
         found["as plotted"].gap(np.array([0.0, 1.0])), inference_gap([0.0, 1.0], PAPER, convergence.INFERENCE, g_inf)
     )
-    assert one(records, "inference_crosses_training", panel=panel) == printed(known["squared"][f"{g_inf:g}"]["meek"])
 
 
 def test_tokens_of_the_sequential_test(records):
@@ -168,12 +165,6 @@ def test_a_follower_whom_algorithms_help_less_falls_behind(records):
     growth = 1.4 * 1.5
     known = PAPER.loss(1e20 * growth**20) - PAPER.loss(1e20 * 14.0**20)
     assert one(records, "follower_gap_at_20", progress=1.5) == pytest.approx(float(known))
-
-
-def test_head_starts_that_were_measured_put_the_peak_in_the_past(records):
-    for start, kappa in convergence.MEASURED_HEAD_STARTS.items():
-        assert one(records, "peak_from_today", start=start) == pytest.approx(float(peak_time(head_start=kappa)))
-    assert one(records, "peak_from_today", start="5e25 FLOP over 2e20") == pytest.approx(-6.405, abs=1e-3)
 
 
 def test_nines_of_reliability_are_bounded_by_the_irreducible_loss():
@@ -215,7 +206,6 @@ def test_the_refit_finds_the_planted_law():
     rows = evidence.tidy(convergence.refit(config))
     for name in ("A", "B", "E", "alpha", "beta"):
         assert one(rows, "fit", parameter=name) == pytest.approx(getattr(BESIROGLU, name), rel=0.02)
-    assert one(rows, "share_converged") == 1
     planted = float(peak_time(BESIROGLU.frontier()))
     summary = {level: one(rows, "summary", source="law", what="peak time", level=level) for level in ("low", "high")}
     assert planted - 0.01 < summary["low"] < summary["high"] < planted + 0.01
@@ -250,17 +240,17 @@ def test_profiles_say_whether_the_interval_holds_the_truth_and_whether_collinear
         rows = [row for part in range(1, 5) for row in convergence.profiles(config, part)]
         return {
             name: [row["value"] for row in rows if row["quantity"] == name]
-            for name in ("profile_covered", "collinear_told")
+            for name in ("profile_covered", "collinear_silent")
         }
 
     far = ParametricLaw(50.0, 3000.0, 0.7, 0.22, 0.4)
     honest = found()
     assert sum(honest["profile_covered"]) >= 6
-    assert honest["collinear_told"] == [1.0] * 4
+    assert honest["collinear_silent"] == [0.0] * 4
     monkeypatch.setattr(convergence, "fit_chinchilla", lambda *_: fit_chinchilla(*plant(far, 0.01, 0)))
     other = found()
     assert sum(other["profile_covered"]) == 0
-    assert other["collinear_told"] == [0.0] * 4
+    assert other["collinear_silent"] == [1.0] * 4
 
 
 def test_draws_that_are_kept_are_the_first_of_all(monkeypatch):
@@ -276,14 +266,17 @@ def test_the_text_for_those_who_decide_follows_the_records(records, config):
     from replication.meek import figures_convergence as figures
 
     text = figures.policy(records, config.points)
-    assert "240 planted runs, which measure nothing," in text
+    assert "The law is not: it is fitted to 240 planted runs." in text
     assert "runs digitised from Hoffmann et al." in figures.policy(records, "digitised")
     rows = records[records["quantity"] == "summary"].set_index(["source", "what", "level"])["value"]
     low, high = (rows["law", "peak time", level] for level in ("low", "high"))
     assert f"[{low:.1f}, {high:.1f}] years with the law" in text
     assert "168 and 467 times" in text
     assert "0.7 and 1.5 years in the past" in text
-    assert "0.101 nats" in text or f"{follower_gap(20.0, 1.5):.3f} nats" in text
+    peaks = [peak_score_gap(head_start=kappa) for kappa in convergence.MEASURED.values()]
+    assert f"still rises for {peaks[0].time:.1f} and {peaks[1].time:.1f} years, to " in text
+    assert f"{follower_gap(20.0, 1.5):.3f} nats at 1.5× a year" in figures.follower()
+    assert f"{follower_gap(20.0, 1.5):.3f} nats" in text
     moved = records.assign(value=records["value"] + (records["quantity"] == "summary"))
     assert figures.policy(moved, config.points) != text
     assert "planted runs" in figures.limit("planted")

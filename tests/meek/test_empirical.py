@@ -12,7 +12,7 @@ import pytest
 from meek_targets import follows, printed
 
 from replication import data, evidence
-from replication.meek.benchmark import PAPER
+from replication.meek.benchmark import PAPER, fit_sigmoid, peak_score_gap
 from replication.meek.boards import Band, first_new_bests, gap_slopes, monthly_gap, resampled_gaps
 from replication.meek.experiments import empirical
 from replication.meek.experiments.empirical import Config
@@ -150,44 +150,58 @@ def test_an_unknown_cost_is_no_low_cost():
 
 def toy_prices() -> pd.DataFrame:
     columns = ["Model", "Release Date", "MMLU-Pro (Reasoning & Knowledge)", "GPQA Diamond (Scientific Reasoning)"]
-    columns += ["4/1/2024 output price", "6/1/2024 output price", "4/1/2024 input price"]
+    columns += ["4/1/2024 output price", "6/1/2024 output price", "4/1/2024 input price", "Output Price USD/1M Tokens"]
     rows = [
-        ("leader", "3/15/24", "80%", "0.5", 30.0, 15.0, 0.1),
-        ("cheap", "2/1/24", "0.6", "40%", 2.0, 0.8, 0.1),
-        ("new", "5/20/24", "70%", None, 0.5, 0.5, 0.1),
-        ("free", "4/2/24", "75%", "45%", 0.0, None, 0.1),
-        ("undated", None, "90%", "90%", 0.1, 0.1, 0.1),
-        (None, "4/2/24", "95%", "95%", 0.1, 0.1, 0.1),
+        ("leader", "3/15/24", "80%", "0.5", 30.0, 15.0, 0.1, "$9.00 "),
+        ("cheap", "2/1/24", "0.6", "40%", 2.0, 0.8, 0.1, "$0.10 "),
+        ("new", "5/20/24", "70%", None, 0.5, 0.5, 0.1, None),
+        ("free", "4/2/24", "75%", "45%", 0.0, None, 0.1, "$0.00 "),
+        ("listed", "5/1/24", "76%", None, None, None, 0.1, "$0.90 "),
+        ("late", "5/1/25", "77%", None, 0.2, None, 0.1, "$1.00 "),
+        ("undated", None, "90%", "90%", 0.1, 0.1, 0.1, "$0.10 "),
+        (None, "4/2/24", "95%", "95%", 0.1, 0.1, 0.1, "$0.10 "),
     ]
     return pd.DataFrame(rows, columns=columns)
 
 
-def test_a_model_is_affordable_from_the_month_of_its_price():
+def test_a_model_is_affordable_from_the_month_of_its_price(monkeypatch):
     table = toy_prices()
     rows = empirical.monthly_prices(table)
-    assert rows[rows["price"].isna()]["model"].tolist() == ["leader", "cheap", "new", "free", "undated"]
+    names = ["leader", "cheap", "new", "free", "listed", "late", "undated"]
+    assert rows[rows["kind"] == "release"]["model"].tolist() == names
     assert rows.loc[rows["model"] == "cheap", "mmlu_pro"].unique().tolist() == [60]  # a share of 1 is a percentage
-    priced = rows.dropna(subset=["price"]).set_index("model")
-    assert "free" not in priced.index  # a price of 0 is none
-    assert "undated" not in priced.index
-    assert priced.loc["new", "date"].dt.strftime("%Y-%m").tolist() == ["2024-05", "2024-06"]  # not before its release
+    priced = rows.dropna(subset=["price"])
+    found = {name: of["date"].dt.strftime("%Y-%m").tolist() for name, of in priced.groupby("model")}
+    assert found == {
+        "leader": ["2024-04", "2024-06"],
+        "cheap": ["2024-04", "2024-06"],
+        "new": ["2024-06"],  # its price of April is older than itself
+        "listed": ["2025-04"],  # without any month's price
+        "late": ["2025-05"],
+    }
     first, second = (board for board in empirical.boards({"api_prices": table}, Config()) if board.dated_prices)
     gap = monthly_gap(first.table, first.bands[0])
-    assert {str(month): value for month, value in gap.items()} == {"2024-05": 10, "2024-06": 10}
-    assert monthly_gap(second.table, second.bands[0]).to_dict() == {pd.Period("2024-06"): 10}
+    assert {str(month): gap[month] for month in ("2024-06", "2025-04", "2025-05")} == {
+        "2024-06": 10, "2025-04": 4, "2025-05": 3,
+    }  # fmt: skip
+    assert monthly_gap(second.table, second.bands[0]).iloc[0] == 10
+    monkeypatch.setattr(empirical, "load", lambda _config: {"api_prices": table})
+    rows = evidence.tidy(empirical.prices(Config()))
+    assert values(rows, "affordable_prices", "date").to_dict() == {"2024-06": 2}
+    assert [values(rows, name, "quantity").item() for name in ("list_prices", "prices_before_release")] == [2, 2]
 
 
 def test_ratings_are_read_by_launch_month():
     table = pd.DataFrame(
         {
-            "model": ["a", "b", "c"],
-            "overall": [1300.0, 1250.0, None],
-            "launch": ["2024-05?", "2024-06-13", None],
-            "cpmi": [5.0, 0.3, 0.1],
+            "model": ["a", "b", "c", "gpt-4-0314"],
+            "overall": [1300.0, 1250.0, None, 1200.0],
+            "launch": ["2024-05?", "2024-06-13", None, "2024-03"],
+            "cpmi": [5.0, 0.3, 0.1, 30.0],
         }
     )
     rows = empirical.elo(table)
-    assert rows["date"].dt.strftime("%Y-%m").tolist()[:2] == ["2024-05", "2024-06"]
+    assert rows["date"].dt.strftime("%Y-%m").fillna("").tolist() == ["2024-05", "2024-06", "", "2023-03"]
     (found,) = empirical.boards({"llm_elo": table}, Config())
     assert monthly_gap(found.table, found.bands[0]).to_dict() == {pd.Period("2024-06"): 50}
 
@@ -210,16 +224,20 @@ def test_relative_closing_is_compared_over_common_months(monkeypatch):
     steady = planted(empirical.ELO, np.full(10, 40.0), dated=False)
     boards = [closing, steady]
     monkeypatch.setattr(empirical, "boards", lambda _tables, _config: boards)
-    rows = evidence.tidy(empirical.against_unbounded(Config(resamples=200)))
+    rows = evidence.tidy(empirical.together(Config(resamples=200)))
+    slopes, rows = (rows[rows["quantity"] == name] for name in ("monthly_slope_draw", "closing_difference"))
     assert set(rows["board"]) == {"closing"}
-    assert len(rows) == 200
+    assert len(rows) == len(slopes) == 200
     # over the ten months that both have, and of other draws of the other board
     gaps = [resampled_gaps(closing.table, closing.bands[0], 200), resampled_gaps(steady.table, steady.bands[0], 200, 1)]
+    np.testing.assert_allclose(slopes["value"], gap_slopes(gaps[0]), rtol=1e-5)
     mine, other = (gap_slopes(found.iloc[:, :10]) / found.iloc[:, :10].mean(axis=1) for found in gaps)
     np.testing.assert_allclose(rows["value"], mine - other, rtol=1e-5)
     assert rows["value"].median() < -0.5
     del boards[1]
-    assert list(empirical.against_unbounded(Config())) == []
+    assert {row["quantity"] for row in empirical.together(Config())} == {"monthly_slope_draw"}
+    del boards[0]
+    assert list(empirical.together(Config())) == []
 
 
 def test_models_given_as_ranges_are_left_out():
@@ -250,8 +268,6 @@ def test_head_starts_follow_their_definition(monkeypatch):
     assert found[2023, "median model"] == pytest.approx(1e24 / 6e20)
     assert found[2024, "median model"] == pytest.approx(1e24 / 2e22)  # the frontier is that of the year before
     assert found[2024, "$1,000"] == pytest.approx(1e4)
-    times = rows[rows["quantity"] == "head_start_peak_time"].set_index(["year", "series"])["value"]
-    assert times[2023, "median model"] < 0 < times[2024, "median model"]  # 71.9 lies between
     drawn = rows[(rows["quantity"] == "head_start_draw") & (rows["year"] == 2024)]["value"]
     assert len(drawn) == Config().resamples
     assert drawn.between(1e24 / 5e22, 1e24 / 1e22).all()
@@ -360,22 +376,22 @@ def test_the_authors_figure_is_explained(observed):
     assert (values(observed, "authors_difference", "date") == 0).all()
 
 
-def test_the_sigmoid_is_the_known_one(observed):
-    golden, law = GOLDEN["sigmoid"], "Hoffmann, rounded"
-    for quantity, numbers in (("sigmoid", golden["values"]), ("sigmoid_error", golden["errors"])):
-        found = values(observed, quantity, "law", "parameter")
-        for name, number in numbers.items():
-            assert found[law, name] == printed(number)
-    for name in ("rmse", "r_squared", "ceiling"):
-        assert values(observed, name, "law")[law] == printed(golden[name])
+def test_the_sigmoid_is_the_known_one(tables, observed):
+    golden, rows = GOLDEN["sigmoid"], empirical.models(tables)
+    fits = {name: fit_sigmoid(law.loss(rows["N"], rows["D"]), rows["score"]) for name, law in empirical.LAWS.items()}
+    rounded = fits["Hoffmann, rounded"]
+    for name, number in golden["values"].items():
+        assert [getattr(rounded, name), rounded.errors[name]] == [printed(number), printed(golden["errors"][name])]
+    assert [rounded.rmse, rounded.r_squared, rounded.ceiling] == [
+        printed(golden[name]) for name in ("rmse", "r_squared", "ceiling")
+    ]
     for law, expected in GOLDEN["one law"].items():
-        at = (law, "the same law")
-        assert values(observed, "points_peak", "law", "projection")[at] == printed(expected["points"])
+        assert values(observed, "points_peak", "law", "projection")[law, "the same law"] == printed(expected["points"])
         number, tolerance = expected["time"]
-        found = values(observed, "points_peak_time", "law", "projection")[at]
-        assert found == pytest.approx(float(number), abs=tolerance)
+        peak = peak_score_gap(fits[law], empirical.LAWS[law].frontier())
+        assert peak.time == pytest.approx(float(number), abs=tolerance)
         for name in expected.keys() & {"A", "k", "x0", "b"}:
-            assert values(observed, "sigmoid", "law", "parameter")[law, name] == printed(expected[name])
+            assert getattr(fits[law], name) == printed(expected[name])
 
 
 def test_price_declines_are_the_known_ones(observed):

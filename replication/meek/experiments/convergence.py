@@ -25,14 +25,12 @@ from replication.meek.gap import (
     FLOP_PER_DOLLAR,
     Growth,
     Reading,
-    decay_rate,
     inference_crossing,
     inference_gap,
     lag,
     peak_gap,
     peak_time,
     price_decline,
-    time_below,
     training_gap,
 )
 from replication.meek.law import BESIROGLU, HOFFMANN, PAPER, Float, ParametricLaw, ScalingLaw
@@ -75,9 +73,8 @@ PEAKS = {1: (46.39, 4.08), 2: (49.33, 4.38), 5: (28.99, 5.08), 10: (9.64, 5.75)}
 """Largest gap in points of MMLU, and its time, by steps."""
 HEAD_STARTS = (1.0, 2.0, 5.0, 10.0, 30.0, 72.0, 1e3, 1e4, 1e5, 1e6)
 MEASURED = {"over 2024's median model": 168.35, "over 2025's median model": 466.76}
-MEASURED_HEAD_STARTS = {**MEASURED, "5e25 FLOP over 2e20": 2.5e5}
 """The largest language model's training compute over the year's median one, as the empirical notebook measures it at
-standard; and over that of a small model, which is no measurement."""
+standard."""
 FOLLOWERS = (2.8, 2.0, 1.5)
 """Algorithmic progress of the meek alone, the leader keeping the paper's 2.8: progress may depend on scale."""
 PANELS = {"g_inf = 2.8": 2.8, "g_inf = 9": 9.0}
@@ -192,7 +189,6 @@ def training(_config: Config) -> Iterator[Row]:
     for name, law in LAWS.items():
         yield {"quantity": "peak_time", "case": name, "value": float(peak_time(law))}
         yield {"quantity": "peak_gap", "case": name, "value": float(peak_gap(law))}
-        yield {"quantity": "half_peak_time", "case": name, "value": float(time_below(peak_gap(law) / 2, law))}
         for years in (10.0, 20.0):
             yield {"quantity": "gap_at", "case": name, "t": years, "value": float(training_gap(years, law))}
     for name, (time, peak) in EXPONENTS.items():
@@ -200,7 +196,6 @@ def training(_config: Config) -> Iterator[Row]:
         yield from _figure(name, "peak", float(peak_gap(LAWS[name])), peak, 0.005 * peak)
     after = FINE[peak_time() < FINE]
     yield {"quantity": "falling_share", "value": float(np.mean(np.diff(training_gap(after)) < 0))}
-    yield {"quantity": "decay_rate", "value": float(decay_rate())}
 
 
 # --- M3: in benchmark points -----------------------------------------------------------------------------------------
@@ -214,7 +209,6 @@ def benchmark(_config: Config) -> Iterator[Row]:
             peaks[steps] = peak_score_gap(sigmoid, n=steps)
             cell = {"ceiling": name, "steps": steps}
             yield {"quantity": "points_peak", **cell, "value": 100 * peaks[steps].gap}
-            yield {"quantity": "points_peak_time", **cell, "value": peaks[steps].time}
             yield {"quantity": "points_at_10", **cell, "value": 100 * float(score_gap(10.0, sigmoid, n=steps))}
         for steps, (points, time) in PEAKS.items() if sigmoid is PAPER_SIGMOID else ():
             yield from _figure(f"{steps} steps", "points", 100 * peaks[steps].gap, points, 0.005 * points)
@@ -263,9 +257,6 @@ def inference(_config: Config) -> Iterator[Row]:
     for panel, g_inf in PANELS.items():
         readings = corrections(g_inf)
         plotted = readings["as plotted"].zero
-        crossing = float(inference_crossing(INFERENCE, g_inf, against="meek"))
-        yield {"quantity": "inference_crosses_training", "panel": panel, "value": crossing}
-        yield {"quantity": "price_decline", "panel": panel, "value": float(price_decline(INFERENCE, g_inf))}
         for name, reading in readings.items():
             cell = {"panel": panel, "correction": name}
             yield {"quantity": "inference_zero", **cell, "value": reading.zero}
@@ -355,12 +346,9 @@ def head_start(_config: Config) -> Iterator[Row]:
         gap = training_gap(FINE, head_start=kappa)
         predicted = float(peak_time(head_start=kappa))
         cell = {"kappa": kappa}
-        yield {"quantity": "head_start_peak_time", **cell, "value": predicted}
         yield {"quantity": "head_start_error", **cell, "value": float(FINE[gap.argmax()]) - max(predicted, 0.0)}
         if predicted <= 0:
             yield {"quantity": "head_start_rise", **cell, "value": float(np.diff(gap).max())}
-    for start, kappa in MEASURED_HEAD_STARTS.items():
-        yield {"quantity": "peak_from_today", "start": start, "value": float(peak_time(head_start=kappa))}
 
 
 # --- M10: bounded and unbounded metrics ------------------------------------------------------------------------------
@@ -408,10 +396,8 @@ def refit(config: Config) -> Iterator[Row]:
         for level, value in zip(("low", "high"), fitted.interval(name), strict=True):
             yield {"quantity": "fit_interval", "parameter": name, "level": level, "value": value}
     yield {"quantity": "fitted_runs", "value": len(points.N)}
-    yield {"quantity": "fit_objective", "value": float(fitted.objective)}
     yield {"quantity": "fit_condition", "value": float(fitted.condition)}
     draws = bootstrap_chinchilla(*points, resamples=config.resamples)
-    yield {"quantity": "share_converged", "value": float(np.mean(draws.converged))}
     law = draws.frontier()
     times = peak_time(law)
     growth = _uncertain_growth(config)
@@ -431,7 +417,6 @@ def refit(config: Config) -> Iterator[Row]:
         "peak time": times,
         "peak gap": peak_gap(law),
         "gap at 10 years": training_gap(10.0, law),
-        "half-peak time": time_below(peak_gap(law) / 2, law),
     }
     uncertain = {
         "peak time": peak_time(law, growth),
@@ -488,11 +473,11 @@ def profiles(config: Config, part: int) -> Iterator[Row]:
             warnings.simplefilter("error", IllConditionedWarning)
             try:
                 fit_chinchilla(N, 20 * N, loss)
-                told = False
+                silent = True
             # or a fit that is no law, which is an error
             except (IllConditionedWarning, ValueError):
-                told = True
-        yield {"quantity": "collinear_told", "seed": seed, "value": float(told)}
+                silent = False
+        yield {"quantity": "collinear_silent", "seed": seed, "value": float(silent)}
 
 
 FORMULAS = {

@@ -32,7 +32,7 @@ from replication.meek.boards import (
     slopes_left_out,
     years,
 )
-from replication.meek.gap import C0, peak_time
+from replication.meek.gap import C0
 from replication.meek.law import BESIROGLU, HOFFMANN, HOFFMANN_UNROUNDED, PAPER, Float, ParametricLaw
 
 Row = dict[str, Any]
@@ -65,12 +65,19 @@ LAWS: dict[str, ParametricLaw] = {
 """Laws that turn a model's parameters and tokens into its loss; the paper takes the first."""
 
 CORRECTED_DATES = {
-    "Gemini 1.5 Pro (Sep)": (
-        "2024-09-01",
-        "dated September 2025 in a table scraped in spring 2025; its name says September, its forerunner is of May",
-    ),
+    # September 2025 in a table scraped in spring 2025; its name says September, its forerunner is of May
+    "art_analysis": {"Gemini 1.5 Pro (Sep)": "2024-09"},
+    # all whose names carry a month three or more from the table's: 2024-03, 2024-06, 2024-09 and 2023-11
+    "llm_elo": {
+        "gpt-4-0314": "2023-03",
+        "gpt-4-0613": "2023-06",
+        "gpt-4o-2024-05-13": "2024-05",
+        "mistral-large-2402": "2024-02",
+    },
 }
-"""Dates in the scrape that cannot be right: the date taken instead, and why."""
+"""Months of release that cannot be right, by table: those taken instead."""
+LISTED = LAST_OF_PAPER.to_timestamp()
+"""Month of the list prices in the table of monthly prices: that of the scrape."""
 
 MAXIMA: dict[tuple[str, str], dict[str, float]] = {
     ("MMLU-Pro", "overall"): {
@@ -230,8 +237,10 @@ def parts(config: Config) -> list[Part]:
         Part("planted sigmoids", planted_sigmoids, only("planted_fits", "planted_noise")),
         Part("sigmoids", sigmoids, only("tables", "resamples")),
         *(Part(f"board {one.name}", board_part, board, {"board": one.name}) for one in boards(here, config)),
-        Part("against an unbounded rating", against_unbounded, board),
+        Part("boards at monthly prices together", together, board),
     ]
+    if "api_prices" in here:
+        found.append(Part("monthly prices", prices, only("tables", "later_price")))
     if "art_analysis" in here:
         found.append(Part("the authors' figure", authors_figure, only("tables", *bands)))
     if "price_trends" in here:
@@ -260,9 +269,7 @@ def scrape(table: pd.DataFrame) -> pd.DataFrame:
 
     A price of $0.00 means free or unknown, so it counts as missing. Prices are those of the day of the scrape.
     """
-    dates = pd.to_datetime(table["Release Date"], format="%m/%d/%y")
-    for model, (date, _) in CORRECTED_DATES.items():
-        dates[table["Model"] == model] = pd.Timestamp(date)
+    dates = _corrected(pd.to_datetime(table["Release Date"], format="%m/%d/%y"), table["Model"], "art_analysis")
     price = _number(table["Output Price USD/1M Tokens"])
     return pd.DataFrame(
         {
@@ -292,29 +299,43 @@ def aider(table: pd.DataFrame) -> pd.DataFrame:
 def monthly_prices(table: pd.DataFrame) -> pd.DataFrame:
     """Models at the output price of each month: a row without a price for the release, and one for each known price.
 
-    A price dates from its month, or from the release if that is later.
+    A price of a month before the release counts as missing. A model without any price of a month has its list price,
+    from `LISTED` or the release on, whichever is later. The column ``kind`` says which of these a row is.
     """
     known = table[table["Model"].notna()]
     released = pd.to_datetime(known["Release Date"], format="%m/%d/%y").dt.to_period("M").dt.start_time
     scores = {"mmlu_pro": _percent(known[MMLU_PRO]), "gpqa": _percent(known[GPQA])}
-    rows = pd.DataFrame({"model": known["Model"], "date": released, "price": np.nan, **scores})
-    parts = [rows]
-    for column in known.columns[known.columns.str.fullmatch(r"\d+/1/\d{4} output price")]:
-        month = pd.Timestamp(pd.to_datetime(column.split()[0], format="%m/%d/%Y"))
-        price = _number(known[column])
-        parts.append(
-            rows.assign(price=price, date=released.where(released > month, month))[(price > 0) & released.notna()]
-        )
+    rows = pd.DataFrame({"model": known["Model"], "date": released, "price": np.nan, "kind": "release", **scores})
+    prices = known[known.columns[known.columns.str.fullmatch(r"\d+/1/\d{4} output price")]].apply(_number)
+    prices.columns = pd.to_datetime(prices.columns.str.split().str[0], format="%m/%d/%Y")
+    parts, listed = [rows], _number(known["Output Price USD/1M Tokens"])
+    without = released.notna() & (listed > 0)
+    for month, price in prices.items():
+        dated, early = (price > 0) & (released <= month), (price > 0) & (released > month)
+        parts += [rows.assign(price=price, date=month, kind="month")[dated], rows.assign(kind="before release")[early]]
+        without &= ~dated
+    parts.append(rows.assign(price=listed, date=released.clip(lower=LISTED), kind="listed")[without])
     return pd.concat(parts, ignore_index=True)
 
 
+def prices(config: Config) -> Iterator[Row]:
+    """How many prices within the limit each month has, and how many are list prices or precede the release."""
+    table = monthly_prices(load(config)["api_prices"])
+    scored, affordable = table[["mmlu_pro", "gpqa"]].notna().any(axis=1), table["price"] <= config.later_price
+    for month, value in table[scored & affordable & (table["kind"] == "month")].groupby("date").size().items():
+        yield {"quantity": "affordable_prices", "date": f"{month:%Y-%m}", "value": int(value)}
+    listed = table[scored & affordable & (table["kind"] == "listed")]
+    yield {"quantity": "list_prices", "value": len(listed)}
+    yield {"quantity": "prices_before_release", "value": int((table["kind"] == "before release").sum())}
+
+
 def elo(table: pd.DataFrame) -> pd.DataFrame:
-    """Ratings of LMArena on one day, by launch month and today's input price."""
-    months = table["launch"].astype("string").str[:7]
+    """Ratings of LMArena on one day, by launch month, four of them corrected, and today's input price."""
+    months = pd.to_datetime(table["launch"].astype("string").str[:7], format="%Y-%m")
     return pd.DataFrame(
         {
             "model": table["model"],
-            "date": pd.to_datetime(months, format="%Y-%m"),
+            "date": _corrected(months, table["model"], "llm_elo"),
             "score": table["overall"].astype("float64"),
             "price": table["cpmi"].astype("float64"),
         }
@@ -352,6 +373,10 @@ def boards(tables: Tables, config: Config) -> list[Board]:
     if "llm_elo" in tables:
         found.append(Board(ELO, elo(tables["llm_elo"]), (later,)))
     return found
+
+
+def _corrected(dates: pd.Series[Any], models: pd.Series[Any], table: str) -> pd.Series[Any]:
+    return dates.mask(models.isin(CORRECTED_DATES[table]), pd.to_datetime(models.map(CORRECTED_DATES[table])))
 
 
 def _percent(column: pd.Series[Any]) -> pd.Series[float]:
@@ -434,17 +459,23 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def against_unbounded(config: Config) -> Iterator[Row]:
-    """Closing of the bounded boards minus that of the unbounded one, over the months that all have.
+def together(config: Config) -> Iterator[Row]:
+    """The mean slope of the boards at monthly prices, and their closing minus that of the unbounded board.
 
-    Closing is the gap's slope over its mean, so that points and ratings compare; models are drawn anew.
+    Closing is the gap's slope over its mean, over the months that all have, so that points and ratings compare; models
+    are drawn anew.
     """
     found_here = boards(load(config), config)
     later = {board.name: board for board in found_here if board.dated_prices}
     unbounded = next((board for board in found_here if board.name == ELO), None)
-    if not later or unbounded is None:
+    if not later:
         return
     gaps = [resampled_gaps(board.table, board.bands[0], config.resamples) for board in later.values()]
+    mean = np.mean([gap_slopes(found) for found in gaps], axis=0)
+    for draw, value in enumerate(mean[np.isfinite(mean)][:KEPT]):
+        yield {"quantity": "monthly_slope_draw", "origin": "observed", "draw": draw, "value": _short(value)}
+    if unbounded is None:
+        return
     gaps.append(resampled_gaps(unbounded.table, unbounded.bands[0], config.resamples, seed=1))
     months = sorted(set.intersection(*(set(found.columns) for found in gaps)))
     *closing, other = [gap_slopes(found[months]) / found[months].mean(axis=1).to_numpy() for found in gaps]
@@ -622,7 +653,7 @@ def sigmoids(config: Config) -> Iterator[Row]:
             at = {"origin": origin, "law": name, "model": model, "loss": float(loss)}
             yield {"quantity": "model_score", **at, "value": float(value)}
     grid = np.linspace(1.6, 2.9, 66)
-    count, score = len(rows), rows["score"].to_numpy()
+    score = rows["score"].to_numpy()
     losses = {name: law.loss(rows["N"], rows["D"]) for name, law in LAWS.items()}
     # the same models are drawn for every law; draws that determine no sigmoid by some law are left out of all
     fits = {name: _resampled(loss, score, config.resamples) for name, loss in losses.items()}
@@ -630,20 +661,13 @@ def sigmoids(config: Config) -> Iterator[Row]:
     for name, law in LAWS.items():
         cell = {"origin": origin, "law": name}
         fit, drawn = fit_sigmoid(losses[name], score), fits[name]
-        for parameter, error in fit.errors.items():
-            value = float(getattr(fit, parameter))
-            yield {"quantity": "sigmoid", **cell, "parameter": parameter, "value": value}
-            yield {"quantity": "sigmoid_error", **cell, "parameter": parameter, "value": error}
+        for parameter, known in FIGURE_SIGMOID.items():
             if origin == "observed" and name == "Hoffmann, rounded":
-                deviation = value / FIGURE_SIGMOID[parameter] - 1
+                deviation = float(getattr(fit, parameter)) / known - 1
                 yield {"quantity": "sigmoid_deviation", **cell, "parameter": parameter, "value": deviation}
-        for quantity, value in (("ceiling", float(fit.ceiling)), ("rmse", fit.rmse), ("r_squared", fit.r_squared)):
-            yield {"quantity": quantity, **cell, "n": count, "value": value}
         for projection, frontier in (("the same law", law.frontier()), ("the paper's law", PAPER)):
-            peak = peak_score_gap(fit, frontier)
             at = {**cell, "projection": projection}
-            yield {"quantity": "points_peak", **at, "value": 100 * peak.gap}
-            yield {"quantity": "points_peak_time", **at, "value": peak.time}
+            yield {"quantity": "points_peak", **at, "value": 100 * peak_score_gap(fit, frontier).gap}
         for draw in whole[:KEPT]:
             if found := drawn[draw]:
                 peak_gap = 100 * peak_score_gap(found, law.frontier()).gap
@@ -705,9 +729,7 @@ def head_starts(config: Config) -> Iterator[Row]:
         leader = float(compute[year <= at].max())
         cell = {"origin": "observed", "year": at}
         for meek, level in (("median model", float(np.median(ours))), ("$1,000", C0)):
-            row = {**cell, "series": meek, "n": len(ours)}
-            yield {"quantity": "head_start", **row, "value": leader / level}
-            yield {"quantity": "head_start_peak_time", **row, "value": float(peak_time(head_start=leader / level))}
+            yield {"quantity": "head_start", **cell, "series": meek, "n": len(ours), "value": leader / level}
         drawn = leader / np.median(ours[rng.integers(0, len(ours), (config.resamples, len(ours)))], axis=1)
         for bound, share in (("low", 0.025), ("high", 0.975)):
             yield {"quantity": "head_start_bound", **cell, "bound": bound, "value": float(np.quantile(drawn, share))}

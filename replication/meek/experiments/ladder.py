@@ -245,17 +245,10 @@ def _ladder(config: Config, rows: pd.DataFrame) -> list[list[Measured]]:
 
 
 def comparison(config: Config, rows: pd.DataFrame) -> Iterator[Row]:
-    """The frontier, the law fitted to the runs, the gap that it predicts and the measured one.
-
-    Raises
-    ------
-    ValueError
-        A seed's best model at a budget is no better than at the budget below, so nothing tells the two apart.
-    """
+    """The frontier, the law fitted to the runs, the gap that it predicts and the measured one."""
     source, rungs = _source(config.vocabulary), _ladder(config, rows)
     best = [_frontier(rung) for rung in rungs]
     yield {"quantity": "entropy", "value": source.entropy}
-    yield {"quantity": "unigram_entropy", "value": source.unigram_entropy}
     yield from _frontiers(config, best)
     yield from _assay(source, rungs, best)
     yield from _gaps(config, source, [one for rung in rungs for one in rung], np.array([one.loss for one in best]))
@@ -342,7 +335,6 @@ def _gaps(config: Config, source: MarkovSource, runs: Sequence[Measured], fronti
     predicted, top = training_gap(t, fitted, growth, start), float(peak_gap(fitted, growth, start))
     for seed, gap in enumerate(measured):
         yield {"quantity": "end_over_peak", "seed": seed, "value": float(gap[-1] / gap.max())}
-        yield {"quantity": "measured_peak_time", "seed": seed, "value": float(t[gap.argmax()])}
         yield {"quantity": "gap_error", "seed": seed, "value": float(np.abs(gap - predicted).max() / top)}
         yield from _curve("measured_gap", "t", t, gap, seed=seed)
     # each resample of the runs beside one of the seeds
@@ -358,7 +350,13 @@ def _curve(quantity: str, axis: str, at: Float, values: Float, **labels: Any) ->
 
 
 def sequential_tests(config: Config, rows: pd.DataFrame) -> Iterator[Row]:
-    """Sequential tests between the best models of neighbouring rungs, and of the lowest and the highest one."""
+    """Sequential tests between the best models of neighbouring rungs, and of the lowest and the highest one.
+
+    Raises
+    ------
+    ValueError
+        A seed's best model at a budget is no better than at the budget below, so nothing tells the two apart.
+    """
     source = _source(config.vocabulary)
     rungs = [min(rung, key=lambda one: float(one.loss.mean())) for rung in _ladder(config, rows)]
     best = [trained(config, one.cell) for one in rungs]
