@@ -297,8 +297,8 @@ def select(
         ``"farthest"`` is by Euclidean distance; ``"authors"`` is what the authors' code does.
     criterion : {"correlation", "participation", "covariance"}
         ``"correlation"`` is the paper's. ``"participation"`` is **our extension, not the paper's**: it maximises the
-        participation ratio of the covariance of features z-scored once per batch. It is some times as fast, the more so
-        the larger k, and can be less even than a random selection, as it is on TF-IDF features in the standard run of
+        participation ratio of the covariance of features z-scored once per batch. It is several times as fast, the more
+        so the larger k, and can be less even than a random selection, as it is on TF-IDF features in the standard run of
         the notebook on collapse.
         ``"covariance"``, the covariance without any z-score, is for reference only: it collects near-copies.
     on_duplicates : {"drop", "keep", "error"}
@@ -674,7 +674,8 @@ def _block(rows: Any, numbers: Sequence[int] | Indices) -> Tensor:
     if not all(torch.isfinite(end) for end in torch.aminmax(rows)):  # a NaN is both; one pass
         bad = int((~torch.isfinite(rows).all(1)).nonzero()[0, 0])
         raise ValueError(f"features: row {numbers[bad]} has NaN or infinite values; remove or repair such rows")
-    return rows
+    found: Tensor = rows
+    return found
 
 
 def _check_options(second: Any, criterion: Any, on_duplicates: Any) -> None:
