@@ -298,8 +298,8 @@ def select(
     criterion : {"correlation", "participation", "covariance"}
         ``"correlation"`` is the paper's. ``"participation"`` is **our extension, not the paper's**: it maximises the
         participation ratio of the covariance of features z-scored once per batch. It is several times as fast, the more
-        so the larger k, and can be less even than a random selection, as it is on TF-IDF features in the standard run of
-        the notebook on collapse.
+        so the larger k, and can be less even than a random selection, as it is on TF-IDF features in the standard run
+        of the notebook on collapse.
         ``"covariance"``, the covariance without any z-score, is for reference only: it collects near-copies.
     on_duplicates : {"drop", "keep", "error"}
         What to do with rows of a batch that equal an earlier one byte for byte: never select them, treat them as any

@@ -137,8 +137,7 @@ def select_corpus(settings: Settings) -> Selected:
         How a batch's second document is picked, which the objective leaves open. As for
         :func:`replication.disf.select`, like `criterion` and `on_duplicates`.
     criterion
-        The paper's is correlation. Participation is ours: several times as fast, and it can be less even than a
-        random selection.
+        The paper's is correlation; participation is ours, several times as fast, and can be less even than random.
     on_duplicates
         What to do with exact copies. Of copies of a text anywhere in the corpus, and of features anywhere in ready-made
         ones, the first is kept; so it is of features within a batch.
