@@ -129,8 +129,9 @@ class HalfCheetah:
     ----------
     kind : {"velocity", "direction", "forward"}
         ``velocity``: minus the distance of the forward velocity from a target uniform in [0, 3]. ``direction``: the
-        forward velocity times 1 or −1. Both less 0.05 times the squared action (as in Finn et al. 2017). ``forward``:
-        HalfCheetah-v5's own reward, the forward velocity less 0.1 times the squared action; the task says nothing.
+        forward velocity times 1 or −1. Both less 0.05 times the squared push (as in Finn et al. 2017), which is a tenth
+        of the action, at most 1 (as the paper's code wraps its environments). ``forward``: HalfCheetah-v5's own reward,
+        the forward velocity less 0.1 times the squared action, which is the push; the task says nothing.
 
     Raises
     ------
@@ -152,7 +153,8 @@ class HalfCheetah:
         self._mujoco, self._model, self._skip, self._dt = mujoco, made.model, made.frame_skip, made.dt
         self._initial = np.concatenate([made.init_qpos, made.init_qvel])
         self._noise: float = made._reset_noise_scale
-        self._kind, self._cost = kind, 0.1 if kind == "forward" else 0.05
+        self._kind = kind
+        self._cost, self._scale = (0.1, 1.0) if kind == "forward" else (0.05, 0.1)
         self._data: list[Any] = []
 
     def draw_tasks(self, generator: Generator, count: int) -> Tensor:
@@ -179,8 +181,8 @@ class HalfCheetah:
         return self._observed(len(states))
 
     def step(self, actions: Tensor, tasks: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of 0.05 s in every simulation; a push beyond ±1 acts as ±1 and costs what it is, up to ±10."""
-        actions = bounded(actions)
+        """One step of 0.05 s in every simulation; a push of ``forward`` beyond ±1 acts as ±1 and costs what it is."""
+        actions = self._scale * bounded(actions)
         pushes = actions.flatten(0, 2).double().numpy()
         step, model, skip = self._mujoco.mj_step, self._model, self._skip
         for data, push in zip(self._data, pushes, strict=False):

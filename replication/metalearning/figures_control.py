@@ -10,9 +10,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from replication.evidence import Table, plots, rows_of
+from replication.evidence.claims import load_claims
+from replication.evidence.verdicts import limits
 from replication.metalearning.environments import INSTALL
 from replication.metalearning.figures_sinusoid import LOOKS
 
+CLAIMS = load_claims("metalearning")
 UPDATES = "updates on a new task"
 STEPS = "environment steps of training"
 UNTRAINED: plots.Look = {"color": "0.45", "marker": "x", "ls": ":"}
@@ -78,7 +81,8 @@ def lead(records: pd.DataFrame) -> Figure:
     found = plots.intervals(rows, "environment", "where")
     label = "lead of MAML over what training gains\n(left of 0 DRS is better, grey: comparable)"
     figure, (axis,) = plots.panels(height=2.2, xlabel=label)
-    plots.forest(axis, found, plots.distinct(found), at=0, band=(-0.2, 0.2))
+    comparable = limits(CLAIMS.test("T13"))[1]
+    plots.forest(axis, found, plots.distinct(found), at=0, band=(-comparable, comparable))
     return plots.legend(figure)
 
 
@@ -166,7 +170,7 @@ def alone(records: pd.DataFrame) -> Figure:
     found = plots.means(rows_of(records, "forward_curve"), "seed", "steps")
     figure, (axis,) = plots.panels(height=2.4, xlabel="environment steps", ylabel="return of a rollout")
     plots.curves(axis, found, plots.alike(found, color="0.3", lw=1), label="one seed".format)
-    axis.axhline(1000, **plots.DASHED, label="the gate")
+    axis.axhline(limits(CLAIMS.test("ppo"))[0], **plots.DASHED, label="the gate")
     return plots.legend(figure)
 
 
@@ -195,12 +199,11 @@ def chosen(records: pd.DataFrame) -> Table:
 
 
 def _absent(records: pd.DataFrame, quantity: str, told: str = "") -> Figure | None:
-    """A figure that says why there is nothing to draw, if there is nothing."""
+    """A figure that says why there is nothing to draw, if there is nothing; without any record MuJoCo is missing."""
     if (records["quantity"] == quantity).any():
         return None
-    lacking = (rows_of(records, "installed")["value"] == 0).any()
     figure, (axis,) = plots.panels(height=0.8)
     axis.set_axis_off()
-    text = f"Not run: these environments need MuJoCo. {INSTALL}" if lacking else told
+    text = told if told and len(records) else f"Not run: these environments need MuJoCo. {INSTALL}"
     plots.note(axis, text, 0.5, 0.5, ha="center")
     return figure

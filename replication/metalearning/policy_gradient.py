@@ -7,7 +7,6 @@ axes (R, T, K, H): replica, task, rollout and time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
@@ -44,8 +43,6 @@ class GaussianPolicy(nn.Module):
         Sizes of both spaces.
     hidden : int
         Units of each of the two hidden layers.
-    spread : float
-        Initial standard deviation of each action.
 
     Examples
     --------
@@ -53,7 +50,7 @@ class GaussianPolicy(nn.Module):
     torch.Size([5, 4])
     """
 
-    def __init__(self, observations: int, actions: int, hidden: int, spread: float = 1.0) -> None:
+    def __init__(self, observations: int, actions: int, hidden: int) -> None:
         super().__init__()
         at_least("hidden", hidden, 1)
         last = nn.Linear(hidden, actions)
@@ -64,7 +61,7 @@ class GaussianPolicy(nn.Module):
         self.mean = nn.Sequential(
             nn.Linear(observations, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), last
         )
-        self.log_spread = nn.Parameter(torch.full((actions,), math.log(spread)))
+        self.log_spread = nn.Parameter(torch.zeros(actions))
 
     def forward(self, observed: Tensor) -> Tensor:
         """Mean and logarithm of the spread of the actions, side by side: (…, observations) to (…, 2 actions)."""
@@ -326,7 +323,8 @@ class PolicyPopulation(Replicas):
     Raises
     ------
     ValueError
-        If the method is unknown, the rates do not fit the seeds, or MAML's batch is to be split.
+        If the method is unknown, the rates do not fit the seeds, there is no epoch or minibatch, or MAML's batch is to
+        be split.
     """
 
     def __init__(
@@ -346,6 +344,8 @@ class PolicyPopulation(Replicas):
         if not seeds or lr.shape != (len(seeds),) or inner_rates.shape != (len(seeds),):
             got = f"{len(seeds)}, {tuple(lr.shape)} and {tuple(inner_rates.shape)}"
             raise ValueError(f"seeds, lr and inner_rates: need one rate for each of at least one seed, got {got}")
+        at_least("epochs", epochs, 1)
+        at_least("minibatches", minibatches, 1)
         if method == "MAML" and minibatches != 1:
             raise ValueError(f"minibatches: MAML takes its batches whole, got {minibatches}")
         self.environment, self.method, self.seeds = environment, method, tuple(seeds)
@@ -418,8 +418,10 @@ def _split(data: Data, parts: int, generator: torch.Generator) -> list[Data]:
     if parts == 1:
         return [data]
     flat = [values.flatten(2, 3) for values in (data[0], *data[1])]
-    order = torch.randperm(flat[0].shape[2], generator=generator)
-    pieces = [[values[:, :, chosen] for values in flat] for chosen in order.chunk(parts)]
+    if parts > (count := flat[0].shape[2]):
+        raise ValueError(f"minibatches: must be at most the {count} samples of a task, got {parts}")
+    order = torch.randperm(count, generator=generator)
+    pieces = [[values[:, :, chosen] for values in flat] for chosen in order.tensor_split(parts)]
     return [(inputs, tuple(targets)) for inputs, *targets in pieces]
 
 

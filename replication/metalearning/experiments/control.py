@@ -4,14 +4,16 @@ A batch is K rollouts of every task of a meta-batch. DRS learns from one, MAML (
 inner step, so that it has half as many iterations at equal environment steps. Both share initial weights, tasks, the
 noise of starts and actions, advantages and epochs. Rates of training are chosen on tuning seeds in the first
 environment; the rate of the updates at test on validation tasks of each seed, method and checkpoint. Test tasks choose
-nothing. Training is saved as it goes, so that a kill costs a minute.
+nothing. Training is saved as it goes, and what has ended stays until its part does: a kill costs a minute.
 """
 
 from __future__ import annotations
 
 import itertools
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -86,7 +88,7 @@ class Config(evidence.Settings):
     updates: PositiveInt = Field(3, description="policy gradient updates on a test task")
     validation_tasks: PositiveInt = Field(20, description="validation tasks of a seed")
     test_tasks: int = Field(100, ge=SHOWN_TASKS, description="new tasks of a seed on which policies are judged")
-    forward_seeds: NonNegativeInt = Field(0, description="how many of them PPO alone takes on HalfCheetah-v5 as it is")
+    forward_seeds: NonNegativeInt = Field(0, description="seeds of PPO alone on HalfCheetah-v5, from the same first on")
     forward_batches: PositiveInt = Field(125, description="their batches of 8,000 environment steps")
     device: str = Field("cpu", description="policies are small and the simulators run on the CPU")
 
@@ -100,11 +102,12 @@ class Config(evidence.Settings):
             raise ValueError(f"batches: the half of the last must be among them, got {self.batches}")
         if self.tuning_batches % 2:
             raise ValueError(f"tuning_batches: must be even, got {self.tuning_batches}")
-        if self.first_seed + self.seeds > TUNING_SEED:
-            raise ValueError(
-                f"seeds: must end before {TUNING_SEED}, where those of the tuning begin, got {self.first_seed} "
-                f"and {self.seeds} more"
-            )
+        for field in ("seeds", "forward_seeds"):
+            if self.first_seed + getattr(self, field) > TUNING_SEED:
+                raise ValueError(
+                    f"{field}: must end before {TUNING_SEED}, where those of the tuning begin, got {self.first_seed} "
+                    f"and {getattr(self, field)} more"
+                )
         if self.device != "cpu":
             raise ValueError(f"device: must be cpu, got {self.device!r}")
         return self
@@ -145,17 +148,18 @@ def parts(config: Config) -> list[Part]:
     ``batches``, environment ``steps`` and ``seed``: ``return`` after ``updates``, ``test_rate`` and whether it is no
     end of its grid (``rates_inside``); ``training_return`` by ``stage`` along training; ``untrained_return``;
     ``gain``, ``advantage`` and ``relative_advantage`` (see `differences`); ``tuning_score`` by ``learning_rate`` and
-    ``inner_rate``, ``chosen_learning_rate``, ``chosen_inner_rate``; ``velocity``, ``target`` and ``pose`` of a few
-    tasks before and after an update; ``forward_return`` of PPO on HalfCheetah-v5.
+    ``inner_rate``, ``chosen_learning_rate``, ``chosen_inner_rate`` and whether neither is an end of its grid
+    (``training_rate_inside``); ``velocity``, ``target`` and ``pose`` of a few tasks before and after an update;
+    ``forward_return`` of PPO on HalfCheetah-v5.
     """
     use_deterministic()
     only = config.only
     played = ("meta_batch", "rollouts", "horizon", "hidden", "epochs", "test_rates", "widenings", "validation_tasks")
     rates = only("tuning_seeds", "tuning_batches", "learning_rates", "inner_rates", "side_by_side", *played)
     own = only("first_seed", "batches", "updates", "test_tasks", *played)
+    made: list[Part] = []
     numbers = list(range(config.first_seed, config.first_seed + config.seeds))
     blocks = [numbers[i : i + config.side_by_side] for i in range(0, config.seeds, config.side_by_side)]
-    made = [Part("families", families, only("environments"))]
     there = [name for name in config.environments if not environments.lacking(name)]
     for method in METHODS if there else ():
         made.append(Part(f"tuning, {method}", tuning, rates, {"name": there[0], "method": method}))
@@ -171,17 +175,9 @@ def parts(config: Config) -> list[Part]:
         compared = only("batches", "meta_batch", "rollouts", "horizon")
         made.append(Part(f"differences, {name}", differences, compared, {"name": name}, needs=tuple(names)))
     if config.forward_seeds and not environments.lacking(FORWARD):
-        plain = only("hidden", "forward_batches")
-        made += [
-            Part(f"PPO alone, seed {seed}", forward, plain, {"seed": seed}) for seed in numbers[: config.forward_seeds]
-        ]
+        seeds = list(range(config.first_seed, config.first_seed + config.forward_seeds))
+        made.append(Part("PPO alone", forward, only("hidden", "forward_batches"), {"seeds": seeds}))
     return made
-
-
-def families(config: Config) -> Iterator[Row]:
-    """Whether each environment can be run here."""
-    for name in config.environments:
-        yield {"quantity": "installed", "environment": name, "value": float(not environments.lacking(name))}
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -199,7 +195,7 @@ def run(
     Parameters
     ----------
     file : Path, optional
-        Where the state is saved until training ends; None saves nothing.
+        Where the state is saved, at the end too; None saves nothing.
     population : PolicyPopulation
         What is trained. What `after` puts into its rows is saved with it.
     iterations : int
@@ -214,18 +210,21 @@ def run(
     saved = time.monotonic()
     for i in range(population.iterations, iterations):
         after(i + 1, population.iterate(batches(i)))
-        if file is not None and time.monotonic() - saved >= SAVE_SECONDS:
+        if file is not None and (i + 1 == iterations or time.monotonic() - saved >= SAVE_SECONDS):
             population.checkpoint(file)
             saved = time.monotonic()
-    if file is not None:
-        file.unlink(missing_ok=True)
 
 
-def state_file(config: Config, **cell: Any) -> Path | None:
-    """Where a training is saved: a name of its own for settings, cell, sources and versions."""
-    folder = places.runs()
-    if folder is None:
-        return None
+@contextmanager
+def states(config: Config, **cell: Any) -> Iterator[Path | None]:
+    """Where a part's trainings are saved until it ends; None if there is no place for runs.
+
+    The folder has a name of its own for settings, cell, sources and versions. It outlives a kill.
+    """
+    runs = places.runs()
+    if runs is None:
+        yield None
+        return
     package = Path(replication.__file__).parent
     files = sources.closure(__name__, package)
     about = {
@@ -234,7 +233,9 @@ def state_file(config: Config, **cell: Any) -> Path | None:
         "files": sources.file_digests(files, package),
         "versions": sources.versions(files),
     }
-    return folder / "training" / f"{sources.digest(about)[:24]}.safetensors"
+    folder = runs / "training" / sources.digest(about)[:24]
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def fit(
@@ -244,6 +245,7 @@ def fit(
     replicas: Sequence[tuple[Setting, int]],
     checkpoints: Sequence[int],
     judge: Callable[[PolicyPopulation, int], list[Row]],
+    folder: Path | None,
 ) -> list[Row]:
     """Train policies side by side.
 
@@ -261,6 +263,8 @@ def fit(
         Batches after which `judge` is called; the last ends training.
     judge : callable(population, batches) -> rows
         What is measured there.
+    folder : Path, optional
+        Where the state is saved, under a name of the method and the replicas.
 
     Returns
     -------
@@ -285,8 +289,8 @@ def fit(
         if done * each in checkpoints:
             population.rows += judge(population, done * each)
 
-    cell = {"name": name, "method": method, "replicas": [[*setting, seed] for setting, seed in replicas]}
-    run(state_file(config, **cell), population, count // each, batches, after)
+    about = sources.digest([method, [[*setting, seed] for setting, seed in replicas]])
+    run(folder and folder / f"{about[:24]}.safetensors", population, count // each, batches, after)
     return population.rows
 
 
@@ -323,31 +327,40 @@ def choose(config: Config, population: PolicyPopulation) -> Choice:
 
 
 def tuning(config: Config, name: str, method: Method) -> Iterator[Row]:
-    """Choose a method's rates of training on the tuning seeds."""
+    """Choose a method's rates of training on the tuning seeds: Adam's, then at its best more of the inner rate."""
     seeds = range(TUNING_SEED, TUNING_SEED + config.tuning_seeds)
 
     def judge(population: PolicyPopulation, _batches: int) -> list[Row]:
         return [{"quantity": "score", "value": value} for value in choose(config, population).scores]
 
-    def score(settings: Sequence[Setting]) -> list[list[float]]:
-        replicas = list(itertools.product(settings, seeds))
-        found: list[float] = []
-        for begin in range(0, len(replicas), config.side_by_side):
-            block = replicas[begin : begin + config.side_by_side]
-            rows = fit(config, name, method, block, [config.tuning_batches], judge)
-            found += [row["value"] for row in rows if row["quantity"] == "score"]
-        return np.array(found).reshape(len(settings), len(seeds)).tolist()
-
+    known: dict[Setting, list[float]] = {}
     inner = config.inner_rates if method == "MAML" else [0.0]
     grid = Grid([Setting(*pair) for pair in itertools.product(config.learning_rates, inner)])
-    found = tune(score, {method: grid}, rate="learning_rate", widen=config.widenings)[method]
-    at = {"environment": name, "method": method}
-    for setting, scores in zip(found.settings, found.scores.tolist(), strict=True):
-        for seed, value in zip(seeds, scores, strict=True):
-            yield {"quantity": "tuning_score", **at, **setting._asdict(), "seed": seed, "value": value}
-    for rate, value in found.best._asdict().items():
-        yield {"quantity": f"chosen_{rate}", **at, "value": value}
-    yield {"quantity": "training_rate_inside", **at, "value": float(found.inside)}
+    with states(config, name=name, method=method) as folder:
+
+        def score(settings: Sequence[Setting]) -> list[list[float]]:
+            new = [setting for setting in settings if setting not in known]
+            replicas, found = list(itertools.product(new, seeds)), list[float]()
+            for begin in range(0, len(replicas), config.side_by_side):
+                block = replicas[begin : begin + config.side_by_side]
+                rows = fit(config, name, method, block, [config.tuning_batches], judge, folder)
+                found += [row["value"] for row in rows if row["quantity"] == "score"]
+            known.update(zip(new, np.array(found).reshape(len(new), len(seeds)).tolist(), strict=True))
+            return [known[setting] for setting in settings]
+
+        found = tune(score, {method: grid}, rate="learning_rate", widen=config.widenings)[method]
+        inside = found.inside
+        if method == "MAML":
+            grid = Grid([one for one in found.settings if one.learning_rate == found.best.learning_rate])
+            found = tune(score, {method: grid}, rate="inner_rate", widen=config.widenings)[method]
+            inside &= found.inside
+        at = {"environment": name, "method": method}
+        for setting, scores in sorted(known.items()):
+            for seed, value in zip(seeds, scores, strict=True):
+                yield {"quantity": "tuning_score", **at, **setting._asdict(), "seed": seed, "value": value}
+        for rate, value in found.best._asdict().items():
+            yield {"quantity": f"chosen_{rate}", **at, "value": value}
+        yield {"quantity": "training_rate_inside", **at, "value": float(inside)}
 
 
 def judged(config: Config, name: str, population: PolicyPopulation, **cell: Any) -> list[Row]:
@@ -381,7 +394,8 @@ def trained(config: Config, rows: pd.DataFrame, name: str, method: Method, seeds
             found += examples(config, name, population, rate)
         return found
 
-    return fit(config, name, method, [(setting, seed) for seed in seeds], config.batches, judge)
+    with states(config, name=name, method=method, seeds=seeds) as folder:
+        return fit(config, name, method, [(setting, seed) for seed in seeds], config.batches, judge, folder)
 
 
 def untrained(config: Config, name: str, seeds: list[int]) -> Iterator[Row]:
@@ -454,15 +468,15 @@ def differences(config: Config, rows: pd.DataFrame, name: str) -> Iterator[Row]:
                     yield {"quantity": "relative_advantage", **row, "value": lead[seed] / scale}
 
 
-def forward(config: Config, seed: int) -> list[Row]:
+def forward(config: Config, seeds: list[int]) -> list[Row]:
     """PPO alone on HalfCheetah-v5: the return of every batch, and at the end that of the policy's mean action."""
     environment = environments.make(FORWARD)
     population = PolicyPopulation(
         environment,
         "DRS",
-        [seed],
-        torch.tensor([PLAIN["learning_rate"]]),
-        torch.zeros(1),
+        seeds,
+        torch.full((len(seeds),), PLAIN["learning_rate"]),
+        torch.zeros(len(seeds)),
         hidden=config.hidden,
         epochs=int(PLAIN["epochs"]),
         minibatches=int(PLAIN["minibatches"]),
@@ -472,14 +486,16 @@ def forward(config: Config, seed: int) -> list[Row]:
 
     def after(done: int, reached: Sequence[Tensor]) -> None:
         steps = done * sizes["rollouts"] * sizes["horizon"]
-        row = {"quantity": "forward_curve", "steps": steps, "seed": seed, "value": float(reached[0])}
-        population.rows.append(row)
+        for seed, value in zip(seeds, reached[0].tolist(), strict=True):
+            population.rows.append({"quantity": "forward_curve", "steps": steps, "seed": seed, "value": value})
 
     def batches(i: int) -> list[Draws]:
-        return [draw(environment, [seed], f"forward {i}", **sizes)]
+        return [draw(environment, seeds, f"forward {i}", **sizes)]
 
-    run(state_file(config, seed=seed), population, config.forward_batches, batches, after)
-    last = draw(environment, [seed], "forward test", **sizes)
-    still = last._replace(noise=torch.zeros_like(last.noise))
-    reached = play(environment, population.policy, population.shared(1), still).returns
-    return [*population.rows, {"quantity": "forward_return", "seed": seed, "value": float(reached)}]
+    with states(config, seeds=seeds) as folder:
+        run(folder and folder / "state.safetensors", population, config.forward_batches, batches, after)
+        drawn = draw(environment, seeds, "forward test", **sizes)
+        still = drawn._replace(noise=torch.zeros_like(drawn.noise))
+        found = play(environment, population.policy, population.shared(1), still).returns[:, 0].tolist()
+    at = {"quantity": "forward_return"}
+    return [*population.rows, *({**at, "seed": seed, "value": value} for seed, value in zip(seeds, found, strict=True))]
