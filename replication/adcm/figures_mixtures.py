@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from replication.evidence import Interval, plots, rows_of
+from replication.evidence import Interval, Table, plots, rows_of
 from replication.evidence.claims import load_claims
 
 CLAIMS = load_claims("adcm")
@@ -133,31 +131,31 @@ def trade_off(records: pd.DataFrame) -> Figure:
 
 
 def segments(records: pd.DataFrame) -> Figure:
-    """Draw how long the adaptive grid is in the course of training, and how often its safeguards acted."""
-    figure, (lengths, guards) = plots.panels(("", ""), widths=(1, 0.8))
-    rows = records[(records["method"] == "adcm-wt") & (records["range"] == records["range"].max())]
-    trained = [name for name in SCHEDULES if name in set(rows["schedule"])]
-    for schedule in trained:
-        look = OF_SCHEDULE[schedule]
-        each = plots.means(rows_of(rows, "segments", schedule=schedule), "seed", "step")
-        plots.curves(lengths, each, plots.alike(each, **look), label=SCHEDULES[schedule].format)
-    lengths.set(xlabel="training step of the segmentation", ylabel="segments N", ylim=(0, None))
-    counts = rows_of(rows, "safeguard").pivot_table(index="safeguard", columns="schedule", values="value")
-    names = {
-        "nonpositive": "estimate ≤ 0 (nodes)",
-        "nonfinite": "not finite (nodes)",
-        "floored": "step at the floor",
-        "capped": "step at the cap",
-        "remainder": "last step cut",
-    }
-    for shift, schedule in zip((-0.18, 0.18) if len(trained) > 1 else (0.0,), trained, strict=True):
-        bars = {"height": 0.34, "color": OF_SCHEDULE[schedule]["color"]}
-        guards.barh(np.arange(len(names)) + shift, counts.reindex(list(names))[schedule], **bars)
-    guards.set_yticks(range(len(names)), list(names.values()))
-    guards.invert_yaxis()
-    guards.set_xlabel("activations in a segmentation (mean)")
-    guards.grid(visible=False, axis="y")
+    """Draw how long the adaptive grid is in the course of training, one line a seed."""
+    figure, (axis,) = plots.panels(height=2.6, xlabel="training step of the segmentation", ylabel="segments N")
+    rows = rows_of(records, "segments", method="adcm-wt", range=records["range"].max())
+    for schedule, own in rows.groupby("schedule", sort=False):
+        each = plots.means(own, "seed", "step")
+        plots.curves(axis, each, plots.alike(each, **OF_SCHEDULE[schedule]), label=SCHEDULES[schedule].format)
+    axis.set_ylim(0, None)
     return plots.legend(figure)
+
+
+def safeguards(records: pd.DataFrame) -> Table:
+    """How many steps of ADCM's first and last grid a safeguard made, for every lambda: means over seeds."""
+    at = records[(records["range"] == records["range"].max()) & records["quantity"].isin(["segments", "safeguard"])]
+    at = at[at["method"].str.fullmatch("adcm-wt|adcm-lambda-.*")]
+    lines = []
+    for (schedule, method), rows in at.groupby(["schedule", "method"]):
+        for step in (rows["step"].min(), rows["step"].max()):
+            now = rows[rows["step"] == step].fillna({"safeguard": "segments"})
+            mean = now.groupby("safeguard")["value"].mean()
+            steps = (f"{mean[kind]:,.0f} ({mean[kind] / mean['segments']:.0%})" for kind in ("floored", "capped"))
+            nodes = (f"{mean[kind]:.2g}" for kind in ("nonpositive", "nonfinite"))
+            name = f"{_name(method)}, {SCHEDULES[schedule]}"
+            lines.append((name, f"{step:.0f}", f"{mean['segments']:,.0f}", *steps, *nodes))
+    heads = ("grid", "training step", "segments", "made by the floor", "by the cap", "estimates ≤ 0", "not finite")
+    return Table(heads, tuple(lines))
 
 
 def samples(records: pd.DataFrame) -> Figure:
@@ -177,13 +175,13 @@ def samples(records: pd.DataFrame) -> Figure:
     return figure
 
 
-def tuning(records: pd.DataFrame, methods: Sequence[str] = (*MAIN, "ict-naive", "ecm2-naive")) -> Figure:
+def tuning(records: pd.DataFrame) -> Figure:
     """Draw the mean tuning score against the learning rate on both schedules; dots mark the chosen rates."""
     label = "distance to the exact map\n(RMSE, geometric mean)"
     rows = rows_of(records, "tuning_score", range=records["range"].max())
     trained = [name for name in SCHEDULES if name in set(rows["schedule"])]
     figure, axes = plots.panels([SCHEDULES[name] for name in trained], height=3.2, share="y", ylabel=label, log="y")
-    looks = plots.distinct(methods)
+    looks = plots.distinct((*MAIN, "ict-naive", "ecm2-naive", "ecm256-wt", "adcm-sample"))
     for axis, schedule in zip(axes, trained, strict=True):
         scores = plots.means(rows[rows["schedule"] == schedule], "method", "lr", np.exp)
         plots.tuning(axis, scores, looks, label=CLAIMS.named)

@@ -221,6 +221,14 @@ def test_figures_draw_every_axis(records: pd.DataFrame, name: str) -> None:
     assert all(axis.get_xlabel() or axis.get_ylabel() for axis in figure.axes)
 
 
+def test_safeguards_are_counted_for_every_lambda(records: pd.DataFrame) -> None:
+    rows = figures.safeguards(records).rows
+    names = [f"ADCM with w(t){of}" for of in (", flow matching", ", λ = 0.001, VE", ", λ = 1, VE", ", VE")]
+    assert [row[0] for row in rows] == [name for name in names for _ in range(2)]
+    # kappa(0.001) is below the floor
+    assert int(rows[2][3].split("(")[1].rstrip("%)")) > 50
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

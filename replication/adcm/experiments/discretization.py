@@ -228,15 +228,20 @@ def _segmented(config: Config, data: Data, model: Model, schedule: Schedule, siz
     )
 
 
+def spread(tau: Tensor) -> float:
+    """ln of the largest over the smallest relative step from ten times the least tau to half the greatest."""
+    # the last segment is what was left over
+    inside = (tau[1:] >= 10 * tau[0]) & (tau[1:] <= tau[-1] / 2)
+    share = (tau.diff() / tau[1:])[inside]
+    return math.log(float(share.max() / share.min()))
+
+
 def _describe(grid: Segmentation, schedule: Schedule, at: Row) -> Iterator[Row]:
     """A segmentation in numbers, and its curve for the figures."""
     t, tau = grid.times[1:], schedule.ratio(grid.times)
     share = tau.diff() / tau[1:]
-    # the last segment is what was left over
-    inside = (tau[1:] >= 10 * tau[0]) & (tau[1:] <= tau[-1] / 2)
     yield {"quantity": "spearman", "value": float(spearmanr(t[1:], grid.steps[1:]).statistic), **at}
-    spread = math.log(float(share[inside].max() / share[inside].min()))
-    yield {"quantity": "log_share_spread", "value": spread, **at}
+    yield {"quantity": "log_share_spread", "value": spread(tau), **at}
     yield {"quantity": "grid_segments", "value": len(grid), **at}
     for safeguard, count in grid.counts.items():
         yield {"quantity": "safeguard", "value": count, "safeguard": safeguard, **at}

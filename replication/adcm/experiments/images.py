@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from replication import data, evidence
 from replication.adcm.discretization import ECM, ICT, log_grid
+from replication.adcm.experiments.discretization import spread
 from replication.adcm.features import FeatureSpace, classifier_features, memorised_share, nearest_distance
 from replication.adcm.gaussian import Gaussian
 from replication.adcm.loss import Weight, adaptive_loss, huber_constant
@@ -48,7 +49,7 @@ DESIGN = {
     "ecm2": {"grid": "ecm2", "weight": "1/Δt"},
     "ict": {"grid": "ict", "weight": "1/Δt"},
 }
-"""Grid and weight of every method, as columns of the records: ADCM with w(t), two fixed grids as fine under the same
+"""Grid and weight of every method, as columns of the records: ADCM with w(t), two fine fixed grids under the same
 weight, ADCM with Eq. 11's weight as printed, ECM (q = 2, doubling) and iCT."""
 
 Method = Literal["adcm-wt", "log-wt", "ecm256-wt", "adcm-sample", "ecm2", "ict"]
@@ -524,13 +525,6 @@ def grids(study: Study, chunk: Sequence[Trial], trainer: ConsistencyTrainer) -> 
         labels = {"dataset": study.bench.dataset, "method": chunk[index].method, "seed": chunk[index].seed}
         rows.append({"quantity": "log_step_spread", "value": spread(trainer.grid(index).times), **labels})
     return rows
-
-
-def spread(times: Tensor) -> float:
-    """ln of the largest over the smallest Δt/t of a grid, from ten times its least time to half its greatest."""
-    t, step = times[1:], times.diff() / times[1:]
-    inside = (t >= 10 * times[0]) & (t <= times[-1] / 2)
-    return math.log(float(step[inside].max() / step[inside].min()))
 
 
 def control_grids(config: Config, dataset: Dataset, seeds: int) -> Iterator[dict[str, Any]]:
