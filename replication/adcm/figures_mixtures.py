@@ -136,7 +136,7 @@ def segments(records: pd.DataFrame) -> Figure:
     rows = rows_of(records, "segments", method="adcm-wt", range=records["range"].max())
     for schedule, own in rows.groupby("schedule", sort=False):
         each = plots.means(own, "seed", "step")
-        plots.curves(axis, each, plots.alike(each, **OF_SCHEDULE[schedule]), label=SCHEDULES[schedule].format)
+        plots.curves(axis, each, plots.alike(each, **OF_SCHEDULE[schedule]), label=SCHEDULES[str(schedule)].format)
     axis.set_ylim(0, None)
     return plots.legend(figure)
 
