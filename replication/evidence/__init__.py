@@ -6,18 +6,17 @@ from replication.checks import extra
 from replication.provenance import pin_numerics
 
 with extra("notebooks"):
-    from replication.evidence.claims import PROFILES, Claim, ClaimError, PaperClaims, Test, load_claims, parse_claims
-    from replication.evidence.parts import Part, PartsFailedError, Settings, gather
+    from replication.evidence.claims import ClaimError, PaperClaims, Test, load_claims, parse_claims
+    from replication.evidence.parts import Part, Settings, gather
     from replication.evidence.records import dump_records, load_records, rows_of, tidy
-    from replication.evidence.run import Run, evidence_key, page, start
-    from replication.evidence.statistics import Interval, holm, mean_interval, percentile_interval, slope
-    from replication.evidence.tables import Table, comparisons_table, outcomes_table, rounded
+    from replication.evidence.run import evidence_key, page, start
+    from replication.evidence.statistics import Interval, mean_interval, percentile_interval, slope
+    from replication.evidence.tables import Table, rounded
     from replication.evidence.verdicts import (
         ANSWERS,
         VERDICTS,
         Outcome,
         Verdict,
-        decide,
         evaluate,
         reevaluate,
         summary_sentence,
@@ -26,31 +25,23 @@ with extra("notebooks"):
 
 __all__ = [
     "ANSWERS",
-    "PROFILES",
     "VERDICTS",
-    "Claim",
     "ClaimError",
     "Interval",
     "Outcome",
     "PaperClaims",
     "Part",
-    "PartsFailedError",
-    "Run",
     "Settings",
     "Table",
     "Test",
     "Verdict",
-    "comparisons_table",
-    "decide",
     "dump_records",
     "evaluate",
     "evidence_key",
     "gather",
-    "holm",
     "load_claims",
     "load_records",
     "mean_interval",
-    "outcomes_table",
     "page",
     "parse_claims",
     "percentile_interval",

@@ -126,11 +126,11 @@ class Plan:
     keys: tuple[str, ...]
     data: Mapping[str, str]
     """Checksums of the data sets that are read, by name."""
-    folder: Path | None
-    """Where rows are kept; None keeps them in memory."""
+    folder: Path
+    """Where rows are kept."""
 
     @classmethod
-    def of(cls, experiment: Experiment, config: Settings, folder: Path | None = None) -> Plan:
+    def of(cls, experiment: Experiment, config: Settings, folder: Path) -> Plan:
         """List the parts of an experiment and find their keys.
 
         Parameters
@@ -139,8 +139,8 @@ class Plan:
             With `Config` and `parts`.
         config : Settings
             Its config.
-        folder : Path, optional
-            The run store; None for none.
+        folder : Path
+            The run store.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class Plan:
             )[:24]
         # uba-vision of replication.uba.experiments.vision
         name = "-".join(getattr(experiment, "__name__", "").split(".")[1::2]) or "experiment"
-        return cls(parts, tuple(known.values()), data, folder / "parts" / name if folder else None)
+        return cls(parts, tuple(known.values()), data, folder / "parts" / name)
 
     def listed(self) -> list[tuple[Part, str]]:
         """Each part with its key."""
@@ -183,17 +183,16 @@ class Plan:
 
     def file(self, key: str) -> Path:
         """Where a part's rows are kept."""
-        assert self.folder is not None
         return self.folder / f"{key}.json"
 
     def stored(self, key: str) -> dict[str, Any] | None:
         """A finished part: its rows, when, where and how long; None if it is not there, or damaged."""
-        found = _read(self.file(key)) if self.folder else None
+        found = _read(self.file(key))
         return found if found and found.get("schema") == SCHEMA and not _outdated(found) else None
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """How a part failed last: message, traceback and when."""
-        return _read(self.file(key).with_suffix(".failed.json")) if self.folder else None
+        return _read(self.file(key).with_suffix(".failed.json"))
 
     def state(self, key: str) -> str:
         """``done``, ``running``, ``failed`` or ``waiting``."""
@@ -222,17 +221,16 @@ def gather(experiment: Experiment, config: Settings) -> pd.DataFrame:
     Exception
         Whatever a part raises.
     """
-    parts = Plan.of(experiment, config).parts
     rows: dict[str, pd.DataFrame] = {}
-    for part in parts:
+    for part in experiment.parts(config):
         rows[part.name] = _compute(part, rows)
     return joined(rows.values())
 
 
 def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Frames of records one after another, in the one form of records."""
-    rows = [row for frame in frames for row in _rows(frame)]
-    return tidy(rows)
+    # not `concat`, which takes the kind of a column that is empty in one frame for another
+    return tidy(row for frame in frames for row in frame.to_dict("records"))
 
 
 def sweep(plan: Plan, *, helping: bool = False, started: float | None = None) -> None:
@@ -243,7 +241,7 @@ def sweep(plan: Plan, *, helping: bool = False, started: float | None = None) ->
     Parameters
     ----------
     plan : Plan
-        With a folder.
+        Whose parts.
     helping : bool
         Leave parts that measure time to the process that is helped.
     started : float, optional
@@ -359,20 +357,6 @@ def _try(plan: Plan, i: int) -> bool | None:
 def _compute(part: Part, rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     needed = [joined(rows[name] for name in part.needs)] if part.needs else []
     return tidy(part.compute(part.settings, *needed, **part.cell))
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A frame's rows, each without the factors that it lacks."""
-    names = [str(name) for name in frame.columns]
-
-    def there(name: str, value: Any) -> bool:
-        return name == "value" or (value is not None and value == value)
-
-    columns = [frame[name].tolist() for name in frame.columns]
-    return [
-        {name: value for name, value in zip(names, row, strict=True) if there(name, value)}
-        for row in zip(*columns, strict=True)
-    ]
 
 
 def _fail(plan: Plan, key: str, part: Part, message: str, trace: str = "") -> None:

@@ -146,46 +146,18 @@ class Run:
         ValueError
             A value is not allowed; the message names the parameter. Or the records to be shown are of other parameters.
         """
+        from IPython.display import display
+
         config = checked(experiment, {name: parameters[name] for name in experiment.Config.model_fields})
         self._replayed = self._published(config)
-        missing: Mapping[str, str] | None = None
         if self._replayed is None:
             self._plan = parts.Plan.of(experiment, config, places.runs() or Path(tempfile.mkdtemp()))
             data = self._plan.data
-            missing = getattr(experiment, "missing", lambda _config: {})(config)
+            self._missing = dict(getattr(experiment, "missing", lambda _config: {})(config))
         else:
             data = self._replayed["provenance"]["data"]
-        shown = self.provenance(parameters=config.model_dump(), data=data, missing=missing, device=parts.device(config))
-        from IPython.display import display
-
-        display(shown)  # type: ignore[no-untyped-call]
-        return config
-
-    def provenance(
-        self,
-        *,
-        parameters: Mapping[str, Any],
-        data: Mapping[str, str] | None = None,
-        missing: Mapping[str, str] | None = None,
-        device: str = "cpu",
-    ) -> Table:
-        """Keep what the results depend on, and show the main points of it.
-
-        Parameters
-        ----------
-        parameters : mapping
-            Every parameter of the experiment, after validation.
-        data : mapping, optional
-            Checksums of the data sets, by name.
-        missing : mapping, optional
-            Data sets that are not here, with what brings them. Such a run is never compared with a published one.
-        device : str
-            Where the experiment runs.
-        """
-        self._missing = dict(missing or {})
-        plain = to_jsonable_python(dict(parameters), inf_nan_mode="strings")
-        made = provenance.collect(parameters=plain, data=data, device=device, pinned=self._pinned)
-        self._provenance = made
+        plain, device = to_jsonable_python(config.model_dump()), parts.device(config)
+        made = self._provenance = provenance.collect(parameters=plain, data=data, device=device, pinned=self._pinned)
         git, cpu, numerics = made["git"], made["cpu"], made["numerics"]
         revision = (git["revision"] or "not in git")[:12] + (", with changes" if git["dirty"] else "")
         packages = made["packages"]
@@ -198,7 +170,8 @@ class Run:
             "device": device,
             "data": ", ".join(f"{name} {checksum[:19]}" for name, checksum in made["data"].items()) or "none",
         }
-        return Table(("provenance", self.notebook), tuple(shown.items()), made)
+        display(Table(("provenance", self.notebook), tuple(shown.items()), made))  # type: ignore[no-untyped-call]
+        return config
 
     def rules_table(self) -> Table:
         """What this notebook is asked at this profile, and the rules that answer."""
@@ -299,7 +272,7 @@ class Run:
         ValueError
             The outcomes are not those of this notebook's tests, all of them and in order.
         RuntimeError
-            `provenance` was not called: results without it are no evidence.
+            `configure` was not called: results without provenance are no evidence.
         """
         answered = list(outcomes)
         ids = [outcome.test_id for outcome in answered]
@@ -307,7 +280,7 @@ class Run:
         if ids != expected:
             raise ValueError(f"outcomes: got {ids}, but the tests of {self.notebook} at {self.profile} are {expected}")
         if self._provenance is None:
-            raise RuntimeError("call run.provenance(parameters=…, data=…, device=…) before run.finish(…)")
+            raise RuntimeError("call run.configure(experiment, globals()) before run.finish(…)")
         decided = self.verdicts(answered)
         if self._folder is not None:
             volatile = records["quantity"].isin(list(self.claims.volatile))

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,35 +40,6 @@ class Interval:
     low: float
     high: float
     n: int
-
-    @property
-    def half_width(self) -> float:
-        """Half the width of the interval."""
-        return (self.high - self.low) / 2
-
-
-class Estimate(Protocol):
-    """A number, and what is known of its error."""
-
-    @property
-    def value(self) -> float:
-        """The number."""
-
-    @property
-    def n(self) -> int:
-        """Replicates behind it."""
-
-    def interval(self, level: float = 1 - ALPHA) -> Interval:
-        """The central interval of a level in (0, 1)."""
-
-    def p_above(self, bound: float) -> float:
-        """One-sided p value of the hypothesis that the true number is below a bound: small speaks for above."""
-
-    def p_below(self, bound: float) -> float:
-        """One-sided p value of the hypothesis that the true number is above a bound: small speaks for below."""
-
-    def visible(self) -> float:
-        """Distance from a bound at which a decision at 2.5 % one-sided would have had a power of 80 %."""
 
 
 @dataclass(frozen=True)
@@ -106,19 +77,22 @@ class Mean:
         return Interval(self.value, self.value - reach, self.value + reach, self.n)
 
     def p_above(self, bound: float) -> float:
-        """As `Estimate.p_above`; a number without error is above a bound that it equals."""
+        """One-sided p value of the hypothesis that the true number is below a bound: small speaks for above.
+
+        A number without error is above a bound that it equals.
+        """
         if not self.error:
             return float(self.value < bound)
         return float(stdtr(self.freedom, (bound - self.value) / self.error))
 
     def p_below(self, bound: float) -> float:
-        """As `Estimate.p_below`."""
+        """As `p_above`, of the hypothesis that the true number is above a bound: small speaks for below."""
         if not self.error:
             return float(self.value > bound)
         return float(stdtr(self.freedom, (self.value - bound) / self.error))
 
     def visible(self) -> float:
-        """As `Estimate.visible`."""
+        """Distance from a bound at which a decision at 2.5 % one-sided would have had a power of 80 %."""
         return (self._t(1 - ALPHA / 2) + self._t(0.8)) * self.error if self.error else 0.0
 
     def _t(self, share: float) -> float:
@@ -162,8 +136,12 @@ class Draws:
         return float((self.sample > bound).mean())
 
     def visible(self) -> float:
-        """As `Estimate.visible`, for a normal distribution."""
+        """As `Mean.visible`, for a normal distribution."""
         return 2.8 * float(self.sample.std())
+
+
+#: A number, and what is known of its error.
+Estimate: TypeAlias = Mean | Draws
 
 
 def mean_of(values: ArrayLike) -> Mean:

@@ -17,7 +17,7 @@ from scipy import stats
 from replication.evidence import Outcome, load_claims, load_records, reevaluate, verdicts
 from replication.evidence.claims import DirectionTest
 from replication.evidence.samples import Sample, pool, samples
-from replication.evidence.statistics import Draws, Mean
+from replication.evidence.statistics import Draws
 
 RESULTS = Path(__file__).parents[2] / "results"
 FILES = sorted(RESULTS.glob("*/*.json"))
@@ -137,6 +137,6 @@ def recorded_spread(found: Sequence[Sample]) -> float:
     """The standard deviation between replicates of the judged number, apart from the choice of settings."""
     judged = pool([replace(sample, tuning=None) for sample in found])
     if isinstance(judged, Draws):
-        return judged.interval().half_width / 1.96
-    assert isinstance(judged, Mean)
+        interval = judged.interval()
+        return (interval.high - interval.low) / 2 / 1.96
     return float(judged.error * judged.n**0.5)

@@ -164,7 +164,7 @@ def test_a_part_cannot_read_what_it_does_not_depend_on() -> None:
         Config().only("sedes")
 
 
-def test_names_and_needs_are_checked() -> None:
+def test_names_and_needs_are_checked(tmp_path: Path) -> None:
     def twice(config: Config) -> list[Part]:
         return [Part("a", train, config, {"method": "a"})] * 2
 
@@ -174,7 +174,7 @@ def test_names_and_needs_are_checked() -> None:
     for made, message in ((twice, "the name 'a' stands twice"), (early, "'best' needs a, b, which must stand before")):
         experiment: Any = SimpleNamespace(Config=Config, parts=made)
         with pytest.raises(ValueError, match=message):
-            parts.Plan.of(experiment, Config())
+            parts.Plan.of(experiment, Config(), tmp_path)
 
 
 def test_the_closure_of_an_experiment_holds_its_sources_and_no_figures() -> None:
@@ -195,10 +195,10 @@ def test_the_closure_of_an_experiment_holds_its_sources_and_no_figures() -> None
     assert "claims.yaml" not in linear
 
 
-def test_data_device_and_numerics_decide_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_device_and_numerics_decide_the_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def keys(**more: Any) -> tuple[str, ...]:
         experiment: Any = SimpleNamespace(Config=Config, parts=trained, **more)
-        return parts.Plan.of(experiment, Config()).keys
+        return parts.Plan.of(experiment, Config(), tmp_path).keys
 
     monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
     first = keys()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,6 @@ from pydantic import Field, PositiveInt, model_validator
 from replication.evidence import (
     ClaimError,
     Part,
-    PartsFailedError,
-    Run,
     Settings,
     evidence_key,
     load_records,
@@ -28,6 +27,8 @@ from replication.evidence import (
 )
 from replication.evidence import claims as claims_module
 from replication.evidence import run as run_module
+from replication.evidence.parts import PartsFailedError
+from replication.evidence.run import Run
 
 MEANS = {"uba": 0.0, "linear": 2.0, "step": 3.0}
 
@@ -74,15 +75,14 @@ class Config(Settings):
     seeds: PositiveInt = 1
 
 
-def computed(run: Run, compute: Callable[[Config], Any]) -> pd.DataFrame:
+def computed(run: Run, compute: Callable[[Config], Any], **more: Any) -> pd.DataFrame:
     """The records of an experiment of one part."""
-    experiment: Any = SimpleNamespace(Config=Config, parts=lambda _config: [Part("all", compute, Config())])
+    experiment: Any = SimpleNamespace(Config=Config, parts=lambda _config: [Part("all", compute, Config())], **more)
     run.configure(experiment, {"seeds": 1})
     return run.records()
 
 
 def finish(run: Run, records: pd.DataFrame) -> None:
-    run.provenance(parameters={"seeds": [0], "grid": (1, 2)}, data={"digits": "sha256:0"}, device="cpu")
     run.finish(records, run.evaluate(records))
 
 
@@ -126,8 +126,13 @@ def test_a_run_shows_its_own_tests_only(paper: Path) -> None:
     assert [row[0] for row in run.tests_table(outcomes, "check").rows] == ["K"]
     assert len(run.comparisons_table(outcomes[0]).rows) == 2
     assert [(one.claim_id, one.verdict) for one in run.verdicts(outcomes)] == [("C1", "reproduced")]
-    shown = run.provenance(parameters={}, device="cpu")
-    assert dict(shown.rows)["numerics"] == "pinned"
+
+
+def test_a_run_shows_what_it_depends_on(paper: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    computed(begin(), lambda _config: grid(MEANS))
+    shown = capsys.readouterr().out
+    assert re.search(r"numerics +pinned", shown)
+    assert re.search(r"device +cpu", shown)
 
 
 def test_the_top_of_the_page_is_filled_in_when_the_answer_is_known(
@@ -171,8 +176,7 @@ def test_what_depends_on_the_machine_is_shown_and_kept_apart(folder: Path) -> No
 
 def test_missing_data_are_told_in_the_results_and_on_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = begin()
-    records = computed(run, lambda _config: grid(MEANS))
-    run.provenance(parameters={}, missing={"tables": "Get them with `fetch`."})
+    records = computed(run, lambda _config: grid(MEANS), missing=lambda _config: {"tables": "Get them with `fetch`."})
     run.finish(records, run.evaluate(records))
     assert json.loads((folder / "results.json").read_text(encoding="utf-8"))["missing"] == {
         "tables": "Get them with `fetch`."
@@ -182,7 +186,7 @@ def test_missing_data_are_told_in_the_results_and_on_the_page(folder: Path, caps
 
 def test_results_are_whole_and_say_where_they_come_from(folder: Path) -> None:
     run = begin()
-    records = computed(run, lambda _config: grid(MEANS))
+    records = computed(run, lambda _config: grid(MEANS), inputs=lambda _config: {"digits": "sha256:0"})
     finish(run, records)
     assert sorted(path.name for path in folder.iterdir()) == ["parts.json", "results.json"]
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -191,7 +195,7 @@ def test_results_are_whole_and_say_where_they_come_from(folder: Path) -> None:
         "tests", "records", "provenance", "evidence_key",
     ]  # fmt: skip
     assert (results["schema"], results["run_id"], results["profile"]) == (2, "id-1", "smoke")
-    assert results["parameters"] == {"seeds": [0], "grid": [1, 2]}
+    assert results["parameters"] == {"seeds": 1}
     assert results["evidence_key"] == evidence_key("test")
     assert results["provenance"]["wall_seconds"] >= 0
     assert results["provenance"]["started"].endswith("+00:00")
@@ -301,9 +305,8 @@ def test_finish_takes_all_answers_and_asks_for_provenance(folder: Path) -> None:
     run = begin()
     records = grid(MEANS)
     outcomes = run.evaluate(records)
-    with pytest.raises(RuntimeError, match=r"run\.provenance"):
+    with pytest.raises(RuntimeError, match=r"run\.configure"):
         run.finish(records, outcomes)
-    run.provenance(parameters={})
     for wrong in (outcomes[:1], outcomes[::-1], []):
         with pytest.raises(ValueError, match=r"the tests of 10_test at smoke are \['T1', 'K'\]"):
             run.finish(records, wrong)
@@ -317,7 +320,7 @@ def test_the_key_changes_with_claims_and_with_rules_but_not_with_colours(paper: 
 
     first = evidence_key("test")
     rooms = paper.parent / "evidence"
-    for name in ("scoreboard.py", "power.py", "plots.py"):
+    for name in ("scoreboard.py", "power.py"):
         assert touch(rooms / name) == first
     keys = {first, *(touch(rooms / name) for name in ("claims.py", "samples.py", "statistics.py", "verdicts.py"))}
     assert len({*keys, touch(paper / "claims.yaml")}) == 6

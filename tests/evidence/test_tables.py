@@ -15,13 +15,12 @@ from replication.evidence import (
     Outcome,
     PaperClaims,
     Table,
-    comparisons_table,
     evaluate,
-    outcomes_table,
     rounded,
     tables,
     verdicts,
 )
+from replication.evidence.tables import comparisons_table, outcomes_table
 
 MEANS = {"uba": 0.0, "linear": 2.0, "step": 3.0}
 

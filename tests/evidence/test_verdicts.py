@@ -14,7 +14,6 @@ from scipy import stats
 
 from replication.evidence import (
     Outcome,
-    decide,
     dump_records,
     evaluate,
     load_records,
@@ -23,6 +22,7 @@ from replication.evidence import (
     tidy,
     verdicts,
 )
+from replication.evidence.verdicts import decide
 
 BETTER = {"uba": 0.0, "linear": 2.0, "step": 3.0}
 
