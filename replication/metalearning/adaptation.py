@@ -52,7 +52,7 @@ def adapt(
     ----------
     model : callable(parameters, inputs) -> outputs
         For a module ``functools.partial(torch.func.functional_call, module)``. It must not draw random numbers or keep
-        running statistics: no dropout, and batch norm either in evaluation mode or with
+        running statistics: dropout and batch norm in evaluation mode, or batch norm with
         ``track_running_stats=False``, where it normalises by the task's own examples. Recurrent layers of
         ``torch.nn``, and spectral norm in training mode, do not work under ``vmap`` and are refused.
     parameters : dict of str to Tensor
@@ -62,7 +62,7 @@ def adapt(
     data : (inputs, targets)
         Of one task.
     rate : float or Tensor, shape ()
-        Inner rate α ≥ 0.
+        Inner rate α ≥ 0; the value of a tensor is not checked.
     steps : int
         Number of steps; 0 leaves the parameters as they are.
 
@@ -74,7 +74,7 @@ def adapt(
     Raises
     ------
     ValueError
-        If the rate or the number of steps is negative, or the model would change running statistics.
+        If the rate or the number of steps is negative, or the model has dropout or would change running statistics.
 
     Examples
     --------
@@ -191,6 +191,10 @@ class _Plain(TorchFunctionMode):
         if plain := _PLAIN.get(func):
             return plain(*args, **kwargs)
         name = getattr(func, "__name__", "").partition(".")[0]
+        if name.endswith("dropout") and kwargs.get("training") and kwargs.get("p"):
+            raise ValueError(
+                f"model: must not draw random numbers, got {name} in training mode; put it into evaluation mode"
+            )
         if name in _WRONG:
             raise ValueError(
                 f"model: the second derivative of torch's {name} is wrong under vmap; call {_WRONG[name]}, which is "

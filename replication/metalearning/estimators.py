@@ -65,32 +65,6 @@ class Wins(NamedTuple):
     after: NDArray[Any]
 
 
-def drs(first: Statistics, second: Statistics) -> Float:
-    """DRS's estimate from all tasks given, shape (trials, p).
-
-    Parameters
-    ----------
-    first, second : Statistics
-        Both halves of the data.
-    """
-    return _solve((first.A + second.A).sum(2), (first.b + second.b).sum(1))
-
-
-def maml(first: Statistics, second: Statistics, alpha: float) -> Float:
-    """MAML's estimate from all tasks given, shape (trials, p).
-
-    Parameters
-    ----------
-    first, second : Statistics
-        The inner and the outer half of the data.
-    alpha : float
-        Size of the inner step.
-    """
-    S = np.eye(len(first.A))[:, :, None, None] - float(step_size(alpha)) * first.A
-    weight = _times(_times(S, second.A), S)
-    return _solve(weight.sum(2), _times(S, second.b - alpha * _times(second.A, first.b)).sum(1))
-
-
 def draw(N: int, M: int, beta: Family = 2.0, trials: int = 1, seed: int = 0) -> tuple[Statistics, Statistics]:
     """Draw tasks and what the estimators need of their data, for both halves.
 

@@ -321,6 +321,14 @@ def test_the_meta_gradient_is_that_of_ordinary_automatic_differentiation(name):
     assert_equal(found, dict(zip(leaves, expected, strict=True)), rtol=1e-10, atol=1e-13)
 
 
+def test_dropout_is_refused_of_one_task_too():
+    module = dense(nn.Dropout(0.5))
+    parameters, data = dict(module.named_parameters()), (torch.ones(SHOTS, 6), torch.zeros(SHOTS, 1))
+    with pytest.raises(ValueError, match="model: must not draw random numbers, got dropout in training mode"):
+        adapt(partial(functional_call, module), parameters, mse_loss, data, RATE)
+    assert adapt(partial(functional_call, module.eval()), parameters, mse_loss, data, RATE).keys() == parameters.keys()
+
+
 @pytest.mark.parametrize(
     ("layer", "error"),
     [

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import ks_2samp, ortho_group
 
 from replication.metalearning import Tasks, adapted_risk, estimates, variances, win_fraction, wins
-from replication.metalearning.estimators import BLOCK, Statistics, draw, drs, maml, nested_estimates
+from replication.metalearning.estimators import BLOCK, Statistics, draw, nested_estimates
 from replication.metalearning.experiments.linear import SAMPLES, TASKS, reference, standard_error
 from replication.metalearning.smoothness import Risks, bound_ratio, logistic, quadratic
 
@@ -48,6 +48,22 @@ def statistics(X, Y):
     """What the estimators need of samples of one half (trials, M, N, p)."""
     A = np.einsum("tmni,tmnj->ijmt", X, X) / X.shape[2]
     return Statistics(A, np.einsum("tmni,tmn->imt", X, Y) / X.shape[2])
+
+
+def drs(first, second):
+    """DRS's estimate from the statistics of all tasks, shape (trials, p)."""
+    return solved((first.A + second.A).sum(2), (first.b + second.b).sum(1))
+
+
+def maml(first, second, alpha):
+    """MAML's estimate from the statistics of all tasks, shape (trials, p)."""
+    S = np.eye(len(first.A))[:, :, None, None] - alpha * first.A
+    A = np.einsum("ijmt,jkmt,klmt->ilt", S, second.A, S)
+    return solved(A, np.einsum("ijmt,jmt->it", S, second.b - alpha * np.einsum("ijmt,jmt->imt", second.A, first.b)))
+
+
+def solved(A, b):
+    return np.linalg.solve(np.moveaxis(A, 2, 0), b.T[..., None])[..., 0]
 
 
 @pytest.mark.parametrize("p", [1, 3])

@@ -369,6 +369,7 @@ def train_train(config: Config) -> Iterator[Row]:
     """Where MAML wins if all samples both adapt and judge, and the most tasks with which either MAML is worse."""
     for name in ("few tasks", "many tasks"):
         alphas, Ns, Ms = REGIONS[name]
+        alphas = tuple(alpha for alpha in alphas if alpha > 0)  # at 0 it is DRS itself
         for seed, N in itertools.product(_seeds(config), Ns):
             found = estimates(alphas, N, Ms, BETA, config.trials, seed, split=False)
             won = wins(found, alphas, N, BETA).after.mean(-1)
