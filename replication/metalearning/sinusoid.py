@@ -1,4 +1,4 @@
-"""Few-shot sinusoid regression (Finn et al. 2017), and a population that trains on it with DRS, FOMAML or MAML.
+"""Few-shot sinusoid regression (Finn et al. 2017), and a population that trains on it with DRS or MAML.
 
 A task is y = a sin(x + φ) on [−5, 5]. The population trains many replicas of one small network in one program. Its
 inner step is never written into weights: with the hidden values h and the errors δ of the N inner examples, an adapted
@@ -6,8 +6,8 @@ layer maps h' to
 
     h' (W − α hᵀδ) + (b − α 1ᵀδ)  =  h' W + b − α (h' hᵀ + 1) δ,
 
-a correction of rank N beside one product that all tasks share. Derivatives through h and δ give MAML's gradient; held
-constant, they give FOMAML's. A test holds both equal to `replication.metalearning.adaptation`.
+a correction of rank N beside one product that all tasks share. Derivatives through h and δ give MAML's gradient. A test
+holds it equal to `replication.metalearning.adaptation`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from replication.checks import at_least, one_of, within
 from replication.training import MLP, AdamW, stream_seed
 from replication.training.replicas import Replicas, gradients, stack
 
-Method = Literal["DRS", "FOMAML", "MAML", "MAML train-train"]
+Method = Literal["DRS", "MAML", "MAML train-train"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 RANGE = 5.0
 """Inputs are drawn from [−RANGE, RANGE]."""
-GRADIENT_CALLS: dict[Method, float] = {"DRS": 2.0, "FOMAML": 2.0, "MAML": 4.0, "MAML train-train": 8.0}
+GRADIENT_CALLS: dict[Method, float] = {"DRS": 2.0, "MAML": 4.0, "MAML train-train": 8.0}
 """Gradients of one example that a step takes, per N: a Hessian-vector product counts as two gradients on N."""
 
 
@@ -100,7 +100,7 @@ class MetaPopulation(Replicas):
 
     Parameters
     ----------
-    method : {"DRS", "FOMAML", "MAML", "MAML train-train"}
+    method : {"DRS", "MAML", "MAML train-train"}
         The objective. The last is MAML without a split (Bai et al. 2021): all examples both adapt and judge.
     sizes : sequence of int
         Layer sizes from input to output.
@@ -158,22 +158,22 @@ class MetaPopulation(Replicas):
         Parameters
         ----------
         x, y : Tensor, shapes (R, T, 2N, in) and (R, T, 2N, out)
-            Examples of T tasks per replica. DRS and train-train take all; the others adapt on the first N and are
-            judged on the rest.
+            Examples of T tasks per replica. DRS and train-train take all; MAML adapts on the first N and is judged on
+            the rest.
 
         Returns
         -------
         gradients : dict of str to Tensor
             Like `parameters`.
         loss : Tensor, shape (R,)
-            The objective (for FOMAML: MAML's, whose gradient it approximates).
+            The objective.
 
         Raises
         ------
         ValueError
-            If a method that splits gets an odd number of examples.
+            If MAML, which splits them, gets an odd number of examples.
         """
-        splits = self.method in ("FOMAML", "MAML")
+        splits = self.method == "MAML"
         if splits and x.shape[2] % 2:
             raise ValueError(f"x: needs an even number of examples per task to split, got {x.shape[2]}")
         half = x.shape[2] // 2
@@ -183,8 +183,7 @@ class MetaPopulation(Replicas):
             layers = _layers(parameters)
             if self.method == "DRS":
                 return (_forward(layers, x) - y).square().mean((1, 2, 3))
-            with torch.set_grad_enabled(self.method != "FOMAML"):
-                inner = _backprop(layers, x[:, :, inner_half], y[:, :, inner_half])
+            inner = _backprop(layers, x[:, :, inner_half], y[:, :, inner_half])
             out = _forward(layers, x[:, :, outer_half], inner, self.inner_rate)
             return (out - y[:, :, outer_half]).square().mean((1, 2, 3))
 

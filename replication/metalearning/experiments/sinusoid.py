@@ -1,4 +1,4 @@
-"""Sinusoid notebook: DRS, FOMAML and MAML on finite noisy tasks, and on fresh noiseless ones (tests T10 to T12).
+"""Sinusoid notebook: DRS and MAML on finite noisy tasks, and on fresh noiseless ones (tests T10 to T12).
 
 Finite: M noisy tasks are given once and trained on for many steps. Fresh: every step draws new noiseless tasks. Methods
 share initial weights, tasks, examples and their order. Each seed has validation tasks of its own, on which the learning
