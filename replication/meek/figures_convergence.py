@@ -78,10 +78,9 @@ def policy(records: pd.DataFrame, points: str) -> str:
     tops = " and ".join(f"{100 * one.gap:.0f}" for one in points_peaks)
     return f"""**For a reader who has to decide**
 
-- **What is measured.** {law} A table of published systems
-  gives the compute of the largest language model over the year's median one: {" and ".join(starts)} times (2024, 2025).
-  Whether affordable models catch up in benchmarks is a question to data, not to a formula:
-  [41_meek_empirical](41_meek_empirical.ipynb).
+- **What is measured.** {law} A table of published systems gives the compute of the largest language
+  model over the year's median one: {" and ".join(starts)} times (2024, 2025). Whether affordable models catch up in
+  benchmarks is a question to data, not to a formula: [41_meek_empirical](41_meek_empirical.ipynb).
 - **What is model.** Given the model and its constants, the gap from an equal start peaks after {peak:.1f} years at
   {height:.2f} nats, and {late:.3f} are left after 20. From the measured head starts the same formula has its peak
   {" and ".join(past)} years in the past: given the model, the gap in loss only shrinks. In points of MMLU it does not:
@@ -90,9 +89,10 @@ def policy(records: pd.DataFrame, points: str) -> str:
 - **How sure.** Given the form of the law, the peak comes after {told("law", "peak time", 1)} years with the law
   refitted, after {told("law and growth", "peak time", 1)} with growth rates uncertain too; then {left_after_ten} nats
   are left after 10 years (medians, 95 %). No interval covers a wrong form of the law, or growth that changes.
-- **What would change it.** Algorithms that help small models less: given the model, {slow:g}× a year in place of
-  {alike:g}× leaves {left[1]} nats after 20 years, not {left[0]}. How the inference formula is read: a fixed spend then
-  catches up after {reach} years. A metric without a bound."""
+- **What would change it.** Algorithms that help small models less, as *Origin of Algorithmic Progress*
+  ([arXiv 2511.21622](https://arxiv.org/abs/2511.21622)) measures: given the model, {slow:g}× a year for the meek leaves
+  {left[1]} nats after 20 years, not {left[0]} as with {alike:g}×. How the inference formula is read: a fixed spend
+  then catches up after {reach} years. A metric without a bound."""
 
 
 def gap(records: pd.DataFrame, points: str) -> Figure:
@@ -146,19 +146,6 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
         align = "right" if place[0] < 0 else "left"
         plots.note(heads, f"{value:,.0f}×, {name[5:9]}", value, at, xytext=place, ha=align)
     return figure
-
-
-def follower() -> str:
-    """What is left of the model's gap if algorithms help the meek less, in Markdown."""
-    left = {progress: float(experiment.follower_gap(20.0, progress)) for progress in experiment.FOLLOWERS}
-    told = ", ".join(f"{gap:.3f} nats at {progress:g}× a year" for progress, gap in left.items())
-    return (
-        "**The follower.** The formula lets algorithms help both actors alike. Measured progress depends on scale and "
-        "is slower for small models (*Origin of Algorithmic Progress*, "
-        "[arXiv 2511.21622](https://arxiv.org/abs/2511.21622)). A control lets algorithms help the meek less than the "
-        f"leader. Given the model, after 20 years there are left {told} for the meek, the leader keeping "
-        f"{Growth().g_alg:g}×."
-    )
 
 
 def constants(records: pd.DataFrame) -> Table:

@@ -312,8 +312,15 @@ def test_the_top_says_what_the_tests_of_the_later_boards_do(planted):
         for board, line in gaps.items()
         for at, value in line
     ]
+    band = {"origin": "observed", "board": "MMLU-Pro", "band": "price band"}
+    rows += [{"quantity": name, **band, "bound": bound, "value": value} for name, bound, value in (
+        ("gap_slope", None, -14.0), ("random_slope", "low", -20.0), ("random_slope", "high", -6.0))]  # fmt: skip
+    rows += [
+        {"quantity": "head_start", "series": "median model", "year": 2024 + at, "value": 90.0 + at} for at in (0, 1)
+    ]
     names = [name + end for name in ("M7-mmlu", "M7-gpqa", "M10-elo") for end in ("", "-since")]
-    answered = ["yes", "open", "no", "no", "open", "yes"]
+    names += ["M7-control", "M9-real"]
+    answered = ["yes", "open", "no", "no", "open", "yes", "open", "yes"]
     outcomes = [
         evidence.Outcome(name, "control", "M7", answer, -3.0, -5.0, -1.0, 400)
         for name, answer in zip(names, answered, strict=True)
@@ -327,6 +334,10 @@ def test_the_top_says_what_the_tests_of_the_later_boards_do(planted):
     assert "it is not smaller since" in found[2]
     assert "undecided whether it closes" in found[3]
     assert "it is smaller since (-3.0 [-5.0, -1.0] rating points)" in found[3]
+    assert "-14 points a year, that of as many random models released in the same months by -20 to -6" in found[4]
+    assert "the band cannot be told from these (difference -3.0 [-5.0, -1.0])" in found[4]
+    assert "90 times (2024) and 91 times (2025)" in found[5]
+    assert "the gap in loss only shrinks from there" in found[5]
 
 
 # --- against the published tables ------------------------------------------------------------------------------------

@@ -333,7 +333,6 @@ def scheduled_gap(t: Float, then: float) -> Float:
 
 
 def _figure(row: str, what: str, value: float, target: float, allowed: float) -> Iterator[Row]:
-    yield {"quantity": "figure", "row": row, "what": what, "value": value}
     yield {"quantity": "figure_deviation", "row": row, "what": what, "value": (value - target) / allowed}
 
 
