@@ -153,7 +153,7 @@ def _noting_interrupts() -> Iterator[list[int]]:
 
 
 def close_output() -> None:
-    """Forget what is still to be printed, as nobody reads it: else Python tells of it at its end."""
+    """Drop buffered output: the reader has closed the pipe."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-profile = click.option("--profile", default="smoke", show_default=True, help="Parameter set: smoke, standard or paper.")
+profile = click.option("--profile", default="smoke", show_default=True, help="Parameter set: smoke or standard.")
 scheduler = click.option(
     "--scheduler", metavar="ADDRESS", help="Take the workers of this dask cluster, e.g. tcp://10.0.0.1:8786."
 )

@@ -17,7 +17,7 @@ from replication.runs.store import RunStore
 def verify_command() -> None:
     """Check that what is committed is consistent; nothing is executed, which takes seconds.
 
-    Verdicts and answers in results/ follow from the stored records by today's claims; the README's table and the
+    Verdicts and answers in results/ follow from the stored records by today's claims; the README's findings and the
     notebooks' answers and tables are those of results/. Every disagreement is printed, and then the exit status is 1.
     Runs in the store play no part: `replicate report` and `replicate diff` compare those.
     """
@@ -34,26 +34,21 @@ def verify_command() -> None:
 @click.command("gc")
 @click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")
 @click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Only what was not written to since.")
-@click.option(
-    "--keep-last", type=click.IntRange(min=0), default=0, metavar="N", help="Spare the newest N of each notebook."
-)
-@click.option("--in-batches", is_flag=True, help="Also runs of the newest state of a batch that can be resumed.")
-def gc_command(yes: bool, older_than: float | None, keep_last: int, in_batches: bool) -> None:
+def gc_command(yes: bool, older_than: float | None) -> None:
     """Remove runs that nobody can use any more; lists them, and removes with --yes only.
 
     \b
     replicate gc
     replicate gc --older-than 30 --yes
 
-    What goes: failed runs, and unfinished ones that nobody works on; stale ones, whose verdicts today's sources cannot
-    bring up to date; superseded ones, of whose notebook, profile and parameters there is a newer finished run; and
-    parts of experiments, a day old or more, that no run needs, finished or not.
+    What goes: failed runs, and unfinished ones that nobody works on; superseded ones, of whose notebook, profile and
+    parameters there is a newer finished run; and parts of experiments, a day old or more, that no run needs.
 
     What stays: runs that results/ were published from; runs that are being computed; runs of a batch as it was last
-    started, unless --in-batches; every finished run that is the newest of its parameters.
+    started; every finished run that is the newest of its parameters.
     """
     store = RunStore(Project.find())
-    found = list(collect.removable(store, older_than=older_than, keep_last=keep_last, in_batches=in_batches))
+    found = list(collect.removable(store, older_than=older_than))
     gone = 0
     for one in found:
         if yes and not collect.remove(store, one):

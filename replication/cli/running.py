@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from rich.console import Console
@@ -20,42 +20,77 @@ from replication.runs import batch as batches
 from replication.runs import profiles, publish
 from replication.runs.agreement import Agreement, agreement
 from replication.runs.display import Display, JsonLines, Watcher, write_line
-from replication.runs.engines import Engine, ProcessEngine, SerialEngine
+from replication.runs.engines import Engine, ProcessEngine
 from replication.runs.errors import RefusedError
 from replication.runs.files import yaml_value
 from replication.runs.notebook import Options, Outcome, missing
 from replication.runs.profiles import Project
 from replication.runs.store import RunStore, Spec
 
+#: Starts an engine, given what to call with what a person should know.
+Start = Callable[[Callable[[str], None]], Engine]
+
 _WITHOUT_DATA = 3
 
-_force = click.option("--force", is_flag=True, help="Compute again, even if results are there.")
-_timeout = click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Stop a run after this many seconds."
-)
-_start_timeout = click.option(
-    "--start-timeout",
-    type=click.IntRange(min=1),
-    default=Options.start_timeout,
-    show_default=True,
-    help="Seconds that a kernel has to start.",
-)
-_workers = click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes that compute, each on one core: runs, and parts of a run.",
-)
-_engine = click.option(
-    "--engine",
-    type=click.Choice(["serial", "processes", "dask"]),
-    help="Where runs execute  [default: serial; dask on this machine with several workers]",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for machines.")
 _publish = click.option(
-    "--publish", "publishing", is_flag=True, help="Then replace results/, the notebooks' pages and the README's table."
+    "--publish",
+    "publishing",
+    is_flag=True,
+    help="Then replace results/, the notebooks' pages and the README's findings.",
 )
+
+
+def _executing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of how and where runs execute, as `options` and `start`; and `as_json`."""
+
+    @click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Processes that compute, each on one core: runs, and parts of a run.",
+    )
+    @common.scheduler
+    @click.option("--resources", metavar="NAME=AMOUNT,…", help="What a cluster's worker must offer, e.g. GPU=1.")
+    @click.option("--force", is_flag=True, help="Compute again, even if results are there.")
+    @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Stop a run after this many seconds.")
+    @click.option(
+        "--start-timeout",
+        type=click.IntRange(min=1),
+        default=Options.start_timeout,
+        show_default=True,
+        help="Seconds that a kernel has to start.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for machines.")
+    @functools.wraps(command)
+    def told(
+        *arguments: Any,
+        workers: int,
+        scheduler: str | None,
+        resources: str | None,
+        force: bool,
+        timeout: float | None,
+        start_timeout: int,
+        **more: Any,
+    ) -> None:
+        wanted = _resources(resources) if resources else {}
+        if wanted and scheduler is None:
+            raise RefusedError("--resources is for the workers of a cluster; give its --scheduler too.")
+        if wanted.get("GPU"):
+            # such a worker computes on it, whatever the machine has on which the run is planned
+            os.environ["REPLICATION_DEVICE"] = "cuda"
+
+        def start(say: Callable[[str], None]) -> Engine:
+            if scheduler is None:
+                return ProcessEngine(workers)
+            from replication.runs.cluster import DaskEngine
+
+            return DaskEngine(scheduler, wanted, say=say)
+
+        options = Options(force, timeout, start_timeout, elsewhere=scheduler is not None)
+        command(*arguments, options=options, start=start, **more)
+
+    return told
 
 
 @click.command("run")
@@ -63,25 +98,17 @@ _publish = click.option(
 @common.profile
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set one parameter; repeat for more.")
 @click.option("-y", "mapping", metavar="YAML", help="Set parameters by a YAML mapping, e.g. '{seeds: 50, model: mlp}'.")
-@_workers
-@_engine
-@common.scheduler
-@_force
-@_timeout
-@_start_timeout
 @_publish
+@_executing
 def run_command(
     notebook: str,
     profile: str,
     pairs: tuple[tuple[str, str], ...],
     mapping: str | None,
-    workers: int,
-    engine: str | None,
-    scheduler: str | None,
-    force: bool,
-    timeout: float | None,
-    start_timeout: int,
     publishing: bool,
+    options: Options,
+    start: Start,
+    as_json: bool,
 ) -> None:
     """Run one NOTEBOOK of the project: a name, the start of one, or its file.
 
@@ -111,8 +138,7 @@ def run_command(
         raise RefusedError("--publish is for a profile as it stands; leave out -p and -y.")
     boards = publish.scoreboards(store.project) if publishing else []
     made = batches.Batch(store, [Spec(name, profile, overrides), *boards])
-    where = _where(workers, engine or ("processes" if workers > 1 and not scheduler else None), scheduler)
-    _run_all(made, where, Options(force, timeout, start_timeout), publishing, resumable=False)
+    _run_all(made, start, options, publishing, resumable=False, as_json=as_json)
 
 
 def _mapping(text: str | None) -> dict[str, Any]:
@@ -124,27 +150,15 @@ def _mapping(text: str | None) -> dict[str, Any]:
 
 @click.command("batch")
 @click.argument("grid", required=False, type=click.Path(path_type=Path))
-@click.option("--profile", help="Parameter set: smoke, standard or paper  [default: the grid's, else smoke]")
-@_workers
-@_engine
-@common.scheduler
-@click.option("--resources", metavar="NAME=AMOUNT,…", help="What a worker must offer for each run, e.g. GPU=1.")
-@_force
-@_timeout
-@_start_timeout
+@click.option("--profile", help="Parameter set: smoke or standard  [default: the grid's, else smoke]")
 @_publish
-@_json
+@_executing
 def batch_command(
     grid: Path | None,
     profile: str | None,
-    workers: int,
-    engine: str | None,
-    scheduler: str | None,
-    resources: str | None,
-    force: bool,
-    timeout: float | None,
-    start_timeout: int,
     publishing: bool,
+    options: Options,
+    start: Start,
     as_json: bool,
 ) -> None:
     """Run many: those of a GRID file, or every notebook that has the profile.
@@ -161,9 +175,7 @@ def batch_command(
         - notebook: 11_uba_vision
           parameters: {model: mlp}      # the same in each
           grid: {label_noise: [0.0, 0.2]}  # every combination
-          zip: {flip: [false, true], shift: [0, 1]} # side by side
           groups: {short: {budgets: [1.0]}, long: {budgets: [8.0]}}
-          resources: {GPU: 1}              # of a worker
 
     Everything is checked before anything starts. A notebook that fails never stops the rest; it is kept as
     notebook.failed.ipynb, listed at the end, and the exit status is 1. If all are finished but some did not find their
@@ -172,20 +184,16 @@ def batch_command(
     At the end the runs are compared with the published results, where there are some of the same notebook, profile and
     parameters. That they disagree is told and changes no exit status.
 
-    Several workers are a dask cluster on this machine, with a dashboard; with --scheduler they are those of a cluster
-    that is there already and sees this project's folder (see REPRODUCING.md). The results are the same to the byte.
+    With --scheduler the workers are those of a dask cluster that sees this project's folder (see REPRODUCING.md). The
+    results are the same to the byte.
     """
     store = RunStore(Project.find())
     asked = batches.Grid.load(grid, profile) if grid else batches.Grid(profile=profile or "smoke")
     specs = asked.specs(store.project)
-    if resources:
-        wanted = _resources(resources)
-        specs = [replace(spec, resources={**wanted, **spec.resources}) for spec in specs]
     made = batches.Batch(store, [*specs, *publish.scoreboards(store.project)] if publishing else specs)
     if publishing and any(spec.overrides for spec in made.specs):
         raise RefusedError("--publish is for profiles as they stand; this grid sets parameters.")
-    options = Options(force, timeout, start_timeout)
-    _run_all(made, _where(workers, engine, scheduler), options, publishing, as_json=as_json)
+    _run_all(made, start, options, publishing, as_json=as_json)
 
 
 def _resources(text: str) -> dict[str, float]:
@@ -199,50 +207,10 @@ def _resources(text: str) -> dict[str, float]:
     return found
 
 
-def _where(workers: int, engine: str | None, scheduler: str | None) -> _Where:
-    if scheduler is not None and engine not in {None, "dask"}:
-        raise RefusedError(f"--scheduler is for the dask engine, not for {engine!r}; leave out --engine.")
-    if engine == "serial" and workers > 1:
-        raise RefusedError(f"the serial engine has one worker, got --workers {workers}; take processes or dask.")
-    if scheduler is not None:
-        engine = "dask"
-    return _Where(engine or ("serial" if workers == 1 else "dask"), workers, scheduler)
-
-
-class _Where(NamedTuple):
-    """Where runs execute."""
-
-    engine: str
-    workers: int
-    scheduler: str | None
-
-    def start(self, say: Callable[[str], None]) -> Engine:
-        if self.engine == "serial":
-            return SerialEngine()
-        if self.engine == "processes":
-            return ProcessEngine(self.workers)
-        from replication.runs.cluster import DaskEngine
-
-        return DaskEngine(self.workers, self.scheduler, say=say)
-
-
 @click.command("resume")
 @click.argument("name", metavar="[BATCH]", required=False)
-@_workers
-@_engine
-@common.scheduler
-@_timeout
-@_start_timeout
-@_json
-def resume_command(
-    name: str | None,
-    workers: int,
-    engine: str | None,
-    scheduler: str | None,
-    timeout: float | None,
-    start_timeout: int,
-    as_json: bool,
-) -> None:
+@_executing
+def resume_command(name: str | None, options: Options, start: Start, as_json: bool) -> None:
     """Finish the newest batch, or the one named BATCH: what is finished is kept, the rest is run.
 
     \b
@@ -250,13 +218,12 @@ def resume_command(
     replicate resume 3f2a9c1e
     """
     made = batches.Batch.remembered(RunStore(Project.find()), name)
-    options = Options(timeout=timeout, start_timeout=start_timeout)
-    _run_all(made, _where(workers, engine, scheduler), options, publishing=False, as_json=as_json)
+    _run_all(made, start, options, publishing=False, as_json=as_json)
 
 
 def _run_all(
     made: batches.Batch,
-    where: _Where,
+    start: Start,
     options: Options,
     publishing: bool,
     *,
@@ -270,9 +237,7 @@ def _run_all(
     without: dict[str, str] = {}
     lines = JsonLines(click.echo) if as_json else None
     watcher: Watcher = lines or Display(made.runs, Console())
-    engine = where.start(watcher.note)
-    if where.scheduler is not None:
-        options = replace(options, elsewhere=True)
+    engine = start(watcher.note)
     try:
         with watcher, closing(made.execute(engine, options, watcher.event, remember=resumable)) as stream:
             for outcome in stream:

@@ -97,7 +97,7 @@ def select_command(corpus: Path | None, out: Path, as_json: bool, scheduler: str
         if scheduler is not None:
             from replication.runs.cluster import connect
 
-            client = stack.enter_context(connect(1, scheduler, say=console.print))
+            client = stack.enter_context(connect(scheduler, say=console.print))
             settings["workers"] = client.get_executor(pure=False)
         progress = stack.enter_context(Stages(console))
         done = select_corpus(corpus, out, progress=progress, **settings)

@@ -4,9 +4,9 @@
 `profiles`            the project's notebooks, their parameters and profiles; a misspelt name is refused
 `store`               run ids (a hash of everything a result depends on) and the folders of finished runs
 `notebook`            one papermill execution in its own process
-`engines`, `cluster`  where several runs execute: one after another, side by side, or on a dask cluster
+`engines`, `cluster`  where runs execute: in processes of this machine, or on a dask cluster
 `batch`               many runs from a grid file; remembered, so that they can be resumed
-`publish`             executed notebooks, reference results and the README's table put in their places
+`publish`             executed notebooks, reference results and the README's findings put in their places
 `agreement`           whether local runs say what is published, and why perhaps not
 `report`, `page`      what came out, on one page
 `diff`                what changed between two runs, batches or commits

@@ -8,11 +8,9 @@ A grid file::
       - notebook: 11_uba_vision
         parameters: {model: mlp}                       # the same in each run of the entry
         grid: {label_noise: [0.0, 0.2], seeds: 5..6}  # every combination: 4
-        zip: {flip: [false, true], shift: [0, 1]} # side by side: 2; with the grid: 8 runs
-        groups:                                           # parameter sets with names: 2; with the others: 16 runs
+        groups:                                           # parameter sets with names: 2; with the grid: 8 runs
           short: {budgets: [1.0, 2.0], batch_size: 16}
           long: {budgets: [4.0, 8.0], batch_size: 32}
-        resources: {GPU: 1}                               # what a cluster's worker must offer for each of them
 """
 
 from __future__ import annotations
@@ -24,17 +22,9 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from replication.checks import near_of
 from replication.runs import parts
@@ -56,58 +46,44 @@ class Sweep(BaseModel):
     profile: str | None = None
     parameters: dict[str, Any] = Field(default_factory=dict)
     grid: dict[str, list[Any]] = Field(default_factory=dict)
-    zip: dict[str, list[Any]] = Field(default_factory=dict)
     groups: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    resources: dict[str, Annotated[PositiveFloat, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
 
-    @field_validator("grid", "zip", mode="before")
+    @field_validator("grid", mode="before")
     @classmethod
     def _ranges(cls, value: Any) -> Any:
         return {name: expand_range(v) for name, v in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Sweep:
-        for name, values in (*self.grid.items(), *self.zip.items()):
+        for name, values in self.grid.items():
             if not values:
                 raise ValueError(f"{name!r} has no values")
-        lengths = {name: len(values) for name, values in self.zip.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"lists in `zip` must be equally long, got {lengths}")
         sets = {name: set(group) for name, group in self.groups.items()}
         grouped = set().union(*sets.values())
         for name, group in sets.items():
             if missing := sorted(grouped - group):
                 raise ValueError(f"group {name!r} does not set {', '.join(missing)}; every group sets the same names")
-        names = [*self.parameters, *self.grid, *self.zip, *grouped]
+        names = [*self.parameters, *self.grid, *grouped]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(
-                    f"{name!r} is set twice; a parameter stands in one of parameters, grid, zip and groups"
-                )
+                raise ValueError(f"{name!r} is set twice; a parameter stands in one of parameters, grid and groups")
         return self
 
     def overrides(self) -> Iterator[dict[str, Any]]:
-        """Each run's parameters: every combination of `grid`, each with every row of `zip` and every one of `groups`.
+        """Each run's parameters: every combination of `grid` with every one of `groups`.
 
         Examples
         --------
-        >>> sweep = Sweep(notebook="n", parameters={"a": 0}, grid={"b": [1, 2]}, zip={"c": "3..4", "d": [5, 6]})
-        >>> for overrides in sweep.overrides():
+        >>> groups = {"few": {"c": 3, "d": 5}, "many": {"c": 9, "d": 6}}
+        >>> for overrides in Sweep(notebook="n", grid={"b": "1..2"}, groups=groups).overrides():
         ...     print(overrides)
-        {'a': 0, 'b': 1, 'c': 3, 'd': 5}
-        {'a': 0, 'b': 1, 'c': 4, 'd': 6}
-        {'a': 0, 'b': 2, 'c': 3, 'd': 5}
-        {'a': 0, 'b': 2, 'c': 4, 'd': 6}
+        {'b': 1, 'c': 3, 'd': 5}
+        {'b': 1, 'c': 9, 'd': 6}
+        {'b': 2, 'c': 3, 'd': 5}
+        {'b': 2, 'c': 9, 'd': 6}
         """
-        rows = list(zip(*self.zip.values(), strict=True)) or [()]
-        groups = list(self.groups.values()) or [{}]
-        for *combination, row, group in itertools.product(*self.grid.values(), rows, groups):
-            yield (
-                self.parameters
-                | dict(zip(self.grid, combination, strict=True))
-                | dict(zip(self.zip, row, strict=True))
-                | group
-            )
+        for *combination, group in itertools.product(*self.grid.values(), list(self.groups.values()) or [{}]):
+            yield self.parameters | dict(zip(self.grid, combination, strict=True)) | group
 
 
 class Grid(BaseModel):

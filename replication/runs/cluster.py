@@ -1,30 +1,25 @@
-"""Runs on a dask cluster: one on this machine, or any whose scheduler's address is known.
+"""Runs on the workers of a dask cluster whose scheduler's address is known.
 
-The engine owns the cluster; a notebook never hears of it. One run is one task, and a task starts the run's own process
-as every engine does. Workers for which there is no run help with the parts of the others. Workers must see the project
-at the same path with the same sources and packages (which each checks), and write what they finish to the store.
+A notebook never hears of it. One run is one task, and a task starts the run's own process as the other engine does.
+Idle workers compute parts of other runs if they share the store. Workers must see the project at the same path with the
+same sources and packages (which each run checks), and write what they finish to the store.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import platform
-import tempfile
 import uuid
-import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from replication.checks import extra
-from replication.interrupts import deferring_interrupts
 from replication.runs import notebook, parts
-from replication.runs.engines import Assist, Execute, needed
-from replication.runs.errors import RefusedError, ReplicationError
+from replication.runs.engines import Assist, Execute
+from replication.runs.errors import ReplicationError
 from replication.runs.notebook import Listener, Outcome
 from replication.runs.store import Run
 
@@ -43,11 +38,10 @@ class DaskEngine:
 
     Parameters
     ----------
-    workers
-        Workers of the cluster that is started on this machine, at least 1 (see `needed`); of no account with
-        `scheduler`.
     scheduler
-        Address of an existing cluster's scheduler, such as ``"tcp://10.0.0.1:8786"``.
+        Its scheduler's address, such as ``"tcp://10.0.0.1:8786"``.
+    resources
+        What a worker must offer for each run, in the cluster's own words, such as ``{"GPU": 1}``.
     say
         Called with what a person should know: the dashboard's address, a lost scheduler.
     patience
@@ -56,16 +50,14 @@ class DaskEngine:
 
     def __init__(
         self,
-        workers: int = 1,
-        scheduler: str | None = None,
+        scheduler: str,
+        resources: Mapping[str, float] | None = None,
         *,
         say: Callable[[str], None] = lambda _text: None,
         patience: float = 600.0,
     ) -> None:
-        if workers < 1:
-            raise RefusedError(f"workers must be at least 1, got {workers}.")
-        self._workers = workers
         self._scheduler = scheduler
+        self._resources = dict(resources or {})
         self._say = say
         self._patience = patience
 
@@ -77,15 +69,91 @@ class DaskEngine:
         answer = _ANSWER
         while waiting:
             try:
-                workers = needed(self._workers, waiting.values())
-                with connect(workers, self._scheduler, say=self._say, answer=answer) as client:
-                    _check_resources(client, runs, self._scheduler, self._say)
-                    for outcome in _through(client, execute, list(waiting.values()), listener, assist):
+                with connect(self._scheduler, say=self._say, answer=answer) as client:
+                    self._check_resources(client)
+                    for outcome in self._through(client, execute, list(waiting.values()), listener, assist):
                         del waiting[outcome.run.name]
                         yield outcome
             except _LostError:
                 self._say(f"the scheduler went away; waiting for it for {self._patience:g} s")
                 answer = self._patience
+
+    def _check_resources(self, client: Client) -> None:
+        """Say that no worker offers what runs ask for; they would wait in silence."""
+        offered: dict[str, float] = {}
+        for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+            for name, amount in worker["resources"].items():
+                offered[name] = max(offered.get(name, 0.0), amount)
+        for name, amount in self._resources.items():
+            if offered.get(name, 0.0) < amount:
+                asked = f"{name}={amount:g}"
+                # a cluster may grow: its next worker can be the right one
+                self._say(f"no worker offers {asked} now; waiting for one (`dask worker … --resources '{asked}'`)")
+
+    def _through(
+        self,
+        client: Client,
+        execute: Execute,
+        runs: Sequence[Run],
+        listener: Listener | None,
+        assist: Assist | None,
+    ) -> Generator[Outcome]:
+        names = {run.name: run for run in runs}
+        # a key of its own for every call: a cluster remembers keys, and a second call is no cached one
+        call = uuid.uuid4().hex
+        # What runs say and what they end with, in order. The listener is called from this thread, where what it raises
+        # ends the batch as with the other engine; in dask's own it would leave this one waiting for ever.
+        heard: SimpleQueue[Any] = SimpleQueue()
+        if listener is not None:
+            client.subscribe_topic(call, lambda message: heard.put(message[1]))
+        futures: dict[Future, Run] = {
+            client.submit(
+                _on_worker,
+                execute,
+                run,
+                call,
+                key=f"{run.name}-{call}",
+                resources=self._resources or None,
+                pure=False,
+                priority=-number,  # in the order asked
+            ): run
+            for number, run in enumerate(runs)
+        }
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        # after all runs: a task that finds nothing to do ends at once
+        helpers = [
+            client.submit(
+                assist,
+                run,
+                key=f"{run.name}-help-{number}-{call}",
+                # a part is the same on no other kind of device
+                resources=self._resources or None,
+                pure=False,
+                priority=-len(runs) - number,
+            )
+            for run in runs
+            for number in range(workers - 1 if assist and run.experiment else 0)
+        ]
+        for future in futures:
+            future.add_done_callback(heard.put)
+        try:
+            while futures:
+                told = heard.get()
+                if isinstance(told, dict):
+                    assert listener is not None
+                    listener(names[told["run"]], told["event"])
+                else:
+                    yield _outcome(told, futures.pop(told))
+        finally:
+            with contextlib.suppress(Exception):
+                client.cancel(helpers, force=True)
+                client.run(notebook.stop, [parts.helper(run) for run in runs if helpers])
+            if futures:
+                left = [run.name for run in futures.values()]
+                with contextlib.suppress(Exception):
+                    # not begun: never begin; begun: dask cannot stop a task, but a run's process ends with its lifeline
+                    client.cancel(list(futures), force=True)
+                    client.run(notebook.stop, left)
 
 
 class _LostError(Exception):
@@ -94,9 +162,9 @@ class _LostError(Exception):
 
 @contextlib.contextmanager
 def connect(
-    workers: int, scheduler: str | None, *, say: Callable[[str], None] = lambda _text: None, answer: float = _ANSWER
+    scheduler: str, *, say: Callable[[str], None] = lambda _text: None, answer: float = _ANSWER
 ) -> Iterator[Client]:
-    """A client of the cluster at an address, or of a new one on this machine that ends with the block.
+    """A client of the cluster at an address.
 
     Raises
     ------
@@ -107,16 +175,6 @@ def connect(
         import dask
         from distributed import Client
 
-    if scheduler is None:
-        # workers keep scratch files; not in whatever folder the command is given
-        with (
-            tempfile.TemporaryDirectory(prefix="replication-dask-") as scratch,
-            _local(workers, scratch) as cluster,
-            Client(cluster) as client,
-        ):
-            say(f"dashboard: {client.dashboard_link}")
-            yield client
-        return
     try:
         with dask.config.set({"distributed.comm.timeouts.connect": f"{answer}s"}):
             client = Client(scheduler, timeout=answer)
@@ -130,148 +188,6 @@ def connect(
         if not client.scheduler_info(n_workers=-1)["workers"]:
             say(f"{scheduler} has no workers yet; waiting for one (`dask worker {scheduler} --nthreads 1`)")
         yield client
-
-
-@contextlib.contextmanager
-def _local(workers: int, scratch: str) -> Iterator[Any]:
-    import dask
-    from distributed import Nanny, Scheduler, SpecCluster
-
-    graphics = gpus()
-    options = [
-        {
-            "nthreads": 1,
-            # a worker only waits for the run's own process, which the memory limit would not see
-            "memory_limit": 0,
-            "local_directory": scratch,
-            "silence_logs": logging.CRITICAL,
-            "dashboard": False,
-            **(
-                {"resources": {"GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": graphics[number]}}
-                if number < len(graphics)
-                else {}
-            ),
-        }
-        for number in range(workers)
-    ]
-    settings = {
-        # by default a busy worker is given another task in advance, which waits while others are idle
-        "distributed.scheduler.worker-saturation": 1.0,
-        # the workers only wait; looking a hundred times a second what they do would cost a tenth of a core
-        "distributed.worker.profile.enabled": False,
-        "distributed.admin.system-monitor.interval": "10s",
-    }
-    with dask.config.set(settings), warnings.catch_warnings(), deferring_interrupts():
-        # the dashboard takes another port if this one is in use, and says so in the line that we print
-        warnings.filterwarnings("ignore", message="Port .* is already in use")
-        cluster = SpecCluster(
-            workers={number: {"cls": Nanny, "options": each} for number, each in enumerate(options)},
-            scheduler={
-                "cls": Scheduler,
-                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:8787"},
-            },
-            silence_logs=logging.CRITICAL,
-            name="replicate",
-        )
-    with cluster:
-        yield cluster
-
-
-def gpus() -> list[str]:
-    """What ``CUDA_VISIBLE_DEVICES`` must be for each GPU that this process may use.
-
-    Examples
-    --------
-    >>> import os
-    >>> os.environ["CUDA_VISIBLE_DEVICES"] = "2,3"
-    >>> gpus()
-    ['2', '3']
-    >>> del os.environ["CUDA_VISIBLE_DEVICES"]
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in {"", "-1"}]
-    numbers = [path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")]
-    return sorted(numbers, key=int)
-
-
-def _check_resources(client: Client, runs: Sequence[Run], scheduler: str | None, say: Callable[[str], None]) -> None:
-    """Refuse, or say, that no worker offers what a run asks for; it would wait in silence."""
-    offered: dict[str, float] = {}
-    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
-        for name, amount in worker["resources"].items():
-            offered[name] = max(offered.get(name, 0.0), amount)
-    for run in runs:
-        for name, amount in run.resources.items():
-            if offered.get(name, 0.0) >= amount:
-                continue
-            short = f"{run.name} asks for {name}={amount:g}, and no worker offers it"
-            if scheduler is None:
-                raise RefusedError(f"{short}: this machine has {len(gpus())} GPUs. Take `--scheduler` of a cluster.")
-            # a cluster may grow: its next worker can be the right one
-            say(f"{short} now; waiting for one (`dask worker … --resources '{name}={amount:g}'`)")
-            return
-
-
-def _through(
-    client: Client, execute: Execute, runs: Sequence[Run], listener: Listener | None, assist: Assist | None
-) -> Generator[Outcome]:
-    names = {run.name: run for run in runs}
-    # a key of its own for every call: a cluster remembers keys, and a second call is no cached one
-    call = uuid.uuid4().hex
-    # What runs say and what they end with, in order. The listener is called from this thread, where what it raises ends
-    # the batch as with the other engines; in dask's own it would leave this one waiting for ever.
-    heard: SimpleQueue[Any] = SimpleQueue()
-    if listener is not None:
-        client.subscribe_topic(call, lambda message: heard.put(message[1]))
-    futures: dict[Future, Run] = {
-        client.submit(
-            _on_worker,
-            execute,
-            run,
-            call,
-            key=f"{run.name}-{call}",
-            resources=run.resources or None,
-            pure=False,
-            priority=-number,  # in the order asked
-        ): run
-        for number, run in enumerate(runs)
-    }
-    workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    # after all runs: a task that finds nothing to do ends at once
-    helpers = [
-        client.submit(
-            assist,
-            run,
-            key=f"{run.name}-help-{number}-{call}",
-            # a part is the same on no other kind of device
-            resources=run.resources or None,
-            pure=False,
-            priority=-len(runs) - number,
-        )
-        for run in runs
-        for number in range(workers - 1 if assist and run.experiment else 0)
-    ]
-    for future in futures:
-        future.add_done_callback(heard.put)
-    try:
-        while futures:
-            told = heard.get()
-            if isinstance(told, dict):
-                assert listener is not None
-                listener(names[told["run"]], told["event"])
-            else:
-                yield _outcome(told, futures.pop(told))
-    finally:
-        with contextlib.suppress(Exception):
-            client.cancel(helpers, force=True)
-            client.run(notebook.stop, [parts.helper(run) for run in runs if helpers])
-        if futures:
-            left = [run.name for run in futures.values()]
-            with contextlib.suppress(Exception):
-                # not begun: never begin; begun: dask cannot stop a task, but the run's process ends with its lifeline
-                client.cancel(list(futures), force=True)
-                client.run(notebook.stop, left)
 
 
 def _on_worker(execute: Execute, run: Run, topic: str) -> Outcome:

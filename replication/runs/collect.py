@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from replication.runs import publish
-from replication.runs.errors import RefusedError
 from replication.runs.files import read_json
 from replication.runs.store import Run, RunStore, listed_parts
 from replication.sources import canonical
 
-_RUN_ID = re.compile(r"[0-9a-f]{16}")
 _DAY = 86_400.0
 
 
@@ -30,7 +27,7 @@ class Removable:
     name
         `notebook/run id`.
     reason
-        ``failed``, ``unfinished``, ``damaged``, ``stale`` or ``superseded``.
+        ``failed``, ``unfinished`` or ``superseded``.
     days
         Since anything in its folder was written.
     size
@@ -48,47 +45,37 @@ class Removable:
         return f"{self.days:.0f} days old" if self.days >= 2 else f"{self.days * 24:.0f} hours old"
 
 
-def removable(
-    store: RunStore, *, older_than: float | None = None, keep_last: int = 0, in_batches: bool = False
-) -> Iterator[Removable]:
+def removable(store: RunStore, *, older_than: float | None = None) -> Iterator[Removable]:
     """The runs that may go, by notebook, the oldest first; nothing is removed.
 
-    A run whose id stands in published results, whose lock somebody holds, or (unless `in_batches`) that belongs to the
-    newest state of a remembered batch is never among them.
+    A run whose id stands in published results, whose lock somebody holds, or that belongs to a batch as it was last
+    started is never among them.
 
     Parameters
     ----------
     older_than
         Days since the last write; younger ones stay.
-    keep_last
-        So many of each notebook's removable runs stay, the newest.
     """
     # damaged published results are an error here too: what they came from would not be known
     spared = {(results["notebook"], results.get("run_id")) for _, results in publish.committed(store.project)}
-    if not in_batches:
-        spared |= _of_batches(store)
-    runs = {run.name: run for run in store.runs()}
-    newest: dict[str, str] = {}
-    for run in runs.values():
-        if store.results(run) is not None:
-            newest[_asked(run)] = run.name
-    now = time.time()
-    for notebook in sorted(path for path in store.root.glob("[!.]*/") if path.is_dir()):
-        found = []
-        for folder in notebook.iterdir():
-            name = f"{notebook.name}/{folder.name}"
-            if not _RUN_ID.fullmatch(folder.name) or (notebook.name, folder.name) in spared:
-                continue
-            reason = _reason(store, runs[name], newest) if name in runs else "damaged"
-            # its lock says whether somebody works on it; asking costs a file, so it is asked last
-            if reason is None or not _free(store, notebook.name, folder.name):
-                continue
-            written, size = _files(folder)
-            found.append(Removable(name, reason, (now - written) / _DAY, size))
-        found.sort(key=lambda one: -one.days)
-        for one in found[: len(found) - keep_last] if keep_last else found:
-            if older_than is None or one.days > older_than:
-                yield one
+    for path in (store.root / "batches").glob("*.json"):
+        batch = read_json(path) or {}
+        spared |= {(run["notebook"], run["run_id"]) for run in batch.get("runs", [])}
+    runs = list(store.runs())
+    newest = {_asked(run): run.name for run in runs if store.results(run) is not None}
+    found = []
+    for run in runs:
+        state = store.state(run)
+        done = state not in {"failed", "unfinished"}
+        if (run.notebook, run.run_id) in spared or (done and newest.get(_asked(run)) == run.name):
+            continue
+        # its lock says whether somebody works on it; asking costs a file, so it is asked last
+        if _free(store, run.notebook, run.run_id):
+            written, size = _files(store.folder(run))
+            days = (time.time() - written) / _DAY
+            if older_than is None or days > older_than:
+                found.append(Removable(run.name, "superseded" if done else state, days, size))
+    yield from sorted(found, key=lambda one: (one.name.partition("/")[0], -one.days))
 
 
 def remove(store: RunStore, one: Removable) -> bool:
@@ -151,34 +138,8 @@ def in_words(size: int) -> str:
     return f"{size} bytes"
 
 
-def _reason(store: RunStore, run: Run, newest: dict[str, str]) -> str | None:
-    state = store.state(run)
-    if state in {"failed", "unfinished"}:
-        return state
-    if newest.get(_asked(run)) != run.name:
-        return "superseded"
-    return "stale" if state == "stale" and not _can_be_brought_up_to_date(store, run) else None
-
-
-def _can_be_brought_up_to_date(store: RunStore, run: Run) -> bool:
-    """Do its records still belong to today's sources, so that they give today's verdicts?"""
-    try:
-        return not store.differences(run)
-    except (RefusedError, KeyError, OSError):
-        return False
-
-
 def _asked(run: Run) -> str:
     return canonical([run.notebook, run.profile, run.parameters])
-
-
-def _of_batches(store: RunStore) -> set[tuple[str, str | None]]:
-    found: set[tuple[str, str | None]] = set()
-    for path in (store.root / "batches").glob("*.json"):
-        batch = read_json(path)
-        runs: Iterable[dict[str, str]] = batch.get("runs", []) if isinstance(batch, dict) else []
-        found |= {(run["notebook"], run["run_id"]) for run in runs}
-    return found
 
 
 @contextlib.contextmanager

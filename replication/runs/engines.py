@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol
 
@@ -19,12 +19,6 @@ Execute = Callable[..., Outcome]
 Assist = Callable[[Run], None]
 
 
-def needed(workers: int, runs: Collection[Run]) -> int:
-    """How many of so many workers can have anything to do: one for each run, and all processors for their parts."""
-    processors = (os.cpu_count() or 1) if any(run.experiment for run in runs) else 0
-    return min(workers, len(runs) + processors)
-
-
 class Engine(Protocol):
     """Executes runs; closing the iterator early, or an interrupt, stops all that have begun and starts no more."""
 
@@ -35,20 +29,8 @@ class Engine(Protocol):
         ...
 
 
-class SerialEngine:
-    """One run after another, in the order asked."""
-
-    def outcomes(
-        self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None, assist: Assist | None = None
-    ) -> Generator[Outcome]:
-        """Yield each run's outcome, in order."""
-        del assist  # nobody is idle
-        for run in runs:
-            yield execute(run, listener=listener)
-
-
 class ProcessEngine:
-    """Several runs side by side on this machine.
+    """Runs on this machine, one or several at a time.
 
     Each run already is a process of its own, so a worker is a thread that waits for one run after another. When no run
     is left to start, a worker helps with the parts of those that go on.
@@ -56,7 +38,7 @@ class ProcessEngine:
     Parameters
     ----------
     workers
-        Runs at a time, at least 1 (see `needed`).
+        Runs at a time, at least 1.
     """
 
     def __init__(self, workers: int) -> None:
@@ -69,7 +51,9 @@ class ProcessEngine:
     ) -> Generator[Outcome]:
         """Yield each run's outcome as soon as it is there."""
         going: dict[str, Run] = {}
-        workers = needed(self.workers, runs)
+        # more could have nothing to do: one for each run, and all processors for their parts
+        processors = (os.cpu_count() or 1) if any(run.experiment for run in runs) else 0
+        workers = min(self.workers, len(runs) + processors)
 
         def work(run: Run) -> Outcome:
             going[run.name] = run

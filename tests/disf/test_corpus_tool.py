@@ -1132,10 +1132,15 @@ def test_batches_cover_all_rows_once(sizes: list[int], size: int, shuffle: int |
 
 @pytest.mark.slow
 def test_workers_of_a_cluster_write_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
     from replication.runs.cluster import connect
 
     alone = select_corpus(corpus, tmp_path / "alone.jsonl", ratio=0.1, batch_size=128)
-    with connect(2, None) as client:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        connect(cluster.scheduler_address) as client,
+    ):
         executor = client.get_executor(pure=False)
         done = select_corpus(corpus, tmp_path / "cluster.jsonl", ratio=0.1, batch_size=128, workers=executor)
         assert executor.submit(int).result() == 0  # still ours

@@ -38,11 +38,61 @@ def finished(toy: Toy, store: Path | None = None) -> dict[str, bytes]:
     return files
 
 
+SLOW_SECOND = """\
+runs:
+  - notebook: toy
+    groups: {a: {label: plain, seeds: 1}, b: {label: slow, seeds: 2}, c: {label: plain, seeds: 3}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def cluster(toy: Toy, address: str = "", *, workers: int = 1, **more: str) -> Iterator[str]:
+    """A scheduler and workers that offer a GPU each, as a person starts them; the scheduler's address."""
+    address = address or f"tcp://127.0.0.1:{free_port()}"
+    host, port = address.removeprefix("tcp://").split(":")
+    several = ["--nworkers", str(workers), "--nthreads", "1", "--resources", "GPU=1"]
+    commands = [
+        ["scheduler", "--host", host, "--port", port, "--no-dashboard"],
+        ["worker", address, *several, "--no-dashboard", "--death-timeout", "60"],
+    ]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dask", *command],
+            env=toy.environment(**more),
+            cwd=toy.root,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]
+    try:
+        yield address
+    finally:
+        for process in reversed(processes):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.kill()
+            process.kill()
+            process.wait()
+
+
+def worker_of(process: int) -> psutil.Process:
+    """The cluster's worker that waits for a process of a run."""
+    return next(p for p in psutil.Process(process).parents() if "multiprocessing" in " ".join(p.cmdline()))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, dict[str, bytes]]:
     """A project, and the results of its batch of 24 runs when nothing happens to it."""
     toy = build(tmp_path_factory.mktemp("faults"))
-    done = toy.replicate("batch", grid(toy, GRID), "--workers", "2", "--engine", "processes")
+    done = toy.replicate("batch", grid(toy, GRID), "--workers", "2")
     assert done.returncode == 0, done.stderr
     return toy, finished(toy)
 
@@ -56,8 +106,7 @@ def test_twenty_kills_at_random_instants_change_nothing(undisturbed: tuple[Toy, 
     instants = random.Random(0)
     before: dict[str, bytes] = {}
     for number in range(20):
-        engine = ("processes", "dask")[number % 2]
-        batch = toy.start("batch", grid(toy, GRID), "--workers", "2", "--engine", engine, REPLICATION_RUNS=str(store))
+        batch = toy.start("batch", grid(toy, GRID), "--workers", "2", REPLICATION_RUNS=str(store))
         if number % 4:  # else while it is still checking, or starts its workers
             # a fast machine has done all before the last kill
             toy.wait_for(lambda batch=batch: toy.processes() or batch.poll() is not None)
@@ -117,13 +166,12 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, bytes]:
     return toy, results.read_bytes()
 
 
-@pytest.mark.parametrize("engine", ["processes", "dask"])
-def test_kills_cost_the_parts_in_flight_and_change_nothing(divided: tuple[Toy, bytes], engine: str) -> None:
+def test_kills_cost_the_parts_in_flight_and_change_nothing(divided: tuple[Toy, bytes]) -> None:
     toy, expected = divided
-    store, kills = toy.root / f"parts-{engine}", 10
-    more = {"REPLICATION_RUNS": str(store), "TOY_LOG": str(toy.root / f"{engine}.log")}
+    store, kills = toy.root / "parts-killed", 10
+    more = {"REPLICATION_RUNS": str(store), "TOY_LOG": str(toy.root / "killed.log")}
     instants = random.Random(1)
-    command = ("run", "toy", "--workers", "2", "--engine", engine)
+    command = ("run", "toy", "--workers", "2")
     for _ in range(kills):
         run = toy.start(*command, **more)
         toy.wait_for(lambda run=run: toy.processes() or run.poll() is not None)
@@ -146,25 +194,26 @@ def test_a_worker_of_a_cluster_that_is_killed_has_its_parts_done_by_another(divi
     store = toy.root / "worker"
     log = toy.root / "worker.log"
     more = {"REPLICATION_RUNS": str(store), "TOY_LOG": str(log)}
-    run = toy.start("run", "toy", "--workers", "2", "--engine", "dask", **more)
-    toy.wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
-    (process, *_) = toy.processes()
-    next(p for p in psutil.Process(process).parents() if "multiprocessing" in " ".join(p.cmdline())).kill()
-    _, errors = run.communicate(timeout=200)
+    with cluster(toy, workers=2, **more) as address:
+        run = toy.start("run", "toy", "--scheduler", address, **more)
+        toy.wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 3)
+        (process, *_) = toy.processes()
+        worker_of(process).kill()
+        _, errors = run.communicate(timeout=200)
     assert run.returncode == 0, errors
     (results,) = store.glob("toy/*/results.json")
     assert results.read_bytes() == expected
     toy.wait_for(lambda: not toy.processes())
 
 
-@pytest.mark.parametrize("engine", [["--engine", "serial"], ["--engine", "dask", "--workers", "2"]], ids=lambda e: e[1])
-def test_engines_give_the_same_results_to_the_byte(
-    undisturbed: tuple[Toy, dict[str, bytes]], engine: list[str]
-) -> None:
+@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "dask"])
+def test_engines_give_the_same_results_to_the_byte(undisturbed: tuple[Toy, dict[str, bytes]], workers: int) -> None:
     toy, expected = undisturbed
-    store = toy.root / engine[1]
+    store = toy.root / f"engine-{workers}"
     few = grid(toy, "runs: [{notebook: toy, grid: {seeds: 1..2, peak: [0.5, 1.0]}}]")
-    done = toy.replicate("batch", few, *engine, REPLICATION_RUNS=str(store))
+    with cluster(toy, workers=workers) if workers > 1 else contextlib.nullcontext() as address:
+        where = ("--scheduler", address) if address else ()
+        done = toy.replicate("batch", few, *where, REPLICATION_RUNS=str(store))
     assert done.returncode == 0, done.stderr
     found = finished(toy, store)
     assert len(found) == 4
@@ -174,15 +223,14 @@ def test_engines_give_the_same_results_to_the_byte(
 def test_worker_that_is_killed_has_its_run_done_by_another(toy: Toy) -> None:
     toy.gate.write_text("")
     runs = "runs: [{notebook: toy, parameters: {label: slow}, grid: {seeds: 1..3}}]"
-    batch = toy.start("batch", grid(toy, runs), "--workers", "2")
-    toy.wait_for(lambda: len(toy.computed()) == 2)
-    (run, *_) = toy.processes()
-    # the kernel's process, the run's own, and the worker that waits for it
-    worker = next(p for p in psutil.Process(run).parents() if "multiprocessing" in " ".join(p.cmdline()))
-    worker.kill()
-    toy.wait_for(lambda: len(toy.computed()) == 3)
-    toy.gate.unlink()
-    text, errors = batch.communicate(timeout=200)
+    with cluster(toy, workers=2) as address:
+        batch = toy.start("batch", grid(toy, runs), "--scheduler", address)
+        toy.wait_for(lambda: len(toy.computed()) == 2)
+        (run, *_) = toy.processes()
+        worker_of(run).kill()
+        toy.wait_for(lambda: len(toy.computed()) == 3)
+        toy.gate.unlink()
+        text, errors = batch.communicate(timeout=200)
     assert batch.returncode == 0, errors
     assert "3 of 3 runs are finished" in text
     assert sorted(toy.values().values()) == [0.5, 1.0, 1.5]
@@ -211,15 +259,17 @@ if fail:
 """
 
 
-@pytest.mark.parametrize("engine", ["processes", "dask"])
-def test_notebooks_that_misbehave_stop_none_of_the_others(tmp_path: Path, engine: str) -> None:
+@pytest.mark.parametrize("dask", [False, True], ids=["processes", "dask"])
+def test_notebooks_that_misbehave_stop_none_of_the_others(tmp_path: Path, dask: bool) -> None:
     toy = build(tmp_path)
     toy.add("toy", toy_cells(run=MISBEHAVE, finish=FINISH_UNLESS_GARBAGE), paper="toy")
-    labels = (
-        "zip: {label: [hang, memory, starved, garbage, good, raise], fail: [false, false, false, false, false, true]}"
+    labels = "grid: {label: [hang, memory, starved, garbage, good]}"
+    asked = grid(
+        toy, f"runs: [{{notebook: toy, {labels}}}, {{notebook: toy, parameters: {{label: raise, fail: true}}}}]"
     )
-    asked = grid(toy, f"runs: [{{notebook: toy, {labels}}}]")
-    done = toy.replicate("batch", asked, "--workers", "2", "--engine", engine, "--timeout", "30")
+    with cluster(toy, workers=2) if dask else contextlib.nullcontext() as address:
+        where = ("--scheduler", address) if address else ("--workers", "2")
+        done = toy.replicate("batch", asked, *where, "--timeout", "30")
     assert done.returncode == 1
     assert "1 of 6 runs are finished" in done.stdout
     for words in (
@@ -251,8 +301,7 @@ if label != "garbage":
 
 def test_store_that_goes_away_loses_nothing_and_comes_back(toy: Toy) -> None:
     toy.gate.write_text("")
-    runs = "runs: [{notebook: toy, zip: {label: [plain, slow, plain], seeds: 1..3}}]"
-    batch = toy.start("batch", grid(toy, runs), "--engine", "processes")
+    batch = toy.start("batch", grid(toy, SLOW_SECOND))
     toy.wait_for(lambda: len(toy.computed()) == 2)
     before = finished(toy)
     assert len(before) == 1
@@ -272,62 +321,16 @@ def test_store_that_goes_away_loses_nothing_and_comes_back(toy: Toy) -> None:
     assert sorted(toy.values().values()) == [0.5, 1.0, 1.5]
 
 
-@contextlib.contextmanager
-def cluster(toy: Toy, port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """A scheduler and a worker, as a person starts them."""
-    address = f"tcp://127.0.0.1:{port}"
-    commands = [
-        ["dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
-        [
-            "dask",
-            "worker",
-            address,
-            "--nthreads",
-            "1",
-            "--no-dashboard",
-            "--death-timeout",
-            "60",
-            "--resources",
-            "GPU=1",
-        ],
-    ]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", *command],
-            env=toy.environment(),
-            cwd=toy.root,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for command in commands
-    ]
-    try:
-        yield processes
-    finally:
-        for process in reversed(processes):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for child in psutil.Process(process.pid).children(recursive=True):
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        child.kill()
-            process.kill()
-            process.wait()
-
-
 def test_scheduler_that_goes_away_is_waited_for(toy: Toy) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     toy.gate.write_text("")
-    runs = "runs: [{notebook: toy, zip: {label: [plain, slow, plain], seeds: 1..3}}]"
-    with cluster(toy, port):
-        batch = toy.start(
-            "batch", grid(toy, runs), "--scheduler", f"tcp://127.0.0.1:{port}", "--resources", "GPU=1", "--json"
-        )
+    address = f"tcp://127.0.0.1:{free_port()}"
+    with cluster(toy, address):
+        batch = toy.start("batch", grid(toy, SLOW_SECOND), "--scheduler", address, "--resources", "GPU=1", "--json")
         toy.wait_for(lambda: len(toy.computed()) == 2)
         before = finished(toy)
         assert len(before) == 1
     toy.wait_for(lambda: not toy.processes())
-    with cluster(toy, port):
+    with cluster(toy, address):
         toy.wait_for(lambda: len(toy.computed()) == 3)
         toy.gate.unlink()
         text, errors = batch.communicate(timeout=200)
@@ -350,19 +353,16 @@ def test_scheduler_that_never_was_is_an_error_for_people(toy: Toy) -> None:
 
     with (
         pytest.raises(ReplicationError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9"),
-        connect(1, "tcp://127.0.0.1:9", answer=1.0),
+        connect("tcp://127.0.0.1:9", answer=1.0),
     ):
         pass
 
 
 def test_interrupt_stops_what_a_cluster_elsewhere_has_begun(toy: Toy) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     toy.gate.write_text("")
     runs = "runs: [{notebook: toy, parameters: {label: slow}, grid: {seeds: 1..3}}]"
-    with cluster(toy, port):
-        batch = toy.start("batch", grid(toy, runs), "--scheduler", f"tcp://127.0.0.1:{port}")
+    with cluster(toy) as address:
+        batch = toy.start("batch", grid(toy, runs), "--scheduler", address)
         toy.wait_for(toy.computed)
         batch.send_signal(signal.SIGINT)
         _, errors = batch.communicate(timeout=100)

@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="signals and locks as on POSIX"),
 ]
 
-GRID = "runs: [{notebook: toy, zip: {label: [quick, slow], seeds: 2..3}}]"
+GRID = "runs: [{notebook: toy, groups: {a: {label: quick, seeds: 2}, b: {label: slow, seeds: 3}}}]"
 
 
 @pytest.fixture

@@ -16,12 +16,11 @@ def load(folder: Path, text: str) -> Grid:
     return Grid.load(path)
 
 
-def test_grid_is_a_product_and_zip_goes_side_by_side(toy: Toy) -> None:
-    lists = "grid: {seeds: 1..2, peak: [0.1, 0.2]}, zip: {budgets: [[1], [2]]}"
-    text = f"runs: [{{notebook: toy, parameters: {{label: x}}, {lists}}}]"
+def test_grid_is_a_product(toy: Toy) -> None:
+    text = "runs: [{notebook: toy, parameters: {label: x}, grid: {seeds: 1..2, peak: [0.1, 0.2]}}]"
     specs = load(toy.root, text).specs(toy.project)
-    assert len({toy.store.plan(spec).run_id for spec in specs}) == len(specs) == 8
-    assert specs[1].overrides == {"label": "x", "seeds": 1, "peak": 0.1, "budgets": [2]}
+    assert len({toy.store.plan(spec).run_id for spec in specs}) == len(specs) == 4
+    assert specs[1].overrides == {"label": "x", "seeds": 1, "peak": 0.2}
 
 
 @pytest.mark.parametrize(
@@ -29,14 +28,11 @@ def test_grid_is_a_product_and_zip_goes_side_by_side(toy: Toy) -> None:
     [
         ("runs: [{notebook: toy, gird: {seeds: [1]}}]", "did you mean 'grid'"),
         ("profil: smoke", "did you mean 'profile'"),
-        ("runs: [{notebook: toy, zip: {seeds: [1], peak: [0.1, 0.2]}}]", "equally long"),
         ("runs: [{notebook: toy, grid: {seeds: []}}]", "'seeds' has no values"),
         ("runs: [{notebook: toy, grid: {seeds: [1]}, parameters: {seeds: 2}}]", "'seeds' is set twice"),
         ("runs: [{notebook: toy, grid: {seeds: 3}}]", r"runs\.0\.grid\.seeds"),
         ("runs: [{notebook: toy, groups: {a: {seeds: 1}, b: {peak: 1.0}}}]", "group 'a' does not set peak"),
         ("runs: [{notebook: toy, parameters: {seeds: 1}, groups: {a: {seeds: 1}}}]", "'seeds' is set twice"),
-        ("runs: [{notebook: toy, resources: {GPU: 0}}]", r"resources\.GPU"),
-        ("runs: [{notebook: toy, resources: {GPU: .inf}}]", r"resources\.GPU"),
         ("runs: [{notebook: toy}]\nruns: [{notebook: toy, parameters: {seeds: 1}}]", "'runs' stands twice.*line 2"),
         ("runs: [{notebook: toy, grid: {seeds: [1], seeds: [2]}}]", "'seeds' stands twice"),
         ("runs: [{notebook: toy, parameters: {fail: no}}]", "no means two things.*line 1"),
@@ -53,22 +49,13 @@ def test_wrong_grid_file_is_refused_saying_where(toy: Toy, text: str, message: s
         load(toy.root, text)
 
 
-def test_groups_are_named_sets_and_resources_go_with_the_runs(toy: Toy) -> None:
+def test_groups_are_named_sets(toy: Toy) -> None:
     groups = "groups: {small: {budgets: [1], label: s}, large: {budgets: [9], label: l}}"
-    text = f"runs: [{{notebook: toy, grid: {{seeds: 1..3}}, {groups}, resources: {{GPU: 1}}}}]"
+    text = f"runs: [{{notebook: toy, grid: {{seeds: 1..3}}, {groups}}}]"
     specs = load(toy.root, text).specs(toy.project)
     assert [(s.overrides["seeds"], s.overrides["label"], s.overrides["budgets"]) for s in specs] == [
         (seeds, label, budgets) for seeds in (1, 2, 3) for label, budgets in (("s", [1]), ("l", [9]))
     ]
-    plain = [Spec(s.notebook, s.profile, s.overrides) for s in specs]
-    runs, others = ([toy.store.plan(s) for s in some] for some in (specs, plain))
-    assert {run.ingredients["device"] for run in runs} == {"cuda"}
-    assert all(run.resources == {"GPU": 1.0} for run in runs)
-    if {run.ingredients["device"] for run in others} == {"cpu"}:
-        assert all(a.run_id != b.run_id for a, b in zip(runs, others, strict=True))
-    batch = Batch(toy.store, specs)
-    batch.remember()
-    assert [run.resources for run in Batch.remembered(toy.store).runs] == [{"GPU": 1.0}] * 6
 
 
 def test_grid_without_entries_is_every_notebook_of_the_profile(toy: Toy) -> None:

@@ -67,17 +67,13 @@ def test_each_reason(toy: Toy) -> None:
     bad = failed(toy, seeds=4)
     half = plan(toy, seeds=5)
     toy.store.open_work(half)
-    fresh = finished(toy, "older", seeds=8)
-    (toy.store.folder(plan(toy, seeds=6))).mkdir()
     assert found(toy) == {
         old.name: "superseded",
-        stale.name: "stale",
         bad.name: "failed",
         half.name: "unfinished",
-        plan(toy, seeds=6).name: "damaged",
     }
-    # the newest of its parameters, of whatever sources; and verdicts that a run re-evaluates in seconds
-    assert not {new.name, kept.name, fresh.name} & found(toy).keys()
+    # the newest of its parameters, of whatever sources and verdicts
+    assert not {new.name, kept.name, stale.name} & found(toy).keys()
 
 
 def test_nothing_foreign_is_touched(toy: Toy) -> None:
@@ -96,18 +92,17 @@ def test_a_reference_run_stays_whatever_it_is(toy: Toy) -> None:
     path = toy.project.results / "smoke" / "toy.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"notebook": "toy", "run_id": run.run_id, "tests": []}))
-    assert found(toy, in_batches=True) == {}
+    assert found(toy) == {}
     path.write_text("{")
     with pytest.raises(ReplicationError, match="is not a results file"):
         found(toy)
 
 
-def test_the_newest_state_of_a_batch_stays_unless_asked(toy: Toy) -> None:
+def test_the_newest_state_of_a_batch_stays(toy: Toy) -> None:
     run = failed(toy)
     batch = Batch(toy.store, [Spec("toy", "smoke", {})])
     batch.remember()
     assert found(toy) == {}
-    assert found(toy, in_batches=True) == {run.name: "failed"}
     change_sources(toy)
     Batch(toy.store, [Spec("toy", "smoke", {})]).remember()
     assert found(toy) == {run.name: "failed"}
@@ -160,15 +155,12 @@ def test_removal_is_whole_and_clears_what_an_earlier_one_left(toy: Toy) -> None:
     assert {path.name for path in toy.project.store.iterdir()} == {".locks"}
 
 
-def test_age_and_number_spare_the_young(toy: Toy) -> None:
+def test_age_spares_the_young(toy: Toy) -> None:
     runs = [failed(toy, seeds=n) for n in (4, 5, 6)]
     for run, days in zip(runs, (1, 5, 9), strict=True):
         age(toy, run, days)
     assert list(found(toy)) == [runs[2].name, runs[1].name, runs[0].name]
     assert list(found(toy, older_than=4)) == [runs[2].name, runs[1].name]
-    assert list(found(toy, keep_last=1)) == [runs[2].name, runs[1].name]
-    assert list(found(toy, older_than=4, keep_last=2)) == [runs[2].name]
-    assert found(toy, keep_last=3) == {}
 
 
 def test_command_lists_first_and_removes_when_told(toy: Toy) -> None:
@@ -190,7 +182,7 @@ def test_parts_that_no_run_needs_go(toy: Toy) -> None:
     results = store.results(run) or {}
     write_json(store.folder(run) / "results.json", {**results, "parts": {"all": "needed"}})
     going = plan(toy, seeds=5)
-    write_json(store.folder(going) / "work" / "parts.json", {"folder": str(folder), "parts": [["all", "going"]]})
+    write_json(store.open_work(going) / "parts.json", {"folder": str(folder), "parts": [["all", "going"]]})
     for name in ("needed.json", "needed.lock", "going.json", "loose.json", "loose.failed.json"):
         write_json(folder / name, {})
     assert [path.name for path in collect.loose_parts(store)] == ["loose.failed.json", "loose.json"]

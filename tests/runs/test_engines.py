@@ -2,20 +2,31 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from replication.runs.cluster import DaskEngine, connect, gpus
-from replication.runs.engines import Engine, ProcessEngine, SerialEngine, needed
+from replication.runs.cluster import DaskEngine, connect
+from replication.runs.engines import Engine, ProcessEngine
 from replication.runs.errors import RefusedError
 from replication.runs.notebook import Listener, Outcome
 from replication.runs.store import Run
 
+PROCESSORS = os.cpu_count() or 1
 RUNS = [Run("toy", "smoke", {"seeds": n}, "toy", f"{n:016x}", {}) for n in range(6)]
-ENGINES = [SerialEngine(), ProcessEngine(1), ProcessEngine(3)]
+ENGINES = [ProcessEngine(1), ProcessEngine(3)]
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """The address of a cluster's scheduler; each of its two workers offers a GPU."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, resources={"GPU": 1}, dashboard_address="127.0.0.1:0") as made:
+        yield made.scheduler_address
 
 
 def succeed(run: Run, listener: Listener | None = None) -> Outcome:
@@ -25,7 +36,7 @@ def succeed(run: Run, listener: Listener | None = None) -> Outcome:
     return Outcome(run, status, 0.0, str(run.parameters["seeds"] ** 2))
 
 
-@pytest.mark.parametrize("which", ENGINES, ids=["serial", "one", "three"])
+@pytest.mark.parametrize("which", ENGINES, ids=["one", "three"])
 def test_every_engine_gives_the_same_outcomes_and_a_failure_stops_none(which: Engine) -> None:
     found = sorted(which.outcomes(succeed, RUNS), key=lambda outcome: outcome.run.run_id)
     assert found == [succeed(run) for run in RUNS]
@@ -48,7 +59,7 @@ def test_workers_run_side_by_side_but_no_more_than_asked() -> None:
     assert most == 2
 
 
-@pytest.mark.parametrize("which", ENGINES, ids=["serial", "one", "three"])
+@pytest.mark.parametrize("which", ENGINES, ids=["one", "three"])
 def test_interrupt_starts_no_more(which: Engine) -> None:
     started: list[Any] = []
     gate = threading.Event()
@@ -71,9 +82,8 @@ def test_interrupt_starts_no_more(which: Engine) -> None:
 
 
 def test_engines_refuse_to_have_no_worker() -> None:
-    for kind in (ProcessEngine, DaskEngine):
-        with pytest.raises(RefusedError, match="at least 1, got 0"):
-            kind(0)
+    with pytest.raises(RefusedError, match="at least 1, got 0"):
+        ProcessEngine(0)
 
 
 def succeed_or_raise(run: Run, listener: Listener | None = None) -> Outcome:
@@ -82,10 +92,10 @@ def succeed_or_raise(run: Run, listener: Listener | None = None) -> Outcome:
     return succeed(run, listener)
 
 
-def test_dask_gives_the_same_outcomes_and_passes_events_on() -> None:
+def test_dask_gives_the_same_outcomes_and_passes_events_on(scheduler: str) -> None:
     said: list[str] = []
     heard: dict[str, Any] = {}
-    engine = DaskEngine(2, say=said.append)
+    engine = DaskEngine(scheduler, {"GPU": 1.0}, say=said.append)
     found = {o.run.run_id: o for o in engine.outcomes(succeed_or_raise, RUNS, lambda r, e: heard.update({r.name: e}))}
     assert len(found) == len(RUNS)
     for run in RUNS:
@@ -98,28 +108,23 @@ def test_dask_gives_the_same_outcomes_and_passes_events_on() -> None:
     assert said[0].startswith("dashboard: http://127.0.0.1:")
 
 
-def test_run_that_no_worker_can_take_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus() == []
-    hungry = Run("toy", "smoke", {"seeds": 1}, "toy", "0" * 16, {}, {"GPU": 1.0})
-    with pytest.raises(RefusedError, match="asks for GPU=1, and no worker offers it: this machine has 0 GPUs"):
-        list(DaskEngine(1).outcomes(succeed, [hungry]))
+def test_need_that_no_worker_meets_is_said(scheduler: str) -> None:
+    said: list[str] = []
+
+    def enough(text: str) -> None:
+        said.append(text)
+        if "waiting" in text:
+            raise RefusedError("enough")
+
+    with pytest.raises(RefusedError, match="enough"):
+        next(DaskEngine(scheduler, {"GPU": 2.0}, say=enough).outcomes(succeed, RUNS))
+    assert said[-1] == "no worker offers GPU=2 now; waiting for one (`dask worker … --resources 'GPU=2'`)"
 
 
-def test_a_gpu_goes_to_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    hungry = [Run("toy", "smoke", {"seeds": n}, "toy", f"{n:016x}", {}, {"GPU": 1.0}) for n in range(3)]
-    found = list(DaskEngine(2).outcomes(which_gpu, hungry))
-    assert {outcome.message for outcome in found} == {"7"}
-    assert len({outcome.status for outcome in found}) == 1  # all by the one worker that has it
+@pytest.mark.parametrize("kind", ["one", "three", "dask"])
+def test_what_a_listener_raises_ends_the_batch(kind: str, scheduler: str) -> None:
+    which: Engine = DaskEngine(scheduler) if kind == "dask" else ENGINES[kind == "three"]
 
-
-def which_gpu(run: Run, listener: Listener | None = None) -> Outcome:
-    return Outcome(run, str(os.getpid()), 0.0, os.environ["CUDA_VISIBLE_DEVICES"])
-
-
-@pytest.mark.parametrize("which", [*ENGINES, DaskEngine(2)], ids=["serial", "one", "three", "dask"])
-def test_what_a_listener_raises_ends_the_batch(which: Engine) -> None:
     def listen(run: Run, event: Any) -> None:
         raise ZeroDivisionError(event["started"])
 
@@ -127,21 +132,21 @@ def test_what_a_listener_raises_ends_the_batch(which: Engine) -> None:
         list(which.outcomes(succeed, RUNS, listen))
 
 
-def test_no_more_workers_are_started_than_there_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert needed(40, RUNS) == 6
-    assert needed(3, RUNS) == 3
-    with_parts = [replace(RUNS[0], experiment="replication.uba.experiments.theory")]
-    assert needed(40, with_parts) == min(40, 1 + (os.cpu_count() or 1))
+@pytest.mark.parametrize(("experiment", "most"), [("", 6), ("replication.uba.experiments.theory", 6 + PROCESSORS)])
+def test_no_more_workers_are_started_than_there_is_work(
+    experiment: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
 
-    def connect(workers: int, *_: Any, **__: Any) -> Any:
+    def pool(workers: int) -> Any:
         asked.append(workers)
         raise RefusedError("enough")
 
-    monkeypatch.setattr("replication.runs.cluster.connect", connect)
-    with pytest.raises(RefusedError, match="enough"):
-        next(DaskEngine(40).outcomes(succeed, RUNS))
-    assert asked == [6]
+    monkeypatch.setattr("replication.runs.engines.ThreadPoolExecutor", pool)
+    for workers in (100, 3):
+        with pytest.raises(RefusedError, match="enough"):
+            next(ProcessEngine(workers).outcomes(succeed, [replace(run, experiment=experiment) for run in RUNS]))
+    assert asked == [min(100, most), 3]
 
 
 def test_a_scheduler_without_workers_is_said() -> None:
@@ -150,6 +155,6 @@ def test_a_scheduler_without_workers_is_said() -> None:
     said: list[str] = []
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
-        connect(1, cluster.scheduler_address, say=said.append),
+        connect(cluster.scheduler_address, say=said.append),
     ):
         assert f"{cluster.scheduler_address} has no workers yet; waiting for one" in said[-1]

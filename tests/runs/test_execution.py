@@ -65,11 +65,13 @@ def test_run_without_its_data_says_what_brings_them_and_is_not_published(toy: To
     assert done.stdout.splitlines()[1].endswith("1 of 1 checks hold. Data missing: toys: get_toys() fetches them")
     assert "data missing: toy/" in done.stderr
     grid = toy.root / "grid.yaml"
-    grid.write_text("runs: [{notebook: toy, zip: {label: [without data, plain]}}]")
+    grid.write_text("runs: [{notebook: toy, grid: {label: [without data, plain]}}]")
     again = toy.replicate("batch", str(grid))
     assert again.returncode == 3
     assert "2 of 2 runs are finished, 1 of them without some of their data (batch " in again.stdout
-    grid.write_text("runs: [{notebook: toy, zip: {label: [without data, bad], fail: [false, true]}}]")
+    grid.write_text(
+        "runs: [{notebook: toy, groups: {a: {label: without data, fail: false}, b: {label: bad, fail: true}}}]"
+    )
     assert toy.replicate("batch", str(grid)).returncode == 1
     # as the profile has it, so that it could be published
     toy.profile("smoke", "toy", "profile: smoke\nseeds: 3\nlabel: without data\n")
@@ -83,7 +85,7 @@ def test_run_without_its_data_says_what_brings_them_and_is_not_published(toy: To
 @pytest.mark.slow  # kernels start
 def test_failure_stops_nothing_else_and_is_kept_and_listed(toy: Toy) -> None:
     grid = toy.root / "grid.yaml"
-    grid.write_text("runs: [{notebook: toy, zip: {label: [bad, good], fail: [true, false]}}]")
+    grid.write_text("runs: [{notebook: toy, groups: {a: {label: bad, fail: true}, b: {label: good, fail: false}}}]")
     done = toy.replicate("batch", str(grid))
     assert done.returncode == 1
     assert "1 of 2 runs are finished" in done.stdout
