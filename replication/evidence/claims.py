@@ -232,14 +232,10 @@ class DirectionTest(BaseTest):
     def _check_levels(self) -> Self:
         if self.min_seeds < 2 and not self.exact:
             raise _field_error("min_seeds", "a paired comparison needs at least 2 replicates")
-        columns = [self.factor, *self.by, "seed"]
-        for column in columns:
-            if columns.count(column) > 1:
-                raise _field_error("by", f"{column!r} stands twice among factor, by and seed")
-        if len(set(self.baselines)) < len(self.baselines):
-            raise _field_error("baselines", "a level stands twice")
-        if self.ours in self.baselines:
-            raise _field_error("baselines", f"{self.ours!r} is compared with itself")
+        if len({self.factor, *self.by, "seed"}) < len(self.by) + 2:
+            raise _field_error("by", "a column stands twice among factor, by and seed")
+        if len({self.ours, *self.baselines}) <= len(self.baselines):
+            raise _field_error("baselines", "a level stands twice, or is compared with itself")
         strangers = [level for level in self.decisive or () if level not in self.baselines]
         if strangers:
             raise _field_error("decisive", f"{strangers[0]!r} is not one of the baselines")

@@ -201,19 +201,13 @@ class Board:
             word = f"{MARKS[verdict.verdict].sign} {verdict.verdict}"
             return f"[{word}](../{one.page(scale)}.ipynb#{verdict.shown})"
 
-        rows = tuple(
-            (
-                one.claims.paper,
-                one.claim.id,
-                one.claim.says,
-                *(cell(one, scale) for scale in self.scales),
-                one.controls,
-            )
-            for one in self.standings
-        )
+        rows = []
+        for one in self.standings:
+            cells = (cell(one, scale) for scale in self.scales)
+            rows.append((one.claims.paper, one.claim.id, one.claim.says, *cells, one.controls))
         scales = (f"at {scale}" for scale in self.scales)
         head = ("paper", "claim", "the paper says", *scales, "controls that change the reading")
-        return f"**{self}**\n\n{Table(head, rows).to_markdown()}"
+        return f"**{self}**\n\n{Table(head, tuple(rows)).to_markdown()}"
 
     def __str__(self) -> str:
         papers, claims = len(self.papers), len(self.standings)
@@ -224,10 +218,7 @@ class Board:
         )
         return f"{said}: {counts}" + (f" Checks that hold: {checks}." if checks else "")
 
-    def _repr_mimebundle_(
-        self, include: Any = None, exclude: Any = None
-    ) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
-        del include, exclude  # IPython's protocol; it filters the bundle itself
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
         return {"text/plain": str(self), "text/markdown": self.to_markdown()}, {"replication": {"scoreboard": True}}
 
 

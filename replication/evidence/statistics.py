@@ -17,8 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 # scipy.stats takes a second to import, these functions do not
 from scipy.special import stdtr, stdtrit
 
-from replication.checks import within
-
 Array = NDArray[np.float64]
 #: Two-sided level of every decision.
 ALPHA = 0.05
@@ -71,8 +69,7 @@ class Mean:
         return float(1 / sum((variance / total) ** 2 / freedom for variance, freedom in self.parts))
 
     def interval(self, level: float = 1 - ALPHA) -> Interval:
-        """The t interval."""
-        within("level", level, "(0, 1)")
+        """The t interval of a level in (0, 1)."""
         reach = self._t((1 + level) / 2) * self.error if self.error else 0.0
         return Interval(self.value, self.value - reach, self.value + reach, self.n)
 
@@ -123,7 +120,6 @@ class Draws:
 
     def interval(self, level: float = 1 - ALPHA) -> Interval:
         """Between percentiles."""
-        within("level", level, "(0, 1)")
         ends = np.quantile(self.sample, [(1 - level) / 2, (1 + level) / 2])
         return Interval(self.value, float(ends[0]), float(ends[1]), self.n)
 
@@ -153,15 +149,13 @@ def mean_of(values: ArrayLike) -> Mean:
     return Mean(float(x.mean()), len(x), ((float(x.var(ddof=1)) / len(x), len(x) - 1),))
 
 
-def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
-    """The mean with its t interval.
+def mean_interval(values: ArrayLike) -> Interval:
+    """The mean with its 95 % t interval.
 
     Parameters
     ----------
     values : array_like, shape (n,)
         Independent replicates, finite.
-    level : float
-        Confidence, in (0, 1).
 
     Returns
     -------
@@ -171,30 +165,28 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     Raises
     ------
     ValueError
-        There is no value, one is not finite, or `level` is not inside (0, 1).
+        There is no value, or one is not finite.
 
     Examples
     --------
     >>> mean_interval([1.0, 2.0, 3.0]).low.__round__(4)
     -0.4841
     """
-    return mean_of(values).interval(level)
+    return mean_of(values).interval()
 
 
-def percentile_interval(draws: ArrayLike, *, level: float = 0.95) -> Interval:
-    """The median of draws from a distribution, with the interval between its percentiles.
+def percentile_interval(draws: ArrayLike) -> Interval:
+    """The median of draws from a distribution, with the interval between its 2.5 and 97.5 percentiles.
 
     Parameters
     ----------
     draws : array_like, shape (n,)
         Draws, finite.
-    level : float
-        Share of the draws inside the interval, in (0, 1).
 
     Raises
     ------
     ValueError
-        There is no draw, one is not finite, or `level` is not inside (0, 1).
+        There is no draw, or one is not finite.
 
     Examples
     --------
@@ -202,7 +194,7 @@ def percentile_interval(draws: ArrayLike, *, level: float = 0.95) -> Interval:
     >>> found.estimate, round(found.low, 6), round(found.high, 6)
     (500.0, 25.0, 975.0)
     """
-    return Draws(_sample(draws)).interval(level)
+    return Draws(_sample(draws)).interval()
 
 
 def holm(p_values: Iterable[float]) -> list[float]:

@@ -62,10 +62,7 @@ class Table:
     raw: Mapping[str, Any] = field(default_factory=dict)
     strong: str = ""
 
-    def _repr_mimebundle_(
-        self, include: Any = None, exclude: Any = None
-    ) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
-        del include, exclude  # IPython's protocol; it filters the bundle itself
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
         return {"text/plain": str(self), "text/html": self.to_html()}, {"replication": self.raw}
 
     def __str__(self) -> str:
@@ -103,14 +100,12 @@ class Table:
         def line(cells: Iterable[str]) -> str:
             return "| " + " | ".join(cells) + " |"
 
-        rows = [
-            [
-                f"**{_escape(cell)}**" if name == self.strong and cell else _escape(cell)
-                for name, cell in zip(self.columns, row, strict=True)
-            ]
-            for row in self.rows
-        ]
-        return "\n".join([line(self.columns), line("---" for _ in self.columns), *map(line, rows)])
+        def cell(name: str, text: str) -> str:
+            text = text.replace("|", "\\|").replace("\n", " ")
+            return f"**{text}**" if name == self.strong and text else text
+
+        rows = [line(map(cell, self.columns, row)) for row in self.rows]
+        return "\n".join([line(self.columns), line("---" for _ in self.columns), *rows])
 
 
 def rounded(
@@ -158,22 +153,11 @@ def outcomes_table(outcomes: Iterable[Outcome], claims: PaperClaims, scale: str,
     listed = [outcome for outcome in outcomes if not roles or outcome.role in roles]
     rows = []
     for outcome in listed:
-        test = claims.test(outcome.test_id, scale)
-        n = str(outcome.n) if outcome.n else _NONE
-        says = ("holds" if outcome.answer == "yes" else "fails") if outcome.role == "check" else outcome.answer
-        said = outcome.answer if outcome.answer in ("open", "blind", "not run") else says
-        number = measured(outcome, test, claims)
-        rows.append(
-            (
-                f"{outcome.claim} {outcome.test_id}".strip(),
-                test.asks,
-                expects(test, claims),
-                number,
-                n,
-                said,
-                outcome.reason,
-            )
-        )
+        test, said = claims.test(outcome.test_id, scale), str(outcome.answer)
+        if outcome.role == "check":
+            said = {"yes": "holds", "no": "fails"}.get(said, said)
+        name, number = f"{outcome.claim} {outcome.test_id}".strip(), measured(outcome, test, claims)
+        rows.append((name, test.asks, expects(test, claims), number, str(outcome.n or _NONE), said, outcome.reason))
     columns = ("test", "question", "yes if", "ours [95 % interval]", "n", "answer", "reason")
     return Table(columns, tuple(rows), {"tests": [outcome.to_dict() for outcome in listed]}, strong="answer")
 
@@ -443,7 +427,3 @@ def _number(value: float, places: int, exponent: int) -> str:
     if -5 < exponent < 7:
         return f"{value:.{max(places, 0)}f}"
     return f"{value:.{max(places + (_exponent(value) if value else exponent), 0)}e}"
-
-
-def _escape(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")

@@ -50,7 +50,7 @@ def test_every_kind_is_loaded_from_a_file_and_is_immutable(kind: str, tmp_path: 
         ("direction", {"decisive": ["linear"]}, "decisive", "only with `every: true`"),
         ("direction", {"baselines": ["uba"]}, "baselines", "compared with itself"),
         ("direction", {"baselines": ["linear", "linear"]}, "baselines", "twice"),
-        ("direction", {"by": ["seed"]}, "by", "'seed' stands twice"),
+        ("direction", {"by": ["seed"]}, "by", "a column stands twice"),
         ("direction", {"tuned": {"scores": "error", "tests": "error", "setting": []}}, "tuned.setting", "at least 1"),
         ("value", {"paper_value": None}, "paper_value", "valid number"),
         ("value", {"paper_precision": 3.0}, "tolerance", "the band ±3 is wider than the number 3"),

@@ -376,6 +376,30 @@ def test_more_than_four_tuning_seeds_are_resampled_alike_every_time() -> None:
     assert tuned_outcome(records).low != tuned_outcome(records, tuned=None).low
 
 
+def test_a_level_that_is_chosen_on_the_scores_carries_the_choice_among_all() -> None:
+    """The best of two schedules with a peak each is as torn as one schedule with both peaks."""
+    torn = tuned_records({1.0: [0.0, 1.0], 2.0: [0.9, 0.2]}, {1.0: -1.0, 2.0: 1.0})
+    parted = torn.assign(schedule=torn["schedule"].mask((torn["schedule"] == "uba") & (torn["peak"] == 2.0), "cosine"))
+    best = torn[(torn["quantity"] == "error") & (torn["schedule"] == "uba")].assign(schedule="best")
+    records = tidy(pd.concat([parted, best], ignore_index=True))
+    found = tuned_outcome(records, ours="best", tuned={**TUNED, "among": {"best": ["uba", "cosine", "absent"]}})
+    assert (found.low, found.high) == pytest.approx((tuned_outcome(torn).low, tuned_outcome(torn).high))
+
+
+def test_a_regret_carries_the_choice_of_all_that_it_is_against() -> None:
+    torn = tuned_records({1.0: [0.0, 1.0], 2.0: [0.9, 0.2]}, {1.0: -1.0, 2.0: 1.0})
+    regret = {"where": {"schedule": "linear"}, "lower": None, "upper": 1.0, "by": [], "every": False}
+    choice = {"factor": "schedule", "baselines": ["uba", "linear"], "tuned": TUNED}
+    plain, carried = (
+        evaluate(torn, paper(entry("interval", **regret, **more), quantities=QUANTITIES), "10_test", "smoke")[0]
+        for more in ({}, choice)
+    )
+    assert (plain.low, plain.high) == (0.0, 0.0)
+    # its regret is 1 where ours takes peak 1, in three of four draws, and 0 where it takes peak 2: variance 3/16, times 2
+    reach = stats.t.ppf(0.975, 1) * (3 / 16 * 2) ** 0.5
+    assert (carried.low, carried.high) == pytest.approx((-reach, reach), rel=0.02)
+
+
 # --- direction, in every cell ----------------------------------------------------------------------------------------
 
 
