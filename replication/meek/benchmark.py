@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -268,11 +269,8 @@ def peak_score_gap(
     (4.08, 46.39)
     """
     grid = np.linspace(0, horizon, 501)
-    best = float(grid[score_gap(grid, sigmoid, law, growth, n=n, head_start=head_start).argmax()])
+    curve = partial(score_gap, sigmoid=sigmoid, law=law, growth=growth, n=n, head_start=head_start)
+    best = float(grid[curve(grid).argmax()])
     around = (max(best - grid[1], 0.0), min(best + grid[1], horizon))
-    found = scipy.optimize.minimize_scalar(
-        lambda t: -float(score_gap(t, sigmoid, law, growth, n=n, head_start=head_start)),
-        bounds=around,
-        method="bounded",
-    )
+    found = scipy.optimize.minimize_scalar(lambda t: -float(curve(t)), bounds=around, method="bounded")
     return Peak(float(found.x), -float(found.fun))

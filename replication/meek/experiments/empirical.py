@@ -310,11 +310,12 @@ def monthly_prices(table: pd.DataFrame) -> pd.DataFrame:
     prices.columns = pd.to_datetime(prices.columns.str.split().str[0], format="%m/%d/%Y")
     parts, listed = [rows], _number(known["Output Price USD/1M Tokens"])
     without = released.notna() & (listed > 0)
-    for month, price in prices.items():
+    for month in pd.DatetimeIndex(prices.columns):
+        price = prices[month]
         dated, early = (price > 0) & (released <= month), (price > 0) & (released > month)
         parts += [rows.assign(price=price, date=month, kind="month")[dated], rows.assign(kind="before release")[early]]
         without &= ~dated
-    parts.append(rows.assign(price=listed, date=released.clip(lower=LISTED), kind="listed")[without])
+    parts.append(rows.assign(price=listed, date=released.where(released > LISTED, LISTED), kind="listed")[without])
     return pd.concat(parts, ignore_index=True)
 
 
