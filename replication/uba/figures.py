@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+import itertools
+import json
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.evidence import Table, mean_interval, plots, rounded, rows_of
-from replication.evidence.claims import DirectionTest, Test, load_claims
-from replication.evidence.samples import pool, samples
+from replication import places
+from replication.evidence import (
+    Interval,
+    Outcome,
+    Table,
+    load_records,
+    mean_interval,
+    plots,
+    reevaluate,
+    rounded,
+    rows_of,
+)
+from replication.evidence.claims import PROFILES, DirectionTest, IntervalTest, Level, Test, load_claims
+from replication.evidence.samples import Sample, pool, samples
 from replication.uba.experiments.protocol import Arm, phi_of
 
 CLAIMS = load_claims("uba")
 NAMES, named = CLAIMS.levels, CLAIMS.named
 RECOMMENDED = {"sgd": "uba 5", "adamw": "uba 0.5"}
 """The φ that the paper is believed to recommend, by optimiser."""
+COSINE, OWN = "φ = 2 (cosine)", "recommended φ"
 
 
 def pooled(records: pd.DataFrame, test: Test, *, unit: str, budgets: str) -> Figure:
@@ -125,66 +143,170 @@ def differences(records: pd.DataFrame, quantity: str, *, unit: str, budgets: str
     return plots.legend(figure)
 
 
-def phi_curves(records: pd.DataFrame, quantity: str, *, unit: str, budgets: str) -> Figure:
-    """Draw the test score against φ (each φ at its own tuned peak) with the seeds' 95 % t interval, per budget."""
-    rows = _compared(records, quantity)
-    rows = rows[rows["phi"].notna()]
-    figure, cells = _cells(rows, 2.6, unit, "φ (2 is cosine)")
-    looks = plots.distinct(sorted(rows["budget"].unique()))
-    for axis, part in cells:
-        plots.curves(axis, plots.intervals(part, "budget", "phi"), looks, label=f"{{:g}} {budgets}".format, bars=True)
-        plots.log_ticks(axis, "x", sorted(part["phi"].unique()))
-    return plots.legend(figure)
+class _Cell(NamedTuple):
+    """What is lost and gained in one cell of a notebook, in its own unit."""
+
+    name: str
+    gates: dict[str, str]
+    """Gates that are closed, with their answers: the cell cannot tell schedules apart."""
+    margin: float
+    regrets: dict[str, Sample]
+    gains: dict[str, Sample]
 
 
-def regret(records: pd.DataFrame, *, unit: str, budgets: str) -> Figure:
+def _cells_of(records: pd.DataFrame, outcomes: Iterable[Outcome]) -> list[_Cell]:
+    """The cells of a page; intervals carry the choice of the peaks."""
+    answers, made = {one.test_id: one.answer for one in outcomes}, []
+    rows = rows_of(records, "phi_regret")
+    for (model, optimizer), part in rows.groupby(["model", "optimizer"]):
+        language = model == "transformer"
+        lost, won = (CLAIMS.test(one) for one in (("U5-cosine-language", "U4") if language else ("U5-cosine", "U3")))
+        assert isinstance(won, DirectionTest)
+        assert isinstance(lost, IntervalTest)
+        gates = lost.gates if language or optimizer == "sgd" else CLAIMS.test("U7-adamw").gates
+        closed = {gate: answers.get(gate, "not run") for gate in gates if answers.get(gate) != "yes"}
+        own, where = RECOMMENDED[str(optimizer)], {"optimizer": optimizer}
+
+        def asked(test: Test, **more: Any) -> dict[Level, Sample]:
+            return {of.cell["budget"]: of for of in samples(records, test.model_copy(update=more))}
+
+        family = tuple(level for level in lost.baselines if level in set(part["schedule"]))
+        regrets = {
+            label: asked(lost, where={**where, "schedule": schedule}, baselines=family)
+            for label, schedule in ((COSINE, "cosine"), (OWN, own), ("linear", "linear"))
+        }
+        gains = {name: asked(won, where=where, ours=own, baselines=(name,)) for name in ("cosine", "linear")}
+        made += [
+            _Cell(
+                f"{named(optimizer)}, {budget:g} {'steps' if language else 'epochs'}",
+                closed,
+                won.margin,
+                *({label: found[budget] for label, found in of.items()} for of in (regrets, gains)),
+            )
+            for budget in regrets[COSINE]
+        ]
+    return made
+
+
+def _average(found: Iterable[Sample], units: Iterable[float] = itertools.repeat(1.0)) -> Interval:
+    """The mean of samples, each divided by a unit; every one weighs the same."""
+    scaled = []
+    for one, unit in zip(found, units, strict=False):
+        tuning = (one.tuning[0] / unit**2, one.tuning[1]) if one.tuning else None
+        scaled.append(replace(one, numbers={of: value / unit for of, value in one.numbers.items()}, tuning=tuning))
+    return pool(scaled).interval()
+
+
+def regret(records: pd.DataFrame, outcomes: Iterable[Outcome], *, unit: str) -> Figure:
     """Draw what cosine, the recommended φ and linear decay lose to the best φ, in every cell and on average.
 
     Parameters
     ----------
     records : DataFrame
         Tidy records of the experiment ``vision`` or ``language``.
-    unit, budgets : str
-        Units of the score and of the budgets.
+    outcomes : iterable of Outcome
+        The answers of the page, whose gates say which cells can tell schedules apart.
+    unit : str
+        Unit of the score.
     """
-    found, cells = _regrets(records, budgets)
-    figure, (axis,) = plots.panels(height=0.9 + 0.45 * len(cells))
-    plots.forest(axis, found, plots.distinct(found), rows=cells, at=0)
-    axis.set_xlabel(f"{unit} above the best φ of the grid, which other seeds choose (left is better)")
+    cells = _cells_of(records, outcomes)
+    sees = [cell for cell in cells if not cell.gates]
+    found: dict[str, dict[str, Interval]] = {}
+    for label in cells[0].regrets:
+        mean = {"mean of the cells": _average(cell.regrets[label] for cell in sees)} if sees else {}
+        found[label] = mean | {_told(cell): _average([cell.regrets[label]]) for cell in cells}
+    figure, (axis,) = plots.panels(height=0.9 + 0.45 * len(next(iter(found.values()))))
+    plots.forest(axis, found, plots.distinct(found), at=0)
+    axis.set_xlabel(f"{unit} above the best φ, which other seeds choose (left is better)")
     return plots.legend(figure)
 
 
-def advice(records: pd.DataFrame, *, unit: str) -> str:
-    """Say in one sentence of Markdown what φ = 2 and the recommended φ lose, and what UBA gains over linear decay."""
-    found, _ = _regrets(records, "")
-    told = {name: of["all"] for name, of in found.items()}
-    cosine, own, linear = (rounded(one.estimate, one.low, one.high) for one in told.values())
-    least = min(told, key=lambda name: told[name].estimate)
-    near = [name for name in told if name != least and told[name].low <= told[least].high]
-    also = f", and the intervals of {' and '.join(near)} overlap with its" if near else ""
+def advice(records: pd.DataFrame, outcomes: Iterable[Outcome], *, unit: str) -> str:
+    """Say in Markdown what φ should be, what φ = 2 and the recommended φ lose, and what UBA gains.
+
+    Parameters
+    ----------
+    records, outcomes, unit
+        As for `regret`.
+    """
+    return f"**What should φ be?** {_advice(_cells_of(records, outcomes), unit)}"
+
+
+def _advice(cells: list[_Cell], unit: str) -> str:
+    sees = [cell for cell in cells if not cell.gates]
+    if not sees:
+        closed = {gate: said for cell in cells for gate, said in cell.gates.items()}
+        told = ", ".join(f"{gate}: {said}" for gate, said in closed.items())
+        return f"Nothing can be said: the assay is blind in every cell (gates: {told})."
+    units = [cell.margin for cell in sees] if unit == "margins" else [1.0] * len(sees)
+    cosine, own = (_shown(_average((cell.regrets[one] for cell in sees), units)) for one in (COSINE, OWN))
+    gains = {one: _average((cell.gains[one] for cell in sees), units) for one in ("cosine", "linear")}
+    over = gains["cosine"]
+    word = "Use the recommended φ" if over.high < 0 else "Keep φ = 2 (cosine)"
+    why = "" if over.high < 0 or over.low > 0 else ": no gain of another φ is shown"
+    linear = _shown(gains["linear"])
     return (
-        f"**What should φ be?** Averaged over the cells of this page, φ = 2 (cosine) scores {cosine} {unit} above "
-        f"the best φ that other seeds choose, the recommended φ {own}, and linear decay {linear}. The least is "
-        f"that of {least}{also}."
+        f"{word}{why}. To the best φ, which other seeds choose, φ = 2 loses {cosine} {unit} and the recommended φ "
+        f"{own}. The recommended φ minus cosine is {_shown(over)}, minus linear decay {linear} (below zero is better; "
+        f"{len(sees)} of {len(cells)} cells, those whose gates came out)."
     )
 
 
-def _regrets(records: pd.DataFrame, budgets: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Per schedule its regret in every cell and in all of them, and how the cells are written."""
-    rows = rows_of(records, "phi_regret")
-    groups = dict(iter(rows.groupby(["optimizer", "budget"], sort=True)))
-    cells = {f"{optimizer} {budget}": f"{named(optimizer)}, {budget:g} {budgets}" for optimizer, budget in groups}
-    found: dict[str, dict[str, Any]] = {}
-    for label in ("φ = 2 (cosine)", "recommended φ", "linear"):
-        means = []
-        for (optimizer, budget), part in groups.items():
-            own = {"φ = 2 (cosine)": "cosine", "recommended φ": RECOMMENDED[str(optimizer)]}.get(label, label)
-            values = part[part["schedule"] == own].set_index("seed")["value"]
-            found.setdefault(label, {})[f"{optimizer} {budget}"] = mean_interval(values)
-            means.append(values)
-        # of seeds that some cells lack, the mean of those that have them
-        found[label]["all"] = mean_interval(pd.concat(means, axis=1).mean(axis=1))
-    return found, {"all": "all cells", **cells}
+def _shown(found: Interval) -> str:
+    return rounded(found.estimate, found.low, found.high)
+
+
+def _told(cell: _Cell) -> str:
+    return f"{cell.name} (blind)" if cell.gates else cell.name
+
+
+def practice(results: Path | None = None) -> Figure:
+    """Draw what φ = 2 and the recommended φ lose in every cell of all three notebooks, under what should be set.
+
+    Parameters
+    ----------
+    results : Path, optional
+        Folder of published results, of which each notebook's largest scale is taken; default: this project's.
+
+    Raises
+    ------
+    FileNotFoundError
+        A notebook has no published results there.
+    """
+    folder = results or (places.home() or Path()) / "results"
+    published = {}
+    for stem in CLAIMS.notebooks:
+        files = [file for scale in PROFILES if (file := folder / scale / f"{stem}.json").is_file()]
+        if not files:
+            raise FileNotFoundError(f"results: {folder} has no published results of {stem}")
+        published[stem] = json.loads(files[-1].read_text(encoding="utf-8"))
+    convex, *networks = (load_records(of["records"]) for of in published.values())
+    outcomes = [reevaluate(of) for of in published.values()][1:]
+    cells = [
+        cell._replace(name=f"{stem.rsplit('_', 1)[1]}: {cell.name}")
+        for stem, records, of in zip([*published][1:], networks, outcomes, strict=True)
+        for cell in _cells_of(records, of)
+    ]
+    trained = {
+        label: {_told(cell): _average([cell.regrets[label]], [cell.margin]) for cell in cells}
+        for label in (COSINE, OWN)
+    }
+    rows = rows_of(convex, "loss_over_best")
+    exact = {
+        label: {
+            f"{problem}, T = {budget:g}": plots.transformed(mean_interval(np.log(of["value"])), np.exp)
+            for (problem, budget), of in rows[rows["phi"] == phi].groupby(["problem", "budget"], sort=False)
+        }
+        for label, phi in ((COSINE, 2), (OWN, 5))
+    }
+    labels = ("test score above that of the best φ, in margins", "final loss / that of the best φ")
+    height = 1.8 + 0.4 * max(len(trained[OWN]), len(exact[OWN]))
+    figure, axes = plots.panels(("Networks", "Convex problems,\nmean over κ and noise"), height=height)
+    for axis, found, label, at in zip(axes, (trained, exact), labels, (0, 1), strict=True):
+        plots.forest(axis, found, plots.distinct(found), at=at)
+        axis.set_xlabel(textwrap.fill(label, 32))
+    figure.suptitle(textwrap.fill(_advice(cells, "margins"), 105), fontsize=plots.SIZE)
+    return plots.legend(figure)
 
 
 def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
@@ -200,7 +322,7 @@ def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
     rows = rows_of(records, "tuning_score")
     longest = rows.groupby("optimizer")["budget"].transform("max")
     rows = rows[(rows["budget"] == longest) & rows["schedule"].map(lambda name: Arm.of(name).finer == 1)]
-    figure, cells = _cells(rows, 3.0, unit, "")
+    figure, cells = _cells(rows, 3.0, unit)
     names = [str(name) for name in rows["schedule"].unique()]
     looks = {name: {**look, "lw": 2.2 if phi_of(name) else 1.2} for name, look in plots.distinct(names).items()}
     edges_of = rows_of(records, "peak_on_edge")
@@ -239,11 +361,9 @@ def _compared(records: pd.DataFrame, quantity: str) -> pd.DataFrame:
     return rows[rows["schedule"].map(plain)]
 
 
-def _cells(
-    rows: pd.DataFrame, height: float, ylabel: str, xlabel: str, share: Literal["", "y"] = ""
-) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+def _cells(rows: pd.DataFrame, height: float, ylabel: str) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """One panel per model and optimiser, with its rows."""
     groups = list(rows.groupby(["model", "optimizer"], sort=False))
     titles = [", ".join(map(named, cell)) for cell, _ in groups]
-    figure, axes = plots.panels(titles, height=height, share=share, xlabel=xlabel, ylabel=ylabel)
+    figure, axes = plots.panels(titles, height=height, ylabel=ylabel)
     return figure, list(zip(axes, (part for _, part in groups), strict=True))

@@ -8,19 +8,19 @@ With :math:`\theta = \pi (t - t_w) / (T - t_w)` for step :math:`t` of :math:`T`,
            = \eta_{\min} + \frac{\eta_{\max} - \eta_{\min}}{1 + \frac{\varphi}{2} \tan^2\frac{\theta}{2}} .
 
 Where this comes from. The paper is A. Tang et al., "Stepsize anything" (arXiv 2505.24452, NeurIPS 2025); its full text
-was not available to this project. The formula is that of a third-party implementation. It is trusted because, with
-:math:`\varphi = 2\kappa`, it is the exact solution of the natural min-max problem over a spectrum of condition number
-:math:`\kappa` (see :mod:`replication.uba.theory`). The sampling of :math:`\theta` (one value per step, zero-based, the
-last one short of :math:`\pi`), the linear warm-up inside the budget and the reading of several phases are ours.
+was not available to this project. The formula is its Eqs. 5 and 17, second-hand: from auditors who cite its source.
+The official file (Ttt-answer/UBA) could not be obtained. With :math:`\varphi = 2\kappa` the formula is the exact
+solution of the natural min-max problem over a spectrum of condition number :math:`\kappa` (see
+:mod:`replication.uba.theory`). The sampling of :math:`\theta` (one value per step, zero-based, the last one short of
+:math:`\pi`), the linear warm-up inside the budget and the reading of several phases are ours.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import operator
 import warnings
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.optimizer import Optimizer
 
-from replication.checks import one_of
+from replication.checks import one_of, whole
 
 __all__ = ["UBALR", "get_uba_schedule_with_warmup", "uba"]
 
@@ -97,7 +97,7 @@ def uba(
         \eta_t = \eta_{\min} + \frac{\eta_{\max} - \eta_{\min}}{1 + \frac{\varphi}{2} \tan^2\frac{\theta}{2}}, \qquad
         \theta = \pi \frac{t - t_w}{T - t_w}
 
-    The formula is that of a third-party implementation; the paper's full text was not available. Arguments broadcast.
+    Arguments broadcast.
 
     Parameters
     ----------
@@ -139,9 +139,9 @@ def uba(
         ("step", t, t >= 0, "at least 0"),
         ("total", T, T > 0, "positive"),
         ("phi", shape, shape >= 0, "at least 0 (the formula has a pole for phi < 0)"),
-        ("floor", low, (low >= 0) & (low <= top), "from 0 to peak"),
         ("warmup", start, (start >= 0) & (start < T), "at least 0 and less than total"),
         ("peak", top, top >= 0, "at least 0"),
+        ("floor", low, (low >= 0) & (low <= top), "from 0 to peak"),
     ):
         if not (np.isfinite(value).all() and np.all(valid)):
             raise ValueError(f"{name}: must be finite and {allowed}, got {_show(value)}")
@@ -170,17 +170,6 @@ def _show(value: Float) -> str:
     return str(value.item()) if value.size == 1 else np.array2string(value, threshold=6)
 
 
-def _integer(name: str, value: SupportsIndex, least: int) -> int:
-    """Return ``value`` as an int of at least ``least``, or refuse it by name."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: must be an integer, got {value!r} ({type(value).__name__})") from None
-    if isinstance(value, bool) or number < least:
-        raise ValueError(f"{name}: must be an integer of at least {least}, got {value!r}")
-    return number
-
-
 def _number(name: str, value: float, allowed: str = "at least 0") -> float:
     """Return ``value`` as a finite float ≥ 0, or refuse it by name."""
     try:
@@ -194,14 +183,9 @@ def _number(name: str, value: float, allowed: str = "at least 0") -> float:
     return number
 
 
-def _budget(
-    total: SupportsIndex, warmup: SupportsIndex, cycles: SupportsIndex, names: tuple[str, str, str]
-) -> list[int]:
+def _budget(total: object, warmup: object, cycles: object, names: tuple[str, str, str]) -> list[int]:
     """Validate a budget, its warm-up and its cycles together; ``names`` are the caller's argument names."""
-    budget = [
-        _integer(name, value, least)
-        for name, value, least in zip(names, (total, warmup, cycles), (1, 0, 1), strict=True)
-    ]
+    budget = [whole(*of) for of in zip(names, (total, warmup, cycles), (1, 0, 1), strict=True)]
     if budget[1] >= budget[0]:
         raise ValueError(f"{names[1]}: must be less than {names[0]} ({budget[0]}), got {budget[1]}")
     if budget[2] > budget[0] - budget[1]:
@@ -219,8 +203,8 @@ class UBALR(LRScheduler):
                  \frac{2 (1 + \cos\theta_t)}{2 \varphi + (2 - \varphi)(1 + \cos\theta_t)}, \qquad
         \theta_t = \pi \frac{t - t_w}{T - t_w}
 
-    :math:`\eta_{\max}` is the group's own initial learning rate. The formula is that of a third-party implementation
-    (the paper's full text was not available); warm-up inside the budget and equal cycles are this project's reading.
+    :math:`\eta_{\max}` is the group's own initial learning rate. Warm-up inside the budget and equal cycles are this
+    project's reading.
 
     Call ``step()`` once per iteration, after ``optimizer.step()``.
 
@@ -301,7 +285,7 @@ class UBALR(LRScheduler):
         )
         self.phi = _number("phi", phi, "at least 0 (the formula has a pole for phi < 0)")
         self.eta_min = _number("eta_min", eta_min)
-        _integer("last_epoch", last_epoch, -1)
+        whole("last_epoch", last_epoch, -1)
         # `extend` moves these: from step _start on, the curve of _curve steps is run from _position to its end
         self._curve, self._start, self._position = self.total_iters, 0, 0.0
         for i, group in enumerate(getattr(optimizer, "param_groups", ())):
@@ -339,9 +323,11 @@ class UBALR(LRScheduler):
         return self._plain
 
     def _closed_form(self, t: int) -> list[float | Tensor]:
-        place = self._place(t)
-        low, up, down = _term(place, self._curve, self.phi, self.eta_min, self.warmup_iters, self.num_cycles)
+        low, up, down = self._terms(t)
         return [low + (peak - low) * up / down for peak in self.base_lrs]
+
+    def _terms(self, t: int) -> tuple[float, float, float]:
+        return _term(self._place(t), self._curve, self.phi, self.eta_min, self.warmup_iters, self.num_cycles)
 
     def _place(self, t: int) -> float:
         """Where on the curve step ``t`` lies; exactly ``t`` if the budget was never changed."""
@@ -351,11 +337,14 @@ class UBALR(LRScheduler):
     def _join(self, t: int) -> None:
         """Take in the parameter groups that were added since the last step."""
         for group in self.optimizer.param_groups[len(self.base_lrs) :]:
-            group.setdefault("initial_lr", float(group["lr"]))
-            self.base_lrs.append(group["initial_lr"])
+            rate, (low, up, down) = float(group["lr"]), self._terms(t - 1)
+            group.setdefault("initial_lr", rate)
             self._plain_epoch = -1
-            if self._place(t - 1) < self.warmup_iters:  # taken as a factor, its rate would grow beyond it
+            if self._place(t - 1) < self.warmup_iters or not up:  # on the ramp, or after the end, where nothing is left
+                self.base_lrs.append(group["initial_lr"])
                 _set(group, self._closed_form(t - 1)[-1])
+            else:  # the peak of the curve that is at this rate now
+                self.base_lrs.append(low + (rate - low) * down / up)
 
     def extend(self, total_iters: int, how: Literal["stretch", "anneal"] = "stretch") -> None:
         """Go on with another budget.
@@ -367,8 +356,8 @@ class UBALR(LRScheduler):
             smaller than the old one.
         how : {"stretch", "anneal"}
             "stretch" keeps the place on the curve: what is left of it is run in the steps that are left, so that the
-            rate goes on without a jump, only slower. "anneal" runs a whole curve without warm-up from the present rate
-            to ``eta_min`` in the steps that are left.
+            rate goes on without a jump, only slower. "anneal" runs one whole curve without warm-up from the present
+            rate to ``eta_min`` in the steps that are left; ``num_cycles`` is then 1.
 
         Raises
         ------
@@ -389,18 +378,19 @@ class UBALR(LRScheduler):
         ([0.05], 150)
         """
         done = self.last_epoch
-        total = _integer("total_iters", total_iters, 1)
+        total = whole("total_iters", total_iters)
         one_of("how", how, ("stretch", "anneal"))
         if total <= done:
             raise ValueError(f"total_iters: must be more than the {done} steps done, got {total}")
         rates = self._closed_form(done)
-        if done >= self.total_iters or (how == "anneal" and any(rate <= self.eta_min for rate in rates)):
+        if done >= self.total_iters or (how == "anneal" and all(rate <= self.eta_min for rate in rates)):
             raise ValueError(
                 f"total_iters: nothing of the curve is left after {done} of {self.total_iters} steps; give the groups "
                 "a new rate and start a new schedule"
             )
         if how == "anneal":
             self.base_lrs, self._position, self._plain_epoch = rates, float(self.warmup_iters), -1
+            self.num_cycles = 1
         else:
             self._position = self._place(done)
         self.total_iters, self._start = total, done
@@ -418,15 +408,18 @@ class UBALR(LRScheduler):
         Raises
         ------
         ValueError
-            If the state is of more parameter groups than the optimizer has.
+            If the state is of another scheduler, or of more parameter groups than the optimizer has.
         """
+        own = ("total_iters", "phi", "eta_min", "warmup_iters", "num_cycles")
+        if lacking := [name for name in own if name not in state_dict]:
+            raise ValueError(f"state_dict: must be of a UBALR, got one without {', '.join(lacking)}")
         groups = self.optimizer.param_groups
         if len(state_dict["base_lrs"]) > len(groups):
             raise ValueError(
                 f"state_dict: must be of at most the optimizer's {len(groups)} parameter groups, "
                 f"got one of {len(state_dict['base_lrs'])}"
             )
-        for name in ("total_iters", "phi", "eta_min", "warmup_iters", "num_cycles"):
+        for name in own:
             if (ours := getattr(self, name)) != (stored := state_dict[name]):
                 do = f"; to go on with {ours}, call extend({ours}) after loading" if name == "total_iters" else ""
                 warnings.warn(f"{name}: the state's {stored} replaces {ours}{do}", UserWarning, stacklevel=2)

@@ -395,7 +395,7 @@ def test_a_regret_carries_the_choice_of_all_that_it_is_against() -> None:
         for more in ({}, choice)
     )
     assert (plain.low, plain.high) == (0.0, 0.0)
-    # its regret is 1 where ours takes peak 1, in three of four draws, and 0 where it takes peak 2: variance 3/16, times 2
+    # the other takes peak 1 in three of four draws, which is a regret of 1, else none: variance 3/16, times 2
     reach = stats.t.ppf(0.975, 1) * (3 / 16 * 2) ** 0.5
     assert (carried.low, carried.high) == pytest.approx((-reach, reach), rel=0.02)
 
