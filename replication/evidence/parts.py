@@ -85,9 +85,6 @@ class Part:
         Names of earlier parts whose rows it is given, as one frame.
     alone
         Measures time: computed when no other part is.
-    yields
-        Quantities of its rows. Only needed to say what can still be decided when it fails and no other part of the same
-        function, whose rows tell, is there.
     """
 
     name: str
@@ -96,7 +93,6 @@ class Part:
     cell: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     needs: tuple[str, ...] = ()
     alone: bool = False
-    yields: tuple[str, ...] = ()
 
 
 class Experiment(Protocol):
@@ -107,15 +103,6 @@ class Experiment(Protocol):
     def parts(self, config: Any) -> Sequence[Part]:
         """The parts of the experiment, in the order of their rows."""
         ...
-
-
-class PartsFailedError(RuntimeError):
-    """Parts raised; ``failures`` has their names with the last line of each traceback."""
-
-    def __init__(self, failures: Mapping[str, str]) -> None:
-        self.failures = dict(failures)
-        told = "; ".join(f"{name}: {what}" for name, what in failures.items())
-        super().__init__(f"{len(failures)} parts failed: {told}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,8 +279,8 @@ class Collected(NamedTuple):
     failures: dict[str, str]
     """The names of those that failed, with what went wrong."""
     undecidable: set[str]
-    """The quantities in which a failed part may have had a share: those that it says that it yields, or else that
-    finished parts of the same function did; if there is neither, all of them."""
+    """The quantities in which a failed part may have had a share: those of finished parts of the same function; if
+    there is none, all of them."""
 
 
 def collect(plan: Plan) -> Collected:
@@ -311,8 +298,7 @@ def collect(plan: Plan) -> Collected:
     for part in plan.parts:
         if part.name in failures:
             siblings = [frames[one.name] for one in plan.parts if one.compute == part.compute and one.name in frames]
-            told = set(part.yields).union(*(frame["quantity"] for frame in siblings))
-            undecidable |= told or set(records["quantity"])
+            undecidable.update(*(frame["quantity"] for frame in siblings or [records]))
     return Collected(records, finished, failures, undecidable)
 
 

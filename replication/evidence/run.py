@@ -185,9 +185,7 @@ class Run:
         Raises
         ------
         RuntimeError
-            `configure` was not called.
-        PartsFailedError
-            Every part failed.
+            `configure` was not called, or every part failed.
         """
         if self._replayed is not None:
             told = (self._replayed["records"], self._replayed["machine"]["volatile"])
@@ -204,7 +202,7 @@ class Run:
         found = self._collected = parts.collect(plan)
         self._reused = sum(told["when"] < since for told in found.finished.values())
         if not found.finished:
-            raise parts.PartsFailedError(found.failures)
+            raise RuntimeError(f"every part failed: {'; '.join(map(': '.join, found.failures.items()))}")
         for name, what in found.failures.items():
             print(f"Part {name} failed, and nothing that needs it is decided: {what}")  # noqa: T201 (for the page)
         return found.records

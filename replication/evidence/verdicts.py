@@ -233,12 +233,8 @@ def decide(claim: Claim, outcomes: Iterable[Outcome], scale: str, notebook: str 
     told = [f"{count} {said}" for said in ANSWERS if (count := answers[said])]
     if len(asked) > len(run):
         told.append(f"{len(asked) - len(run)} not run")
-    reason = (
-        deciding.reason
-        if len(asked) == 1
-        else f"primary tests: {', '.join(told)}; {deciding.test_id}: {deciding.reason}"
-    )
-    return Verdict(claim.id, word, shown, reason)
+    counts = f"primary tests: {', '.join(told)}; {deciding.test_id}: " if len(asked) > 1 else ""
+    return Verdict(claim.id, word, shown, counts + deciding.reason)
 
 
 def verdicts(claims: PaperClaims, outcomes: Sequence[Outcome], notebook: str, scale: str) -> list[Verdict]:
@@ -313,14 +309,8 @@ def answer(test: Test, found: Sequence[Sample]) -> Outcome:
         return replace(blank, answer="open", n=n, reason=noted[0].note, comparisons=_comparisons(test, found))
     pooled, of = pool(found), [sample.estimate() for sample in found]
     interval = pooled.interval()
-    made = replace(
-        blank,
-        estimate=interval.estimate,
-        low=interval.low,
-        high=interval.high,
-        n=n,
-        comparisons=_comparisons(test, found) if len(found) > 1 else (),
-    )
+    each = _comparisons(test, found) if len(found) > 1 else ()
+    made = replace(blank, estimate=interval.estimate, low=interval.low, high=interval.high, n=n, comparisons=each)
     if not test.exact and n < test.min_seeds:
         return replace(made, answer="open", reason=f"n = {n}, but the rule asks for {test.min_seeds}")
     if not test.exact and n == 1:
@@ -393,18 +383,16 @@ def _decisive(test: Test, sample: Sample) -> bool:
 
 
 def _identity(test: BaseTest, blank: Outcome, values: Sequence[float]) -> Outcome:
-    bad = sum(not math.isfinite(value) for value in values)
+    n, bad = len(values), sum(not math.isfinite(value) for value in values)
     if bad:
-        return replace(blank, answer="no", n=len(values), reason=f"{bad} of {len(values)} differences are not finite")
+        return replace(blank, answer="no", n=n, reason=f"{bad} of {n} differences are not finite")
     largest = max(values)
     held = largest <= test.tolerance
-    if held and len(values) < test.min_seeds:
-        return replace(
-            blank, answer="open", n=len(values), reason=f"{len(values)} rows, the rule asks for {test.min_seeds}"
-        )
+    if held and n < test.min_seeds:
+        return replace(blank, answer="open", n=n, reason=f"{n} rows, the rule asks for {test.min_seeds}")
     reason = f"the largest difference is {'within' if held else 'above'} the tolerance"
     said: Answer = "yes" if held else "no"
-    return replace(blank, answer=said, estimate=largest, low=largest, high=largest, n=len(values), reason=reason)
+    return replace(blank, answer=said, estimate=largest, low=largest, high=largest, n=n, reason=reason)
 
 
 def _comparisons(test: Test, found: Sequence[Sample]) -> tuple[Comparison, ...]:

@@ -315,15 +315,16 @@ def measured(config):
     rows = [{"quantity": "value", "seed": seed, "value": config.seeds * config.peak} for seed in range(3)]
     return [*rows, {"quantity": "seconds", "value": time.perf_counter()}]
 
-def checked(config):
-    if config.fail:
+def checked(config, may_fail):
+    if may_fail and config.fail:
         raise ValueError("asked to fail")
     return [{"quantity": "error", "value": 0.0}]
 
 def parts(config):
     return [
         evidence.Part("value", measured, config.only("seeds", "peak")),
-        evidence.Part("error", checked, config.only("fail"), yields=("error",)),
+        evidence.Part("no error", checked, config.only(), {"may_fail": False}),
+        evidence.Part("error", checked, config.only("fail"), {"may_fail": True}),
     ]
 """
 )
