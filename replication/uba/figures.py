@@ -147,7 +147,7 @@ class _Cell(NamedTuple):
     """What is lost and gained in one cell of a notebook, in its own unit."""
 
     name: str
-    gates: dict[str, str]
+    gates: Mapping[str, str]
     """Gates that are closed, with their answers: the cell cannot tell schedules apart."""
     margin: float
     regrets: dict[str, Sample]

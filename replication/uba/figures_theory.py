@@ -78,7 +78,7 @@ def kappa(records: pd.DataFrame) -> Figure:
     plots.curves(right, found, looks, label=_KAPPA)
     for kappa, look in looks.items():
         curve = found[kappa]
-        right.plot(curve.idxmin(), 1, "o", color=look["color"], ms=6, zorder=3, clip_on=False)
+        right.plot(curve.index[int(curve.argmin())], 1, "o", color=look["color"], ms=6, zorder=3, clip_on=False)
         right.plot(2 * kappa, curve[2 * kappa], "o", mec=look["color"], mfc="white", ms=6, zorder=3)
     plots.log_ticks(right, "xy")
     right.set(xlabel="φ  (filled: best; open: φ = 2κ)", ylabel="final loss / that of the best φ")
