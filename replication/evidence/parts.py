@@ -217,7 +217,7 @@ def gather(experiment: Experiment, config: Settings) -> pd.DataFrame:
 def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Frames of records one after another, in the one form of records."""
     # not `concat`, which takes the kind of a column that is empty in one frame for another
-    return tidy(row for frame in frames for row in frame.to_dict("records"))
+    return tidy(row for frame in frames for row in frame.to_dict("records"))  # type: ignore[misc]
 
 
 def sweep(plan: Plan, *, helping: bool = False, started: float | None = None) -> None:

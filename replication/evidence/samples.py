@@ -240,17 +240,18 @@ class _Choice:
 
 def _choices(test: DirectionTest | IntervalTest, records: pd.DataFrame) -> dict[Cell, dict[Any, _Choice]]:
     """Per cell and arm the settings that were evaluated, with their scores in tuning and in evaluation."""
-    assert test.tuned is not None
-    among = {level: of for level, of in test.tuned.among.items() if level in (test.ours, *test.baselines)}
+    tuned = test.tuned
+    assert tuned is not None
+    among = {level: parts for level, parts in tuned.among.items() if level in (test.ours, *test.baselines)}
     levels = {one for level in (test.ours, *test.baselines) for one in among.get(str(level), (level,))}
     test = test.model_copy(update={"where": {name: of for name, of in test.where.items() if name != test.factor}})
     by_arm: list[dict[tuple[Cell, Level], dict[tuple[object, ...], list[float]]]] = []
-    for quantity in (test.tuned.scores, test.tuned.tests):
+    for quantity in (tuned.scores, tuned.tests):
         rows = select(records, test, quantity)
         rows = rows[rows[test.factor].isin(levels)]
         rows = rows.sort_values(["seed"], kind="stable")
         found: dict[tuple[Cell, Level], dict[tuple[object, ...], list[float]]] = {}
-        settings = rows[list(test.tuned.setting)].astype(object)
+        settings = rows[list(tuned.setting)].astype(object)
         keys = zip(_keys(rows, test, test.by), rows[test.factor].tolist(), strict=True)
         units = (tuple(None if pd.isna(x) else x for x in row) for row in settings.itertuples(index=False))
         for key, unit, value in zip(keys, units, rows["value"].tolist(), strict=True):
@@ -266,10 +267,10 @@ def _choices(test: DirectionTest | IntervalTest, records: pd.DataFrame) -> dict[
             means = np.array([np.mean(tests[cell, level][unit]) for unit in evaluated])
             made.setdefault(cell, {})[level] = _Choice(np.array([of[unit] for unit in evaluated]), means)
     for arms in made.values():
-        for level, of in among.items():
-            if parts := [arms[one] for one in of if one in arms]:
-                arms[level] = _Choice(
-                    *(np.concatenate([getattr(p, name) for p in parts]) for name in ("scores", "tests"))
+        for joint, parts in among.items():
+            if there := [arms[one] for one in parts if one in arms]:
+                arms[joint] = _Choice(
+                    *(np.concatenate([getattr(p, name) for p in there]) for name in ("scores", "tests"))
                 )
     return made
 
