@@ -1,6 +1,6 @@
 """A batch of 24 equal CPU-bound runs: two workers against one after another; the overhead of a run; 200 finished runs.
 
-Peer: the same batch by the serial engine. Each run computes for the same CPU time, in a process of its own as every run
+Peer: the same batch by one worker. Each run computes for the same CPU time, in a process of its own as every run
 does; what a run takes beyond that is overhead, shown by its parts.
 
     python benchmarks/bench_batch.py [CPU seconds of a run, 8]
@@ -22,7 +22,7 @@ from replication.runs.store import RunStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from toys import Toy, build, toy_cells  # a project with the real runner and a toy paper
+from toys import Toy, build, cluster, toy_cells  # a project with the real runner and a toy paper
 
 BUSY = """\
 import json, os, pathlib, time
@@ -69,11 +69,12 @@ def main() -> None:
         toy.add("toy", toy_cells(run=BUSY), paper="toy")
         grid = toy.root / "grid.yaml"
         grid.write_text(f"runs: [{{notebook: toy, parameters: {{peak: {work}}}, grid: {{seeds: 1..24}}}}]")
-        serial = seconds(toy, "serial", str(grid), "--engine", "serial")
+        serial = seconds(toy, "one", str(grid))
         print(f"24 runs of {work:g} CPU seconds, one after another: {serial:.1f} s")
-        for engine in ("processes", "dask"):
-            both = seconds(toy, engine, str(grid), "--engine", engine, "--workers", "2")
-            print(f"  2 workers, {engine}: {both:.1f} s, {both / serial:.2f} of the serial time")
+        with cluster(toy, workers=2) as address:
+            for name, where in (("processes", ("--workers", "2")), ("dask", ("--scheduler", address))):
+                both = seconds(toy, name, str(grid), *where)
+                print(f"  2 workers, {name}: {both:.1f} s, {both / serial:.2f} of the serial time")
         print(f"overhead of a run: {serial / 24 - work:.2f} s, of which alone on this machine")
         bare = python("", toy)
         for what, code in (

@@ -7,10 +7,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -303,6 +304,45 @@ def build(folder: Path, *, real_evidence: bool = False, files: Mapping[str, str]
     toy.profile("smoke", "toy", "profile: smoke\nseeds: 3\n")
     toy.profile("standard", "toy", "profile: standard\nseeds: 5\nbudgets: [10, 20, 40]\n")
     return toy
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def cluster(toy: Toy, address: str = "", *, workers: int = 1, **more: str) -> Iterator[str]:
+    """A scheduler and workers that offer a GPU each, as a person starts them; the scheduler's address."""
+    address = address or f"tcp://127.0.0.1:{free_port()}"
+    host, port = address.removeprefix("tcp://").split(":")
+    several = ["--nworkers", str(workers), "--nthreads", "1", "--resources", "GPU=1"]
+    commands = [
+        ["scheduler", "--host", host, "--port", port, "--no-dashboard"],
+        ["worker", address, *several, "--no-dashboard", "--death-timeout", "60"],
+    ]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dask", *command],
+            env=toy.environment(**more),
+            cwd=toy.root,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]
+    try:
+        yield address
+    finally:
+        for process in reversed(processes):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.kill()
+            process.kill()
+            process.wait()
 
 
 def leave(

@@ -34,6 +34,7 @@ from replication.runs.files import read_json, write_text
 from replication.runs.profiles import Project
 from replication.runs.remote import local_folder
 from replication.runs.store import GENERATED_TAGS, Run, RunStore, listed_parts
+from replication.sources import digest
 
 #: Metadata that differs between two executions of the same notebook (nbstripout's own list, and papermill's).
 VOLATILE = [
@@ -517,6 +518,11 @@ def _results(run: Run, work: Path) -> dict[str, Any]:
             raise _Failure("the notebook ended without results.json; its last cell must call `run.finish(…)`.")
         if results.get("run_id") != run.run_id:
             raise _Failure(f"results.json is of run {results.get('run_id')!r}, not of this run, {run.run_id!r}.")
+        if run.experiment and digest(results["parts"]) != run.ingredients["parts"]:
+            raise _Failure(
+                "its parts are not those that were planned: sources, packages, data or numerics changed meanwhile; "
+                "give the command again."
+            )
         if failed := results.get("failed"):
             told = "; ".join(f"{name}: {what}" for name, what in failed.items())
             raise _Failure(

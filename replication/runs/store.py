@@ -192,7 +192,7 @@ class RunStore:
             config = {name: value for name, value in values.items() if name != "profile"}
             try:
                 plan = plan_of(experiment, config, self.root)
-                found |= {"data": dict(plan.data), "parts": digest([[part.name, key] for part, key in plan.listed()])}
+                found |= {"data": dict(plan.data), "parts": digest({part.name: key for part, key in plan.listed()})}
             except ValueError as error:
                 raise RefusedError(f"notebook {notebook!r}: {error}") from None
             except Exception as error:  # data that are not here, say: the run itself tells, and the others go on

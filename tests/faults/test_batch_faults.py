@@ -6,16 +6,13 @@ import contextlib
 import json
 import random
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from toys import CONFIG, Toy, build, toy_cells
+from toys import CONFIG, Toy, build, cluster, free_port, toy_cells
 
 pytestmark = [
     pytest.mark.faults,
@@ -43,44 +40,6 @@ runs:
   - notebook: toy
     groups: {a: {label: plain, seeds: 1}, b: {label: slow, seeds: 2}, c: {label: plain, seeds: 3}}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-@contextlib.contextmanager
-def cluster(toy: Toy, address: str = "", *, workers: int = 1, **more: str) -> Iterator[str]:
-    """A scheduler and workers that offer a GPU each, as a person starts them; the scheduler's address."""
-    address = address or f"tcp://127.0.0.1:{free_port()}"
-    host, port = address.removeprefix("tcp://").split(":")
-    several = ["--nworkers", str(workers), "--nthreads", "1", "--resources", "GPU=1"]
-    commands = [
-        ["scheduler", "--host", host, "--port", port, "--no-dashboard"],
-        ["worker", address, *several, "--no-dashboard", "--death-timeout", "60"],
-    ]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "dask", *command],
-            env=toy.environment(**more),
-            cwd=toy.root,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for command in commands
-    ]
-    try:
-        yield address
-    finally:
-        for process in reversed(processes):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for child in psutil.Process(process.pid).children(recursive=True):
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        child.kill()
-            process.kill()
-            process.wait()
 
 
 def worker_of(process: int) -> psutil.Process:

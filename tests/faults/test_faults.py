@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from toys import REAL, Toy
+from toys import REAL, Toy, cluster
 
 pytestmark = [
     pytest.mark.faults,
@@ -162,25 +163,24 @@ def test_disk_that_is_full_names_the_journal_of_a_batch(toy: Toy) -> None:
     assert not list((toy.project.store / "batches").iterdir())
 
 
-@pytest.mark.parametrize(
-    ("engine", "lines"), [("serial", []), ("serial", ["--json"]), ("processes", []), ("dask", []), ("dask", ["--json"])]
-)
-def test_a_reader_that_goes_away_ends_the_batch_as_an_interrupt_does(toy: Toy, engine: str, lines: list[str]) -> None:
+@pytest.mark.parametrize("lines", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.parametrize("where", ["1", "2", "dask"])
+def test_a_reader_that_goes_away_ends_the_batch_as_an_interrupt_does(toy: Toy, where: str, lines: list[str]) -> None:
     path = toy.root / "grid.yaml"
     path.write_text("runs: [{notebook: toy, grid: {seeds: 1..2}}]")
-    workers = "1" if engine == "serial" else "2"
-    batch = toy.start("batch", str(path), "--engine", engine, "--workers", workers, *lines)
-    assert batch.stdout is not None
-    assert batch.stderr is not None
-    batch.stdout.readline()
-    batch.stdout.close()
-    assert batch.wait(timeout=120) == 141
-    said = batch.stderr.read()
-    assert "Nobody reads what it prints any more." in said
-    assert "replicate resume" in said
-    assert "Traceback" not in said
-    assert "Exception" not in said
-    assert toy.processes() == []
+    with cluster(toy) if where == "dask" else contextlib.nullcontext() as address:
+        batch = toy.start("batch", str(path), *(("--scheduler", address) if address else ("--workers", where)), *lines)
+        assert batch.stdout is not None
+        assert batch.stderr is not None
+        batch.stdout.readline()
+        batch.stdout.close()
+        assert batch.wait(timeout=120) == 141
+        said = batch.stderr.read()
+        assert "Nobody reads what it prints any more." in said
+        assert "replicate resume" in said
+        assert "Traceback" not in said
+        assert "Exception" not in said
+        toy.wait_for(lambda: not toy.processes())
     assert toy.replicate("resume").returncode == 0
     assert len(toy.values()) == 2
 
@@ -188,7 +188,7 @@ def test_a_reader_that_goes_away_ends_the_batch_as_an_interrupt_does(toy: Toy, e
 @pytest.mark.parametrize("what", ["batch", "select"])
 def test_an_interrupt_while_workers_import_prints_no_tracebacks(toy: Toy, tmp_path: Path, what: str) -> None:
     (tmp_path / "in.jsonl").write_text("".join(f'{{"text": "{i} words"}}\n' for i in range(50)))
-    batch = ["batch", "--workers", "2", "--engine", "dask"]
+    batch = ["batch", "--workers", "2"]
     select = ["select", str(tmp_path / "in.jsonl"), "--ratio", "0.1", "--out", str(tmp_path / "o.jsonl")]
     command = batch if what == "batch" else [*select, "--workers", "2"]
     started = subprocess.Popen(

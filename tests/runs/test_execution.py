@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from toys import FINISH, RUN, Toy, toy_cells
 
 from replication.runs import notebook
+from replication.runs.files import write_json
 from replication.runs.notebook import Options, execute
 from replication.runs.store import Spec
+from replication.sources import digest
 
 
 @pytest.mark.slow  # kernels start
@@ -185,6 +189,17 @@ def test_run_planned_elsewhere_is_refused_where_something_differs(toy: Toy) -> N
     assert outcome.status == "failed"
     assert "differs from where the run was planned in notebook and sources and versions" in outcome.message
     assert toy.computed() == []
+
+
+def test_parts_that_were_not_planned_make_no_finished_run(toy: Toy) -> None:
+    planned = toy.store.plan(Spec("toy", "smoke", {}))
+    run = replace(planned, experiment="replication.toy.experiments.x", ingredients={"parts": digest({"all": "a key"})})
+    for key in ("a key", "another"):
+        write_json(toy.root / "results.json", {"run_id": run.run_id, "parts": {"all": key}})
+        with (
+            contextlib.nullcontext() if key == "a key" else pytest.raises(notebook._Failure, match="changed meanwhile")
+        ):
+            notebook._results(run, toy.root)
 
 
 def test_notebook_without_a_kernelspec_is_pythons(toy: Toy) -> None:
