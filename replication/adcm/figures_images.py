@@ -137,7 +137,7 @@ def scores(records: pd.DataFrame) -> Table:
             own = rows[(rows["method"] == method) & (rows["quantity"] == quantity) & (rows["sampling_steps"] == steps_)]
             values = own[own["share"] == own["share"].max()]["value"]
             raw.setdefault(method, {})[f"{quantity}, {steps_}"] = float(values.mean()) if len(values) else float("nan")
-            half = mean_interval(values).half_width if len(values) > 1 else None
+            half = mean_interval(values).high - values.mean() if len(values) > 1 else None
             cells.append("–" if not len(values) else f"{values.mean():.2g}" + (f" ± {half:.1g}" if half else ""))
         lines.append((NAMES[method], *cells))
     name = str(rows["features"].dropna().iloc[0])
