@@ -303,7 +303,7 @@ def subject(test: Test, claims: PaperClaims) -> str:
     match test:
         case DirectionTest():
             of = [claims.named(level) for level in test.baselines]
-            others = of[0] if len(of) == 1 else f"the mean of {_joined(of)}"
+            others = of[0] if len(of) == 1 else f"{'each' if test.every else 'the mean'} of {_joined(of)}"
             return f"{label}, {claims.named(test.ours)} minus {others},"
         case SlopeTest(method="spearman"):
             return f"the rank correlation of {label} with {test.x}"

@@ -278,6 +278,7 @@ def test_sentences_and_tables_name_levels_as_readers_see_them() -> None:
     assert tables.subject(test, claims) == "error, UBA minus the mean of linear decay and step,"
     assert "UBA minus" in tables.decision(test, claims)
     claims = paper(entry("direction", every=True), levels={"linear": "linear decay"})
+    assert tables.subject(claims.tests[0], claims) == "error, uba minus each of linear decay and step,"
     table = tables.comparisons_table(answers(claims)[0], claims, "smoke")
     assert {row[table.columns.index("against")] for row in table.rows} == {"linear decay", "step"}
 
