@@ -283,7 +283,7 @@ def practice(results: Path | None = None) -> Figure:
     convex, *networks = (load_records(of["records"]) for of in published.values())
     outcomes = [reevaluate(of) for of in published.values()][1:]
     cells = [
-        cell._replace(name=f"{stem.rsplit('_', 1)[1]}: {cell.name}")
+        cell._replace(name=f"{stem.rsplit('_', 1)[1]}, {published[stem]['profile']}: {cell.name}")
         for stem, records, of in zip([*published][1:], networks, outcomes, strict=True)
         for cell in _cells_of(records, of)
     ]
