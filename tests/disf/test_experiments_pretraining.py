@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from replication import data, evidence
 from replication.disf.experiments import pretraining as p
+from replication.evidence.claims import DirectionTest
 from replication.evidence.samples import samples
 from replication.training.population import Scores
 
@@ -80,7 +81,7 @@ def test_the_standard_profile_has_the_arms_and_seeds_that_its_tests_ask_for():
     )
     config = p.Config(**{name: value for name, value in profile.items() if name != "profile"})
     for test in evidence.load_claims("disf").at("31_disf_pretraining", "standard"):
-        asked = {test.ours, *test.baselines} if hasattr(test, "ours") else set()
+        asked = {test.ours, *test.baselines} if isinstance(test, DirectionTest) else set()
         assert asked <= {*config.methods, *config.batch_sizes, "domain"}, test.id
         if asked:
             assert test.min_seeds <= (config.seeds if asked <= set(p.CONTRASTED) else config.other_seeds), test.id
