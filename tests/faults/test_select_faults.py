@@ -74,7 +74,7 @@ def test_killed_at_any_instant_it_ends_with_the_same_output(corpus: Path, tmp_pa
     kills = 0
     for _ in range(10):
         process = forked(lambda: select(corpus, out))
-        process.join(chance.uniform(0, duration / 3))
+        process.join(chance.uniform(0, duration / 8))  # short: other tests may have slowed the first
         kills += process.is_alive()
         process.kill()
         process.join()
