@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import replication
+
+_known: ContextVar[dict[str, str] | None] = ContextVar("known", default=None)
 
 
 def home() -> Path | None:
@@ -84,14 +88,34 @@ def looked() -> str:
     return " and ".join(f"{place} ({name})" for place, name in data_places().items())
 
 
+@contextmanager
+def unchanging() -> Iterator[None]:
+    """Take the data for unchanging inside the block, so that `checksum_of` reads each once."""
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def checksum_of(name: str, take: Callable[[], str]) -> str:
+    """A data set's checksum, as `take` gives it; inside `unchanging` it is taken once."""
+    known = _known.get()
+    if known is None:
+        return take()
+    if name not in known:
+        known[name] = take()
+    return known[name]
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def retrieve(what: str, url: str, sha256: str, folder: Path, file: str) -> Path:
-    """Download a file and check it; one that is there already and whole is not downloaded again.
+def retrieve(what: str, url: str, sha256: str, file: str) -> Path:
+    """Download a file to the first of `data_places` and check it; one that is there and whole is not downloaded again.
 
     Parameters
     ----------
@@ -99,8 +123,8 @@ def retrieve(what: str, url: str, sha256: str, folder: Path, file: str) -> Path:
         how the data are called in a sentence.
     url, sha256
         where they are, and what they must be.
-    folder, file
-        where to put them.
+    file
+        path that they get there.
 
     Raises
     ------
@@ -109,14 +133,15 @@ def retrieve(what: str, url: str, sha256: str, folder: Path, file: str) -> Path:
     ChecksumMismatch
         if something else came.
     """
+    target = next(iter(data_places())) / file
     try:
         import pooch  # imported here: it brings a progress bar that warns on stderr inside a notebook
 
-        return Path(pooch.retrieve(url, f"sha256:{sha256}", file, folder))
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", target.name, target.parent))
     except OSError as error:  # requests' exceptions are OSErrors
         raise DataNotFound(
-            f"{what} could not be downloaded from {url} ({error}). Download it elsewhere, put it as {file} into a "
-            "folder and set REPLICATION_DATA to that folder"
+            f"{what} could not be downloaded from {url} ({error}). Download it elsewhere, put it as {target.name} into "
+            "a folder and set REPLICATION_DATA to that folder"
         ) from error
     except ValueError as error:
         raise ChecksumMismatch(

@@ -21,7 +21,7 @@ with extra("notebooks"):
         tables_checksum,
     )
     from replication.data.text import Corpus, read_text, table_bits, text_checksum, text_corpus
-    from replication.places import ChecksumMismatch, DataNotFound, cache_folder, data_folder
+    from replication.places import ChecksumMismatch, DataNotFound, cache_folder, checksum_of, data_folder
 
 __all__ = [
     "TABLES",
@@ -65,10 +65,7 @@ def checksum(name: str) -> str:
     ValueError
         if there is no such data set.
     """
-    if name == "digits":
-        return digits().checksum
-    if name == "cifar10":
-        return cifar10_checksum()
-    if name == "meek":
-        return tables_checksum()
-    raise ValueError(f"name: {name!r} is not a data set; there are digits, cifar10 and meek")
+    takers = {"digits": lambda: digits().checksum, "cifar10": cifar10_checksum, "meek": tables_checksum}
+    if name not in takers:
+        raise ValueError(f"name: {name!r} is not a data set; there are digits, cifar10 and meek")
+    return checksum_of(name, takers[name])

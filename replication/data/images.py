@@ -24,7 +24,6 @@ from replication.places import (
     ChecksumMismatch,
     DataNotFound,
     cache_folder,
-    data_folder,
     data_places,
     file_sha256,
     looked,
@@ -190,8 +189,7 @@ def download_cifar10() -> Path:
     ChecksumMismatch
         if something else came.
     """
-    target = data_folder() or cache_folder()
-    return retrieve("CIFAR-10", CIFAR10_URL, CIFAR10_SHA256[CIFAR10_ARCHIVE], target, CIFAR10_ARCHIVE)
+    return retrieve("CIFAR-10", CIFAR10_URL, CIFAR10_SHA256[CIFAR10_ARCHIVE], CIFAR10_ARCHIVE)
 
 
 def _find() -> tuple[_Form, Path]:

@@ -15,8 +15,6 @@ import yaml
 from replication.places import (
     ChecksumMismatch,
     DataNotFound,
-    cache_folder,
-    data_folder,
     data_places,
     file_sha256,
     looked,
@@ -202,8 +200,7 @@ def download_table(name: str) -> Path:
         if there is no such table.
     """
     source = _source(name)
-    target = (data_folder() or cache_folder()) / FOLDER
-    return retrieve(f"the table {name!r}", source.url, source.sha256, target, source.file)
+    return retrieve(f"the table {name!r}", source.url, source.sha256, f"{FOLDER}/{source.file}")
 
 
 def download_tables() -> dict[str, Path]:

@@ -19,7 +19,7 @@ from filelock import FileLock
 from replication.atomic import replacing
 from replication.data import wheels
 from replication.data.wheels import Document
-from replication.places import ChecksumMismatch, DataNotFound, cache_folder
+from replication.places import ChecksumMismatch, DataNotFound, cache_folder, checksum_of
 
 #: SHA-256 of the embedded corpus, as `Corpus.checksum` has it. It changes with the pins and the rules of `wheels` only.
 CORPUS_SHA256: Final = "28640fae156fc6c1d55d99dabccb2647efb8bb36bc47928c5fe1aa44d232ea1d"
@@ -155,7 +155,7 @@ def text_checksum(source: str = "") -> str:
         as `read_text` does.
     """
     if source:
-        return read_text(source).checksum
+        return checksum_of(source, lambda: read_text(source).checksum)
     if not _cache().exists():
         wheels.check_versions()
     return CORPUS_SHA256

@@ -26,6 +26,7 @@ from replication.evidence.claims import (
 )
 from replication.evidence.verdicts import (
     VERDICTS,
+    Comparison,
     Outcome,
     Verdict,
     Word,
@@ -365,8 +366,7 @@ def measured(outcome: Outcome, test: Test, claims: PaperClaims) -> str:
     if outcome.answer == "not run" or outcome.estimate is None:
         return _NONE
     unit = claims.unit(test)
-    if test.every and outcome.comparisons:
-        worst = outcome.comparisons[least_favourable(test, outcome.comparisons)]
+    if worst := _worst(outcome, test):
         ends = worst["estimate"], worst["low"], worst["high"]
         return _with_unit(rounded(*ends, resolution=_resolution(test)), unit)
     if isinstance(test, IdentityTest) and 0 < test.tolerance >= outcome.estimate:
@@ -375,11 +375,17 @@ def measured(outcome: Outcome, test: Test, claims: PaperClaims) -> str:
     return _with_unit(rounded(outcome.estimate, outcome.low, outcome.high, resolution=_resolution(test)), unit)
 
 
+def _worst(outcome: Outcome, test: Test) -> Comparison | None:
+    """The least favourable cell, where every cell is asked."""
+    if not test.every or not outcome.comparisons or outcome.estimate is None:
+        return None
+    return outcome.comparisons[least_favourable(test, outcome.comparisons)]
+
+
 def _cell(form: str, outcome: Outcome, test: Test, claims: PaperClaims) -> str:
     """The least favourable cell's name in a form, where every cell is asked."""
-    if not test.every or not outcome.comparisons or outcome.estimate is None:
+    if (worst := _worst(outcome, test)) is None:
         return ""
-    worst = outcome.comparisons[least_favourable(test, outcome.comparisons)]
     names = [claims.named(level) for level in worst["cell"].values()]
     against = [] if worst["baseline"] is None else [f"against {claims.named(worst['baseline'])}"]
     return form.format(f"least favourable: {', '.join([*names, *against])}")

@@ -27,6 +27,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from replication.checks import near_of
+from replication.places import unchanging
 from replication.runs import parts
 from replication.runs.engines import Engine
 from replication.runs.errors import RefusedError
@@ -158,7 +159,8 @@ class Batch:
 
     def __init__(self, store: RunStore, specs: Sequence[Spec]) -> None:
         self.store = store
-        planned = [(spec, store.plan(spec)) for spec in specs]
+        with unchanging():  # there may be hundreds of runs, and data of gigabytes
+            planned = [(spec, store.plan(spec)) for spec in specs]
         # two entries may ask for the same run; a notebook of no paper shows what the others left, so it comes last
         unique = {run.name: (spec, run) for spec, run in planned}
         pairs = sorted(unique.values(), key=lambda pair: not pair[1].paper)

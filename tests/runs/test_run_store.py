@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from toys import Toy, toy_cells
 
-from replication import evidence, provenance, sources
+from replication import data, evidence, provenance, sources
 from replication.runs import store
+from replication.runs.batch import Batch
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.profiles import Project
 from replication.runs.store import Run, RunStore, Spec
@@ -127,6 +128,15 @@ def test_a_text_that_is_edited_is_another_run(tmp_path: Path) -> None:
         return RunStore(Project.find()).plan(Spec("12_uba_language", "smoke", {"text": str(text)})).run_id
 
     assert run_id() != run_id()
+
+
+def test_the_runs_of_a_batch_read_their_data_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, digits = [], data.digits
+    monkeypatch.setattr(data, "digits", lambda: reads.append(1) or digits())
+    Batch(RunStore(Project.find()), [Spec("11_uba_vision", "smoke", {"seeds": seeds}) for seeds in (20, 21, 22)])
+    assert len(reads) == 1
+    data.checksum("digits")
+    assert len(reads) == 2
 
 
 def test_data_that_nobody_reads_decide_no_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

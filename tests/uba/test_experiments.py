@@ -188,6 +188,16 @@ def test_language_runs_on_a_folder_of_ones_own(folder):
         np.testing.assert_allclose(over, best - bits[name])
 
 
+def test_a_text_that_is_edited_is_read_anew(folder):
+    config = language.Config(text=str(folder), context=16, held_out_bytes=2000)
+    before = language.load(config)
+    assert language.load(config) is before
+    file = next(folder.rglob("*.txt"))
+    file.write_text(file.read_text() + " and more")
+    after = language.load(config)
+    assert {"text": after.checksum} == language.inputs(config) != {"text": before.checksum}
+
+
 def test_a_diverged_language_model_counts_as_one_that_knows_nothing(folder):
     config = language.Config(text=str(folder), width=8, context=16, batch_size=4, held_out_bytes=2000)
     bits = language.train(config, 20, [Trial("constant", 1e6, 0), Trial("constant", 0.01, 0)])

@@ -99,11 +99,13 @@ def load(config: Config) -> Text:
     ValueError
         If a domain has too few documents for the three splits.
     """
-    return _load(config.text, config.context, config.held_out_bytes, config.device)
+    # by its checksum: a text that is edited while a kernel lives is another one
+    checksum = data.text_checksum(config.text)
+    return _load(config.text, checksum, config.context, config.held_out_bytes, config.device)
 
 
 @cache
-def _load(source: str, context: int, held_out_bytes: int, where: str) -> Text:
+def _load(source: str, _checksum: str, context: int, held_out_bytes: int, where: str) -> Text:
     corpus = data.read_text(source)
     size = context + 1
     domains = corpus.documents["domain"].to_numpy()
