@@ -87,7 +87,7 @@ def conditions(records: pd.DataFrame) -> Figure:
 
 
 def fresh(records: pd.DataFrame) -> Figure:
-    """Draw DRS's error over MAML's along training on fresh noiseless tasks, for every width.
+    """Draw DRS's error over MAML's on fresh noiseless tasks, by the most steps that may be taken, for every width.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def fresh(records: pd.DataFrame) -> Figure:
     ratios = rows_of(records, "log_ratio", condition=FRESH)
     found = plots.intervals(ratios, "width", "steps", transform=np.exp)
     titles = [f"width {width:g}" for width in found]
-    figure, axes = plots.panels(titles, share="xy", xlabel="training steps", ylabel=ABOVE, log="y")
+    figure, axes = plots.panels(titles, share="xy", xlabel="training steps, at most", ylabel=ABOVE, log="y")
     for axis, of in zip(axes, found.values(), strict=True):
         plots.curves(axis, {"": of}, {"": {"color": "0.2", "marker": "o", "ls": "-"}}, bars=True)
         axis.axhline(1, **plots.RULE)
@@ -107,7 +107,7 @@ def fresh(records: pd.DataFrame) -> Figure:
 
 
 def chosen(records: pd.DataFrame) -> Table:
-    """How many seeds chose each learning rate and each test rate, at the end of the main condition.
+    """How many seeds chose each rate and each checkpoint, with the whole budget of the main condition.
 
     Parameters
     ----------
@@ -122,10 +122,11 @@ def chosen(records: pd.DataFrame) -> Table:
                 f"{rate:g}: {count}"
                 for rate, count in part.loc[part["quantity"] == quantity, "value"].value_counts().sort_index().items()
             )
-            for quantity in ("learning_rate", "test_rate")
+            for quantity in ("learning_rate", "test_rate", "kept_steps")
         ]
         table.append((method, f"{tasks:g}", *counts))
-    return Table(("method", "tasks M", "learning rate: seeds", "test rate: seeds"), tuple(table))
+    names = ("learning rate", "test rate", "steps kept")
+    return Table(("method", "tasks M", *(f"{name}: seeds" for name in names)), tuple(table))
 
 
 def located(records: pd.DataFrame) -> Table:

@@ -136,6 +136,24 @@ def test_test_tasks_choose_nothing():
     assert of(few, "log_mse")["value"].tolist() != of(many, "log_mse")["value"].tolist()
 
 
+def test_an_early_checkpoint_is_kept_where_validation_says_so():
+    """With the larger budget a seed keeps what it had with the smaller one, or what only the larger one offers."""
+    rows = main(TINY.model_copy(update={"learning_rates": [0.004, 0.3]}))
+    at, names = ["method", "tasks", "seed"], ["log_mse", "log_over_zero", "learning_rate", "test_rate", "kept_steps"]
+    short, long = (
+        rows[(rows["steps"] == steps) & rows["quantity"].isin(names)].pivot_table(
+            index=at, columns="quantity", values="value"
+        )
+        for steps in TINY.steps
+    )
+    assert (short["kept_steps"] == 2).all()
+    assert set(long["kept_steps"]) == {2, 4}
+    early = long["kept_steps"] == 2
+    pd.testing.assert_frame_equal(long[early], short[early])
+    assert (long.loc[~early, "log_mse"] != short.loc[~early, "log_mse"]).all()
+    assert (of(rows, "final", budget=sinusoid.SAMPLES).set_index(at)["value"] == long["log_mse"]).all()
+
+
 def test_validation_chooses_the_best_pair():
     """With a single pair on offer the result is that pair's; of several, validation takes one of them."""
     single = {}

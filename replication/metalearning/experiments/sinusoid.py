@@ -2,8 +2,8 @@
 
 Finite: M noisy tasks are given once and trained on for many steps. Fresh: every step draws new noiseless tasks. Methods
 share initial weights, tasks, examples and their order. Each seed has validation tasks of its own, on which the learning
-rate and the test rate of every method are chosen, and test tasks, which choose nothing. A grid of learning rates is
-widened where a seed's best is an end of it.
+rate, the test rate and the checkpoint of every method are chosen, and test tasks, which choose nothing. A grid of
+learning rates is widened where a seed's best is an end of it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Config(evidence.Settings):
     )
     other_noise: list[NonNegativeFloat] = Field([], description="noise of further conditions")
     other_widths: list[Width] = Field([], description="widths of further conditions")
-    steps: list[PositiveInt] = Field([300, 600], min_length=2, description="checkpoints; the last is the budget")
+    steps: list[PositiveInt] = Field(
+        [150, 300, 600], min_length=2, description="checkpoints; the last is the budget, any before may be kept"
+    )
     fresh_widths: list[Width] = Field([0.05, 0.25, 1.0], min_length=1, description="widths of fresh noiseless tasks")
     fresh_steps: list[PositiveInt] = Field([150, 300, 600], min_length=1, description="checkpoints on fresh tasks")
     meta_batch: PositiveInt = Field(5, description="tasks of a step")
@@ -134,12 +136,15 @@ class Arena(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """What a method reaches at a checkpoint in one condition, by seed."""
+    """What a method reaches with a budget in one condition, by seed."""
 
     condition: int
     method: Method
     steps: int
+    """The budget."""
     seed: int
+    kept_steps: int
+    """The checkpoint that is kept, at most the budget."""
     learning_rate: float
     test_rate: float
     inside: bool
@@ -155,9 +160,10 @@ def parts(config: Config) -> list[Part]:
 
     ``condition`` is "main", "fresh" or what differs from main. Their rows: ``log_mse`` (natural logarithm of the mean
     squared error on test tasks after one step), ``log_mse_before`` (before it), ``log_over_zero`` (log_mse less that of
-    predicting zero), ``learning_rate`` and ``test_rate`` (chosen), ``rates_inside`` (1 if neither is an end of its
-    grid), by ``method``, ``seed``, ``steps`` and ``tasks`` or ``width``; ``final`` (log_mse) and ``log_ratio`` (of
-    DRS's error to MAML's) by ``budget``; ``crossing_draw`` and ``crossing_shift_draw`` by ``draw``.
+    predicting zero), ``kept_steps``, ``learning_rate`` and ``test_rate`` (chosen), ``rates_inside`` (1 if neither rate
+    is an end of its grid), by ``method``, ``seed``, ``steps`` (the most that may be taken) and ``tasks`` or ``width``;
+    ``final`` (log_mse) and ``log_ratio`` (of DRS's error to MAML's) by ``budget``; ``crossing_draw`` and
+    ``crossing_shift_draw`` by ``draw``.
     """
     use_deterministic()
     only = config.only
@@ -315,7 +321,7 @@ class Trial(NamedTuple):
 
     condition: int
     seed: int
-    steps: int
+    kept_steps: int
     learning_rate: float
     test_rate: float
 
@@ -328,9 +334,10 @@ class Errors(NamedTuple):
 
 
 def train(config: Config, method: Method, arena: Arena, checkpoints: Sequence[int]) -> list[Chosen]:
-    """Train one method in all conditions, and choose both rates on the validation tasks.
+    """Train one method in all conditions, and choose both rates and when to stop on the validation tasks.
 
-    They are chosen together, for each condition, seed and checkpoint. Result by checkpoint, then condition, then seed.
+    They are chosen together, for each condition, seed and budget: a checkpoint and what came before it. Result by
+    budget, then condition, then seed.
     """
     known: dict[tuple[int, int, int, float], Errors] = {}
 
@@ -345,24 +352,23 @@ def train(config: Config, method: Method, arena: Arena, checkpoints: Sequence[in
     grids = {
         (steps, condition, seed): Grid(
             [
-                Trial(condition, seed, steps, *rates)
-                for rates in itertools.product(config.learning_rates, config.test_rates)
+                Trial(condition, seed, *one)
+                for one in itertools.product(
+                    [kept for kept in checkpoints if kept <= steps], config.learning_rates, config.test_rates
+                )
             ]
         )
         for steps, condition, seed in itertools.product(checkpoints, range(len(arena.test)), arena.seeds)
     }
     chosen = []
-    for found in tune(score, grids, rate="learning_rate", widen=config.widenings).values():
+    for (steps, *_), found in tune(score, grids, rate="learning_rate", widen=config.widenings).items():
         best = found.best
         k = config.test_rates.index(best.test_rate)
         # nothing lies below a rate of 0
         inside = found.inside and k < len(config.test_rates) - 1 and (k > 0 or best.test_rate == 0)
         zero = float(arena.test[best.condition][arena.seeds.index(best.seed)].query[1].square().mean())
         errors = known[best[:4]].test
-        rates = (best.learning_rate, best.test_rate)
-        chosen.append(
-            Chosen(best.condition, method, best.steps, best.seed, *rates, inside, errors[0], errors[k + 1], zero)
-        )
+        chosen.append(Chosen(best.condition, method, steps, *best[1:], inside, errors[0], errors[k + 1], zero))
     return chosen
 
 
@@ -413,6 +419,7 @@ def _rows(one: Chosen, **cell: Any) -> Iterator[Row]:
     at = {**cell, "method": one.method, "steps": one.steps, "seed": one.seed}
     yield {"quantity": "log_mse", **at, "value": float(np.log(one.after))}
     yield {"quantity": "log_mse_before", **at, "value": float(np.log(one.before))}
+    yield {"quantity": "kept_steps", **at, "value": one.kept_steps}
     yield {"quantity": "learning_rate", **at, "value": one.learning_rate}
     yield {"quantity": "test_rate", **at, "value": one.test_rate}
     yield {"quantity": "rates_inside", **at, "value": float(one.inside)}
