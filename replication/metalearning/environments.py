@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import weakref
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,9 @@ _LOG = logging.getLogger(__name__)
 NAMES = ("point mass", "cheetah velocity", "cheetah direction", "cheetah forward")
 """The families. The last is one task: HalfCheetah-v5 as it is."""
 INSTALL = install("rl")
+_FREE: list[Any] = []
+"""Simulations of half-cheetahs that are gone, to be taken up again. Given back, their memory would lie in pieces
+between tensors, and a process would grow with every training."""
 
 
 class Environment(Protocol):
@@ -156,6 +160,7 @@ class HalfCheetah:
         self._kind = kind
         self._cost, self._scale = (0.1, 1.0) if kind == "forward" else (0.05, 0.1)
         self._data: list[Any] = []
+        weakref.finalize(self, _FREE.extend, self._data).atexit = False
 
     def draw_tasks(self, generator: Generator, count: int) -> Tensor:
         """Target velocities, or directions, shape (count, 1)."""
@@ -172,7 +177,7 @@ class HalfCheetah:
         self._shape = starts.shape[:-1]
         states = self._initial + starts.flatten(0, 2).double().numpy()
         while len(self._data) < len(states):
-            self._data.append(self._mujoco.MjData(self._model))
+            self._data.append(_FREE.pop() if _FREE else self._mujoco.MjData(self._model))
         for data, state in zip(self._data, states, strict=False):
             self._mujoco.mj_resetData(self._model, data)
             data.qpos[:], data.qvel[:] = state[:9], state[9:]

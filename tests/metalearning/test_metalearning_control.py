@@ -157,6 +157,27 @@ def test_the_half_cheetah_is_gymnasiums_bit_for_bit(cheetah):
             assert float(rewards[0, 1, 0]) == pytest.approx(float(reward), rel=1e-5, abs=1e-5)
 
 
+def test_simulations_of_a_half_cheetah_that_is_gone_serve_the_next(cheetah):
+    """And no other while it is there; what was done to them changes nothing."""
+    make, _ = cheetah
+    generator = torch.Generator().manual_seed(0)
+    starts, actions = 0.1 * torch.randn(1, 2, 2, 18, generator=generator), torch.ones(1, 2, 2, 6)
+
+    def played(one):
+        one.reset(starts)
+        return torch.stack([one.step(actions, torch.zeros(1, 2, 1))[0] for _ in range(5)])
+
+    first, second = make("forward"), make("forward")
+    found = played(first)
+    assert torch.equal(played(second), found)
+    held = list(first._data)
+    assert not any(one is other for one in held for other in second._data)
+    del first
+    third = make("forward")
+    assert torch.equal(played(third), found)
+    assert all(any(one is other for other in third._data) for one in held)
+
+
 def test_the_rewards_of_the_half_cheetahs_tasks(cheetah):
     make, _ = cheetah
     starts = torch.zeros(1, 2, 1, 18)
