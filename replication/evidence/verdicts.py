@@ -366,9 +366,12 @@ def _inside(test: Test, estimate: Estimate) -> float:
 
 
 def _outside(test: Test, estimate: Estimate) -> float:
-    """The smaller of two one-sided p values of the hypothesis that the number lies inside: small speaks for no."""
+    """The smaller of two one-sided p values of the hypothesis that the number lies inside: small speaks for no.
+
+    A number without error that equals a limit is inside.
+    """
     low, high = limits(test)
-    return min(estimate.p_below(low), estimate.p_above(high))
+    return min(estimate.p_below(math.nextafter(low, -math.inf)), estimate.p_above(math.nextafter(high, math.inf)))
 
 
 def _tie(test: Test, estimate: Estimate) -> float:

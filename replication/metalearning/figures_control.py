@@ -33,7 +33,8 @@ def adapted(records: pd.DataFrame) -> Figure:
         return empty
     found = plots.intervals(rows_of(records, "return"), "environment", "steps", "method", "updates")
     untrained = plots.intervals(rows_of(records, "untrained_return"), "environment", "updates")
-    places = [(name, steps) for name, of in found.items() for steps in of]
+    # in the order of the run: what decides comes first
+    places = [(name, steps) for name in rows_of(records, "return")["environment"].unique() for steps in found[name]]
     titles = [f"{name}, {steps:,.0f} steps" for name, steps in places]
     figure, axes = plots.panels(titles, columns=2, height=2.6, xlabel=UPDATES, ylabel="return on new tasks")
     for axis, (name, steps) in zip(axes, places, strict=True):
@@ -42,6 +43,7 @@ def adapted(records: pd.DataFrame) -> Figure:
         axis.set_xticks(sorted(found[name][steps]["DRS"]))
     for i in range(0, len(axes) - 1, 2):
         axes[i + 1].sharey(axes[i])
+        axes[i].autoscale_view()
     return plots.legend(figure)
 
 
@@ -58,11 +60,12 @@ def learning(records: pd.DataFrame) -> Figure:
     rows = rows_of(records, "training_return")
     rows = rows.assign(curve=rows["method"] + rows["stage"].map({0: "", 1: ", after its inner step"}))
     found = plots.intervals(rows, "environment", "curve", "steps")
+    names = rows["environment"].unique()
     after = {"color": plots.COLOURS[1], "ls": "-"}
     looks = {name: {**look, "marker": None} for name, look in LOOKS.items()} | {"MAML, after its inner step": after}
-    figure, axes = plots.panels(list(found), height=2.8, xlabel=STEPS, ylabel="return on tasks of training")
-    for axis, of in zip(axes, found.values(), strict=True):
-        plots.curves(axis, of, {name: look for name, look in looks.items() if name in of})
+    figure, axes = plots.panels(names, height=2.8, xlabel=STEPS, ylabel="return on tasks of training")
+    for axis, name in zip(axes, names, strict=True):
+        plots.curves(axis, found[name], {curve: look for curve, look in looks.items() if curve in found[name]})
     return plots.legend(figure)
 
 
@@ -79,11 +82,13 @@ def lead(records: pd.DataFrame) -> Figure:
     rows = rows_of(records, "relative_advantage")
     rows = rows.assign(where=rows["budget"] + rows["steps"].map(", {:,.0f} steps".format))
     found = plots.intervals(rows, "environment", "where")
-    label = "lead of MAML over what training gains\n(left of 0 DRS is better, grey: comparable)"
-    figure, (axis,) = plots.panels(height=2.2, xlabel=label)
+    label = "MAML's lead over training's gain\n(below 0 DRS leads; grey: comparable)"
+    names = rows["environment"].unique()
+    figure, axes = plots.panels(names, height=2.2, share="y", xlabel=label)
     comparable = limits(CLAIMS.test("T13"))[1]
-    plots.forest(axis, found, plots.distinct(found), at=0, band=(-comparable, comparable))
-    return plots.legend(figure)
+    for axis, name in zip(axes, names, strict=True):
+        plots.forest(axis, {"": found[name]}, plots.alike([""], color="0.2"), at=0, band=(-comparable, comparable))
+    return figure
 
 
 def behaviour(records: pd.DataFrame) -> Figure:
@@ -141,7 +146,7 @@ def frames(records: pd.DataFrame) -> Figure:
         f"{name} {asked:.1f}: {method}, {'after one update' if updates else 'before any update'}"
         for method, updates in cells
     ]
-    figure, axes = plots.panels(titles, columns=1, height=1.05)
+    figure, axes = plots.panels(titles, columns=1, height=1.25)
     for axis, (method, updates) in zip(axes, cells, strict=True):
         own = rows[(rows["method"] == method) & (rows["updates"] == updates)]
         for place, (now, of) in enumerate(own.groupby("time")):
@@ -149,10 +154,11 @@ def frames(records: pd.DataFrame) -> Figure:
             middle = ends[:, :, 0].mean()
             shifted = ends - np.array([middle - 2.4 * place, 0])
             axis.add_collection(LineCollection(list(shifted), colors="0.25", linewidths=3, capstyle="round"))
-            told = f"step {now:g}: {middle:+.1f} m"
+            # never minus nothing
+            told = f"step {now:g}\n{round(middle, 1) + 0.0:+.1f} m"
             axis.annotate(told, (2.4 * place, -0.12), ha="center", va="top", fontsize=plots.SIZE - 2)
         axis.axhline(0, **plots.RULE)
-        axis.set(xlim=(-1.3, 2.4 * own["time"].nunique() - 1.1), ylim=(-0.7, 1.5), aspect="equal")
+        axis.set(xlim=(-1.3, 2.4 * own["time"].nunique() - 1.1), ylim=(-1.0, 1.3), aspect="equal")
         axis.set_axis_off()
     return figure
 

@@ -558,6 +558,17 @@ def test_interval(a: float, b: float, changes: dict[str, Any], said: str) -> Non
     assert ask(records, "interval", **changes).answer == said
 
 
+@pytest.mark.parametrize("changes", [{}, {"every": False}, {"rows": "draws"}], ids=["every", "pooled", "draws"])
+@pytest.mark.parametrize("limit", [0.0, 1.0])
+def test_what_has_no_error_and_equals_a_limit_is_inside(limit: float, changes: dict[str, Any]) -> None:
+    one = np.nextafter(limit, 2 * limit - 0.5) - limit
+    for n, more in ((4, {}), (1, {"exact": True})):
+        for beyond, said in ((0.0, "yes"), (one, "no")):
+            cells = [values(np.full(n, limit + beyond), budget=budget) for budget in (25, 50)]
+            records = pd.concat(cells, ignore_index=True)
+            assert ask(records, "interval", lower=0.0, upper=1.0, **more, **changes).answer == said, (n, beyond)
+
+
 def test_draws_are_judged_by_their_percentiles_and_replicates_by_their_mean() -> None:
     """A thousand replicates pin the mean down; a thousand resamples say how uncertain one estimate is."""
     records = values(np.random.default_rng(0).normal(0.5, 0.2, 1000))
