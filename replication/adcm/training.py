@@ -118,8 +118,9 @@ class ConsistencyTrainer(Replicas):
     Raises
     ------
     ValueError
-        There is no replica, a size or rate is not positive, a discretisation is missing or superfluous, or the network
-        holds batch norm, casts itself to float16, or is an `EDMModel` on another schedule than `VE`.
+        There is no replica, a size or rate is not positive, a discretisation is missing or superfluous, data are sparse
+        or not finite, or the network holds batch norm, casts itself to float16, or is an `EDMModel` on another schedule
+        than `VE`.
 
     Examples
     --------
