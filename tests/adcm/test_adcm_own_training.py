@@ -30,7 +30,7 @@ from replication.adcm import (
 )
 from replication.adcm.draws import Draws
 from replication.adcm.segmentation import step_rate, tangent
-from replication.training import seeded, stream_seed
+from replication.training import AdamW, seeded, stream_seed
 
 VE5, BATCH = VE(t_max=5.0), 8
 RULE = Adaptive(0.3, nodes=4, batch_size=16)
@@ -357,3 +357,16 @@ def test_a_frozen_part_is_each_seeds_own_and_stays() -> None:
     assert all(not torch.equal(own.parameters[name], p) for name, p in trained.items() if name.endswith("weight"))
     for seed, network in networks.items():
         assert torch.equal(dict(network.named_parameters())[first], before[seed])
+
+
+def test_what_the_loss_does_not_depend_on_stays() -> None:
+    """As in `torch.optim`: here the layer of the labels, of which there are none, though weights decay."""
+    options = {"batch_size": BATCH, "optimizer": AdamW(weight_decay=0.5)}
+    replicas = [Replica(seed, 1e-2, RULE, "per_sample") for seed in (0, 1)]
+    own = ConsistencyTrainer(lambda: EDMModel(Net()), replicas, VE5, lambda g, n: draw(g, n)[0], **options)
+    before = {name: p.clone() for name, p in own.parameters.items()}
+    with pytest.warns(UserWarning, match="a JVP cannot pass it"):
+        own.fit(3 * BATCH)
+    stayed = {name for name, p in own.parameters.items() if torch.equal(p, before[name])}
+    assert {name for name in stayed if name.endswith("weight")} == {"net.label.weight"}
+    assert torch.equal(own.ema["net.label.weight"], before["net.label.weight"])
