@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 
 import replication.compat  # noqa: F401 - transformers and Lightning import torchvision
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if EXAMPLE.search(path.read_text(encoding="utf-8")))
 
@@ -31,6 +33,19 @@ def test_examples_run_and_draw_their_pictures(page: str, tmp_path: Path, monkeyp
             exec(compile(code, page, "exec"), names)
     for picture in re.findall(r"!\[.+\]\(generated/(.*)\)", text):
         assert "<svg" in (tmp_path / picture).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("paper", sorted(path.parent.name for path in (ROOT / "replication").glob("*/claims.yaml")))
+def test_each_method_has_a_page_with_a_formula_a_picture_and_its_notebooks(paper: str) -> None:
+    texts = [(DOCS / page).read_text(encoding="utf-8") for page in PAGES]
+    (page,) = (text for text in texts if re.findall(r"^from replication\.(\w+)", text, re.MULTILINE)[0] == paper)
+    assert re.search(r"\$[^$]*=[^$]*\$", EXAMPLE.sub("", page)), "a formula"
+    assert "](generated/" in page, "a picture"
+    linked = re.findall(r"\]\((notebooks/\w+\.ipynb)\)", page)
+    papers = [
+        json.loads((ROOT / path).read_text(encoding="utf-8"))["metadata"]["replication"]["paper"] for path in linked
+    ]
+    assert {*papers} == {paper}, "what was found"
 
 
 def test_pages_are_linked() -> None:
