@@ -86,8 +86,9 @@ apidoc_modules = [
 autodoc_default_options = {"ignore-module-all": True}
 # fields of several classes share names such as `n`; a link to either is as good
 suppress_warnings = ["ref.python"]
-autodoc_typehints = "signature"
-autodoc_type_aliases = {"ArrayLike": "ArrayLike"}
+# a signature is names and defaults as they are written; the section of parameters has types, shapes and units
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 default_role = "code"
 napoleon_google_docstring = False

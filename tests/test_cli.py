@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from toys import PARAMETERS, Toy, leave, toy_cells
 
-from replication import evidence
+from replication import __version__, evidence, places
 from replication.cli import SECTIONS, cli
 from replication.evidence import claims, power
 from replication.evidence import run as evidence_run
@@ -326,7 +326,7 @@ def test_module_is_the_command(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "replication", "--version"], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.stdout.startswith("replicate, version ")
+    assert done.stdout == f"replicate, version {__version__}, works on {places.home()}\n"
 
 
 def test_stored_results_are_told_in_a_few_sentences() -> None:

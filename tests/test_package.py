@@ -1,4 +1,7 @@
-"""What is installed from the package index works: the methods with four packages, and each extra with its own."""
+"""What is installed from the package index works: the methods with four packages, and each extra with its own.
+
+And so do the README's examples, from the wheel and without a clone.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ PROJECT = pyproject()["project"]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of what git knows of, so that nothing else can slip in."""
+    """The wheel, built from the source distribution of what git knows of, so that nothing else can slip in."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "replication", "pyproject.toml", "README.md", "LICENSE"],
@@ -34,9 +37,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(out), "."]
-    done = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    pack = [sys.executable, "-c", f"from setuptools import build_meta; build_meta.build_sdist({str(out)!r})"]
+    archive = out / f"replication_notebooks-{PROJECT['version']}.tar.gz"
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(out)]
+    for command in (pack, [*build, str(archive)]):
+        done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
     (found,) = out.glob("*.whl")
     return found
 
@@ -91,6 +97,20 @@ def test_methods_need_the_core_only(core: Path) -> None:
     rooms = ["uba.theory", "uba.baselines", "training", *sorted(papers - {"disf"})]
     code = "import importlib\n" + "\n".join(f"importlib.import_module('replication.{room}')" for room in rooms)
     done = run(core, f"{code}\nassert sys.modules['replication'].__file__.startswith({str(core)!r})")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def examples(*, disf: bool) -> str:
+    """The README's examples that need the extra, or those that do not."""
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return "\n".join(one for one in code if ("replication.disf" in one) == disf)
+
+
+@pytest.mark.slow  # a process imports torch, and fits
+def test_the_readmes_examples_run_without_a_clone(core: Path) -> None:
+    code = examples(disf=False)
+    assert {f"replication.{room}" for room in ("uba", "adcm", "meek", "metalearning")} <= set(code.split())
+    done = run(core, code)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -161,9 +181,10 @@ def test_the_selection_needs_its_extra_only(wheel: Path, tmp_path: Path) -> None
         "import numpy as np\nfrom replication.disf import DiSFSelector, select\n"
         "from replication.disf.features import tfidf_svd\nimport replication.disf.corpus\n"
         "X = np.random.default_rng(0).normal(size=(40, 8))\n"
-        "assert list(DiSFSelector(k=5).fit(X).indices_) == list(select(X, k=5))"
+        "assert list(DiSFSelector(k=5).fit(X).indices_) == list(select(X, k=5))\n"
     )
-    done = run(tmp_path, code)
+    assert "select(" in examples(disf=True)
+    done = run(tmp_path, code + examples(disf=True))
     assert done.returncode == 0, done.stderr[-2000:]
     # so does the command; the others name theirs
     (tmp_path / "corpus").mkdir()
@@ -190,6 +211,15 @@ def test_the_wheel_holds_what_is_not_code(wheel: Path) -> None:
     for file in (ROOT / "replication").rglob("*"):
         if file.suffix in (".yaml", ".jinja", ".typed", ".py") and "__pycache__" not in file.parts:
             assert file.relative_to(ROOT).as_posix() in held, file
+
+
+def test_versions_are_tried_with_tests_that_exist_from_the_least_that_is_admitted() -> None:
+    make = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"^QUICK .*?addprefix tests/,(.*?)\)$", make, re.DOTALL | re.MULTILINE)
+    assert [name for name in listed.replace("\\", "").split() if not (ROOT / "tests" / name).exists()] == []
+    for variable, admitted in (("PYTHONS", PROJECT["requires-python"]), ("TORCHES", PROJECT["dependencies"][-1])):
+        (versions,) = re.findall(rf"^{variable} \?= (.*)$", make, re.MULTILINE)
+        assert re.search(rf">={re.escape(versions.split()[0])}\b", admitted), variable
 
 
 def test_the_name_is_the_projects_own() -> None:

@@ -20,10 +20,12 @@ Sample = Callable[[int], Data]
 
 
 def parted(data: Data) -> tuple[Tensor, dict[str, Tensor]]:
-    """Data and its conditioning, which is empty where there is none."""
-    if isinstance(data, Tensor):
-        return data, {}
-    x0, conditioning = data
+    """Data, if they are dense and finite, and their conditioning, which is empty where there is none."""
+    x0, conditioning = (data, {}) if isinstance(data, Tensor) else data
+    if x0.layout != torch.strided:
+        raise ValueError(f"sample: must return dense data, got {x0.layout}; call to_dense()")
+    if not x0.isfinite().all():
+        raise ValueError("sample: must return finite data, got NaN or infinity")
     return x0, dict(conditioning)
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.func import jvp
 
 from replication.adcm.draws import Batch
 from replication.adcm.loss import loss_weight, pseudo_huber
 from replication.adcm.models import student_and_target
 from replication.adcm.schedules import Model, Schedule, over
+from replication.adcm.segmentation import tangent
 
 Groups = Sequence[tuple[float, Tensor]]
 """Replicas by the constant of their distance."""
@@ -55,11 +55,7 @@ def tangent_loss(model: Model, schedule: Schedule, batch: Batch, t: Tensor, *, f
     """
     x = schedule.perturb(batch.x0, batch.z, t)
     with torch.no_grad():
-        v = jvp(
-            lambda x, t: frozen(x, t, **batch.conditioning),
-            (x, t),
-            (schedule.velocity(batch.x0, batch.z, t), torch.ones_like(t)),
-        )[1]
+        v = tangent(frozen, batch.x0, batch.z, t, schedule, conditioning=batch.conditioning)[1]
         # sCM's g = cos(s) df/ds with tan(s) = tau / sigma_d, in the schedule's own time; c_out > 0 turns its sign
         sigma_data = getattr(schedule, "sigma_data", 0.5)
         scale = (schedule.ratio(t) ** 2 + sigma_data**2).sqrt() / schedule.ratio_dot(t)

@@ -11,10 +11,11 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args, overload
+from typing import Any, Literal, get_args, overload
 
 import torch
 from torch import Tensor, distributed
+from torch.overrides import TorchFunctionMode
 
 from replication.adcm.models import Sample, evaluating, parted, random_state
 from replication.adcm.schedules import Model, Schedule, standard_normal
@@ -196,7 +197,10 @@ def _tangent(
         failed = None
         if relative_step is None:
             try:
-                one = torch.func.jvp(lambda x, t: model(x, t, **conditioning), (x, t), (direction, torch.ones_like(t)))
+                with _Forward():
+                    one = torch.func.jvp(
+                        lambda x, t: model(x, t, **conditioning), (x, t), (direction, torch.ones_like(t))
+                    )
                 return one[0], one[1], None
             except torch.OutOfMemoryError:
                 raise
@@ -213,6 +217,18 @@ def _tangent(
             stacklevel=3,
         )
     return value, (after - before) / (2 * h).reshape(h.shape + (1,) * (x0.dim() - h.dim())), relative_step
+
+
+class _Forward(TorchFunctionMode):
+    """Fails where torch's forward-mode derivative is silently wrong: that of products over an index is zero."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        kwargs = kwargs or {}
+        given = [*args, *kwargs.values()]
+        if "scatter_reduce" in getattr(func, "__name__", "") and any(isinstance(a, str) and a == "prod" for a in given):
+            raise NotImplementedError("torch's forward-mode derivative of scatter_reduce with 'prod' is zero")
+        return func(*args, **kwargs)
 
 
 def step_rate(
@@ -443,8 +459,8 @@ def segment(
     Raises
     ------
     ValueError
-        The data have another shape or precision than they should, the model returns another shape than it was given or
-        is an `EDMModel` on another schedule than `VE`, or no estimate is finite.
+        The data have another shape or precision than they should, are sparse or not finite, the model returns another
+        shape than it was given or is an `EDMModel` on another schedule than `VE`, or no estimate is finite.
 
     Examples
     --------

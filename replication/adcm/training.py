@@ -118,8 +118,9 @@ class ConsistencyTrainer(Replicas):
     Raises
     ------
     ValueError
-        There is no replica, a size or rate is not positive, a discretisation is missing or superfluous, or the network
-        holds batch norm, casts itself to float16, or is an `EDMModel` on another schedule than `VE`.
+        There is no replica, a size or rate is not positive, a discretisation is missing or superfluous, data are sparse
+        or not finite, or the network holds batch norm, casts itself to float16, or is an `EDMModel` on another schedule
+        than `VE`.
 
     Examples
     --------
@@ -285,8 +286,11 @@ class ConsistencyTrainer(Replicas):
             alive = torch.stack([p.flatten(1).isfinite().all(1) for p in self.parameters.values()]).all(0).tolist()
             self._pairs.refresh(self.step, self._present, alive)
         begin = time.process_time()
-        found, _ = gradients(lambda leaves: self._losses(leaves).mean(-1), self.parameters)
+        idle: dict[str, Tensor] = {}
+        found, _ = gradients(lambda leaves: self._losses(leaves).mean(-1), self.parameters, idle)
         self._descend(self._flatten(found), self._lr)
+        for name, p in idle.items():  # weight decay
+            self.parameters[name].copy_(p)
         # the warm-up of the average counts the steps, which a checkpoint keeps
         decay = min(self._decay, self.step / (9 + self.step))
         for part, p in self._flat.items():

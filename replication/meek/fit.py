@@ -19,7 +19,7 @@ import scipy  # its parts are loaded where they are first used
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from replication.checks import at_least, one_of, positive, within
+from replication.checks import at_least, one_of, positive, whole, within
 from replication.meek.law import Float, ParametricLaw, Real
 from replication.training import track
 
@@ -263,15 +263,16 @@ def bootstrap_chinchilla(
     Raises
     ------
     ValueError
-        As `fit_chinchilla`, there is no resample, or most resamples determine no law.
+        As `fit_chinchilla`, there is no resample, the seed is no integer of at least 0, or most resamples determine no
+        law.
     """
     at_least("resamples", resamples, 1)
     problem = _Problem.of(N, D, loss, delta, outliers)
-    whole = problem.solve(np.ones((1, problem.n)), _starts(starts))
-    _warn(problem.fit(whole, 0))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole("seed", seed, 0))
+    first = problem.solve(np.ones((1, problem.n)), _starts(starts))
+    _warn(problem.fit(first, 0))
     counts = rng.multinomial(problem.n, np.full(problem.n, 1 / problem.n), size=resamples).astype(np.float64)
-    everywhere = np.concatenate([_starts(starts), problem.natural(whole.theta)])
+    everywhere = np.concatenate([_starts(starts), problem.natural(first.theta)])
     return problem.fit(problem.solve(counts, everywhere), slice(None))
 
 

@@ -143,7 +143,7 @@ def maml_gradient(
     Raises
     ------
     ValueError
-        If the numbers of tasks differ, or an argument of `adapt` is refused.
+        If the numbers of tasks differ, a tensor is sparse, or an argument of `adapt` is refused.
     """
     _count(inner=inner, outer=outer)
 
@@ -319,7 +319,11 @@ _RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "r
 
 
 def _count(**halves: Data) -> None:
-    """Refuse data that are not of the same tasks."""
+    """Refuse data that are not of the same tasks, or sparse, which `vmap` cannot take apart."""
+    for name, data in halves.items():
+        for t in pytree.tree_leaves(data):
+            if isinstance(t, Tensor) and t.layout != torch.strided:
+                raise ValueError(f"{name}: every tensor must be dense, got {t.layout}; call to_dense()")
     counts = {
         name: sorted({t.shape[0] if t.ndim else 0 for t in pytree.tree_leaves(data) if isinstance(t, Tensor)})
         for name, data in halves.items()

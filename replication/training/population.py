@@ -106,8 +106,8 @@ class Population(Replicas):
     ------
     ValueError
         If there is no seed, ``clip_norm`` is not positive, nothing of the model is trained, or what is trained is not
-        of one floating-point type (`stack`); at the first step, if a gradient is sparse or the forward pass is no
-        function of parameters and input (`check_function`).
+        of one floating-point type (`stack`); at the first step, if the input or a gradient is sparse or the forward
+        pass is no function of parameters and input (`check_function`).
 
     Notes
     -----
@@ -183,6 +183,8 @@ class Population(Replicas):
     def _check(self, x: Tensor, y: Tensor) -> None:
         """Look at the first batch: refuse what is no replica, and find what the loss does not depend on."""
         self._checked = True
+        if x.layout != torch.strided:
+            raise ValueError(f"x: must be dense, got {x.layout}; call x.to_dense()")
         check_function(self._skeleton, lambda model: self._call(model, x[0]))
         named = {name: p for name, p in self._skeleton.named_parameters() if name in self.parameters}
         with torch.enable_grad():

@@ -137,13 +137,22 @@ def check_function(model: nn.Module, forward: Callable[[nn.Module], object]) -> 
         )
 
 
-def gradients(losses: Callable[[Parameters], Tensor], parameters: Parameters) -> tuple[Parameters, Tensor]:
-    """Return every replica's gradient, and the losses, from the losses (R,) of all replicas as one function."""
+def gradients(
+    losses: Callable[[Parameters], Tensor], parameters: Parameters, idle: Parameters | None = None
+) -> tuple[Parameters, Tensor]:
+    """Return every replica's gradient, and the losses, from the losses (R,) of all replicas as one function.
+
+    With ``idle``, copies of the parameters that the losses do not depend on go into it, since `torch.optim` leaves them
+    as they are; their gradients are zero.
+    """
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     values = losses(leaves)
     # replicas share no parameter: the gradient of the sum of their losses holds each one's own
-    found = torch.autograd.grad(values.sum(), list(leaves.values()))
-    return dict(zip(leaves, found, strict=True)), values.detach()
+    found = torch.autograd.grad(values.sum(), list(leaves.values()), allow_unused=idle is not None)
+    if idle is not None:
+        idle |= {name: parameters[name].clone() for name, g in zip(leaves, found, strict=True) if g is None}
+    slopes = {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(leaves.items(), found, strict=True)}
+    return slopes, values.detach()
 
 
 class Replicas:

@@ -247,6 +247,7 @@ def test_more_seeds_leave_the_parts_of_the_others_as_they_are():
     [
         ({"shares": [0.5, 1.0]}, "shares"),
         ({"shares": [0.25, 0.5]}, "shares"),
+        ({"shares": []}, "shares: must"),
         ({"images": 100}, "images"),
         ({"lam": 0.0}, "lam"),
         ({"widths": []}, "widths"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from replication.adcm import (
 )
 from replication.adcm.draws import Draws
 from replication.adcm.segmentation import step_rate, tangent
-from replication.training import seeded, stream_seed
+from replication.training import AdamW, seeded, stream_seed
 
 VE5, BATCH = VE(t_max=5.0), 8
 RULE = Adaptive(0.3, nodes=4, batch_size=16)
@@ -120,6 +121,39 @@ def test_differences_take_the_place_of_a_jvp_with_one_warning() -> None:
     assert torch.equal(grid.times, asked.times)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):  # the model's own error, not the JVP's
         segment(lambda x, t, **labels: nn.Linear(7, 1)(x.flatten(1)), sample, VE5, RULE)
+
+
+class Attending(nn.Module):
+    """A raw network with attention of torch's, whose kernels a JVP cannot pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.out = nn.Linear(2, 4), nn.Linear(4, 1)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x, c):
+        h = self.inside(torch.stack([x, c[:, None].expand_as(x)], -1))
+        return self.out(h + self.attention(h, h, h, need_weights=False)[0])[..., 0]
+
+
+@pytest.mark.parametrize("objective", ["consistency", "tangent"])
+def test_attention_of_torch_trains_with_every_objective(objective: str) -> None:
+    def own(rule: Adaptive) -> ConsistencyTrainer:
+        replica = Replica(0, 1e-2, rule, "per_sample") if objective == "consistency" else Replica(0, 1e-2)
+        options = {"batch_size": BATCH, "objective": objective}
+        return ConsistencyTrainer(Attending, [replica], VE5, lambda g, n: draw(g, n)[0].flatten(1), **options)
+
+    told = own(RULE)
+    before = {name: p.clone() for name, p in told.parameters.items() if name.endswith("weight")}
+    with pytest.warns(UserWarning, match="a JVP cannot pass it"):
+        told.fit(3 * BATCH)
+    assert not any(torch.equal(told.parameters[name], p) for name, p in before.items())
+    if objective == "consistency":
+        asked = own(replace(RULE, relative_step=1e-3))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            asked.fit(3 * BATCH)
+        assert torch.equal(asked.grid(0).times, told.grid(0).times)
 
 
 def test_labels_reach_the_model_with_their_own_example() -> None:
@@ -323,3 +357,16 @@ def test_a_frozen_part_is_each_seeds_own_and_stays() -> None:
     assert all(not torch.equal(own.parameters[name], p) for name, p in trained.items() if name.endswith("weight"))
     for seed, network in networks.items():
         assert torch.equal(dict(network.named_parameters())[first], before[seed])
+
+
+def test_what_the_loss_does_not_depend_on_stays() -> None:
+    """As in `torch.optim`: here the layer of the labels, of which there are none, though weights decay."""
+    options = {"batch_size": BATCH, "optimizer": AdamW(weight_decay=0.5)}
+    replicas = [Replica(seed, 1e-2, RULE, "per_sample") for seed in (0, 1)]
+    own = ConsistencyTrainer(lambda: EDMModel(Net()), replicas, VE5, lambda g, n: draw(g, n)[0], **options)
+    before = {name: p.clone() for name, p in own.parameters.items()}
+    with pytest.warns(UserWarning, match="a JVP cannot pass it"):
+        own.fit(3 * BATCH)
+    stayed = {name for name, p in own.parameters.items() if torch.equal(p, before[name])}
+    assert {name for name in stayed if name.endswith("weight")} == {"net.label.weight"}
+    assert torch.equal(own.ema["net.label.weight"], before["net.label.weight"])

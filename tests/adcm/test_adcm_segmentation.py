@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from adcm_targets import TARGETS, antithetic, double, generator, printed
+from layers import LAYERS, shape_of
 
 from replication.adcm.gaussian import Gaussian
 from replication.adcm.mixture import GaussianMixture2d
@@ -63,6 +64,33 @@ def test_jvp_equals_finite_differences(schedule, t):
         for of in (value - x0, difference)
     ]
     assert step == pytest.approx(0.01 / 1.01 * (means[0] / means[1]).item(), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:model. a JVP cannot pass it")  # kernels of attention
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_derivative_is_that_of_differences_through_every_kind_of_layer(name):
+    with seeded(7):
+        network = LAYERS[name]().double().requires_grad_(False)
+        x0, z = torch.randn(2, 4, *shape_of(name, network), dtype=torch.float64)
+
+    def model(x, t):
+        return x * network(x).reshape(-1, *[1] * (x.dim() - 1))
+
+    found, expected = (tangent(model, x0, z, 0.7, VE(), relative_step=step)[1] for step in (None, 1e-5))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("call", [torch.Tensor.scatter_reduce, torch.scatter_reduce, torch.ops.aten.scatter_reduce.two])
+def test_differences_take_the_place_of_a_derivative_that_torch_has_wrong(call):
+    x0, z = torch.randn(2, 5, 3, generator=generator(1), dtype=torch.float64)
+    places = torch.tensor([0, 0, 1]).expand(5, 3)
+    with pytest.warns(UserWarning, match=r"a JVP cannot pass it \(torch's .* scatter_reduce with 'prod' is zero\)"):
+        v = tangent(lambda x, t: call(torch.ones_like(x), -1, places, x, "prod"), x0, z, 0.7, VE())[1]
+    x = x0 + 0.7 * z
+    expected = torch.stack([x[:, 0] * z[:, 1] + x[:, 1] * z[:, 0], z[:, 2], torch.zeros(5).double()], -1)
+    torch.testing.assert_close(v, expected, rtol=1e-8, atol=1e-10)
+    summed = tangent(lambda x, t: call(torch.zeros_like(x), -1, places, x, "sum"), x0, z, 0.7, VE())[1]
+    torch.testing.assert_close(summed[:, 0], z[:, 0] + z[:, 1])
 
 
 @pytest.mark.parametrize("t", [0.2, 1.0])
@@ -373,6 +401,12 @@ def test_refusals():
         segment(model, lambda n: torch.zeros(n + 1, 2), schedule, Adaptive(batch_size=8))
     with pytest.raises(ValueError, match=r"sample: must return shape \(R, n, \*event\)"):
         segment(model, lambda n: torch.zeros(n, 2), schedule, Adaptive(batch_size=8), replicas=2)
+    for data, message in (
+        (torch.full((8, 2), math.nan), "sample: must return finite data, got NaN or infinity"),
+        (torch.ones(8, 2).to_sparse(), r"sample: must return dense data, got torch.sparse_coo; call to_dense"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            segment(model, lambda n, data=data: data, schedule, Adaptive(batch_size=8))
     with pytest.raises(ValueError, match=r"model: must return the shape it is given, \(16, 2\), got \(16, 1\)"):
         segment(lambda x, t: x[:, :1], sampler(DATA), schedule, Adaptive(batch_size=8))
     with pytest.warns(UserWarning, match=r"floor: got 0.001, not below kappa\(lam\) = 0.00049975"):

@@ -211,6 +211,18 @@ def test_pre_training_approaches_the_exact_denoiser() -> None:
     assert error() < before / 10
 
 
+def test_weights_to_start_from_are_taken_as_they_are_and_stay() -> None:
+    first = trainer([Replica(0, 1e-2)], objective="denoising")
+    first.fit(3 * BATCH)
+    start = {name: p.clone() for name, p in first.ema.items()}
+    own = trainer([Replica(5, 1e-2, adaptive(0.3))], start=start)
+    assert_same(own.parameters, first.ema)
+    assert_same(own.ema, first.ema)
+    own.fit(2 * BATCH)
+    assert_same(start, first.ema)
+    assert not any(torch.equal(own.parameters[name], p) for name, p in start.items())
+
+
 def test_a_diverged_replica_leaves_the_others_alone() -> None:
     calm, wild = Replica(0, 1e-3, adaptive(0.3)), Replica(0, 1e30, adaptive(0.3))
     both, alone = (trainer(replicas, segment_every=4) for replicas in ([calm, wild], [calm]))
@@ -284,6 +296,8 @@ def test_refuses_a_state_of_other_settings(tmp_path: Path) -> None:
         (lambda: trainer([Replica(0, 1e-3, ECM(VE5), "guess")]), "weight"),
         (lambda: trainer(mixed(), start={"w": torch.zeros(1)}), "start"),
         (lambda: trainer(mixed(), start=trainer(mixed()[:1]).ema), "start"),
+        (lambda: ConsistencyTrainer(network, mixed(), VE5, lambda g, n: sample(g, n) / 0, **SMALL), "sample.*finite"),
+        (lambda: ConsistencyTrainer(network, mixed(), VE5, lambda g, n: sample(g, n).to_sparse(), **SMALL), "dense"),
         (lambda: trainer(mixed(), build=lambda: nn.BatchNorm1d(2)), "BatchNorm1d.*use GroupNorm or LayerNorm"),
         (lambda: trainer(mixed(), autocast=torch.float16), "autocast"),
         (lambda: TimeMLP(2, width=0), "width"),

@@ -893,6 +893,14 @@ def test_journal_that_was_cut_or_spoilt_keeps_what_is_whole_and_is_never_taken_a
         list(journal)
 
 
+def test_a_journal_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: named.append((tmp_path / "j.jsonl").exists()))
+    Journal(tmp_path / "j.jsonl").fill(lambda _: [{"a": 1}])
+    assert named == [False]
+    assert (tmp_path / "j.jsonl").exists()
+
+
 @pytest.mark.parametrize("cut", [0, 130, -1])
 def test_files_of_the_work_folder_that_lost_their_end_are_made_again(corpus: Path, tmp_path: Path, cut: int) -> None:
     out = tmp_path / "out.jsonl"

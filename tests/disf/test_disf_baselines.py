@@ -52,6 +52,14 @@ def test_k_out_of_range_is_named(method, k):
         METHODS[method](k, 0)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("seed", [np.random.RandomState(0), True, 1.0, -1, "0"])
+def test_seeds_are_integers_and_not_how_they_print(method, seed):
+    with pytest.raises(ValueError, match="seed: must be an integer of at least 0"):
+        METHODS[method](3, seed)
+    assert METHODS[method](3, np.int64(1)).tolist() == METHODS[method](3, 1).tolist()
+
+
 @pytest.mark.parametrize("method", [baselines.d4, baselines.facility_location, baselines.log_det])
 def test_nan_is_named(method):
     with pytest.raises(ValueError, match="features contains NaN"):

@@ -141,6 +141,7 @@ def test_same_configuration_gives_the_same_records(records, config):
         ({"ks": [20]}, "ks: must hold 10"),
         ({"methods": ["d4"]}, "methods: must hold disf"),
         ({"order_sizes": [1, 4]}, "order_sizes: the objective needs"),
+        ({"order_sizes": []}, "order_sizes: the objective needs"),
         ({"features": ["tfidf"]}, "features"),
         ({"ratio": 0.0}, "ratio"),
         ({"sedes": 3}, "sedes"),

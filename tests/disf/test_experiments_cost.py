@@ -96,7 +96,13 @@ def test_peaks_do_every_batch_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"), [({"repeats": 2}, "repeats"), ({"workers": []}, "workers"), ({"sedes": 3}, "sedes")]
+    ("changes", "named"),
+    [
+        ({"repeats": 2}, "repeats"),
+        ({"workers": []}, "workers"),
+        ({"table_rows": []}, "table_rows"),
+        ({"sedes": 3}, "sedes"),
+    ],
 )
 def test_bad_parameters_are_refused_by_name(changes, named):
     with pytest.raises(ValidationError, match=named):

@@ -228,3 +228,6 @@ def test_blocks_of_months_keep_a_straight_line_and_follow_its_noise():
     np.testing.assert_array_equal(block_slopes(noisy, 5, 1), block_slopes(noisy, 5, 1))
     with pytest.raises(ValueError, match=r"^gap: must have at least 6 months, got 5$"):
         block_slopes(line[:5], 10)
+    for call in (lambda: block_slopes(line, 5, seed=-1), lambda: resampled_gaps(TINY, CHEAP, 5, seed=-1)):
+        with pytest.raises(ValueError, match=r"^seed: must be an integer of at least 0, got -1$"):
+            call()

@@ -568,6 +568,12 @@ def test_refuses(change, message):
             call(**data | change)
 
 
+@pytest.mark.parametrize("seed", [np.random.RandomState(0), True, 1.0, -1, "0"])
+def test_seeds_are_integers_and_not_how_they_print(seed):
+    with pytest.raises(ValueError, match=r"^seed: must be an integer of at least 0, got "):
+        bootstrap_chinchilla(*runs(n=20), resamples=2, seed=seed)
+
+
 def test_refuses_no_resample_and_a_negative_count():
     with pytest.raises(ValueError, match=r"^resamples: must be at least 1, got 0$"):
         bootstrap_chinchilla(*runs(n=20), resamples=0)

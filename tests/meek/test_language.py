@@ -115,7 +115,14 @@ def test_exact_loss_is_the_mean_over_text(source, text):
     np.testing.assert_allclose(source.loss(np.stack([perfect, log_q])), [source.entropy, source.loss(log_q)])
 
 
-@pytest.mark.parametrize(("changes", "named"), [({"vocabulary": 1}, "vocabulary"), ({"scales": (1, -1, 0)}, "scales")])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"vocabulary": 1}, "vocabulary"),
+        ({"scales": (1, -1, 0)}, "scales"),
+        ({"seed": True}, "seed: must be an integer"),
+    ],
+)
 def test_bad_sources_are_refused_by_name(changes, named):
     with pytest.raises(ValueError, match=named):
         MarkovSource(**changes)

@@ -169,7 +169,7 @@ def test_a_cell_does_not_depend_on_the_others(p):
     assert cell.after.shape == ()
     assert (cell.before, cell.after) == (grid.before[1, 1, 1], grid.after[1, 1, 1])
     assert grid.after[1, 1, 1] != win_fraction(0.9, 8, 6, tasks, trials, seed=6).after
-    again = win_fraction([0.2, 0.9], [3, 8], [2, 6, 15], tasks, trials, seed=5)
+    again = win_fraction([0.2, 0.9], [3, 8], [2, 6, 15], tasks, trials, seed=np.int64(5))
     assert np.array_equal(grid.after, again.after)
     assert np.array_equal(grid.before, again.before)
 
@@ -270,6 +270,7 @@ def test_drs_wins_at_the_zero_of_the_modelling_error(row):
         ("beta", {"beta": -1.0}),
         ("trials", {"trials": 0}),
         ("seed", {"seed": -1}),
+        ("seed", {"seed": np.random.RandomState(0)}),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(name, arguments):

@@ -69,6 +69,10 @@ def test_one_verdict_changed(toy: Toy) -> None:
             {"device": "cuda", "packages": {"numpy": "2.1"}},
             "another device (device cpu published, cuda here); other versions (numpy 2.0 published, 2.1 here)",
         ),
+        (
+            {"numerics": {"variables": {"ATEN_CPU_CAPABILITY": "default"}}},
+            "other settings of the numerical libraries (ATEN_CPU_CAPABILITY none published, default here)",
+        ),
         ({"git": {"revision": "1"}, "threads": 7}, "nothing known differs"),
     ],
 )

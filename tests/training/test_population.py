@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from layers import LAYERS, shape_of
 from torch import nn
 from torch.nn import functional as F
 
@@ -281,10 +282,13 @@ def test_parameters_of_no_common_floating_type_are_refused(build, got):
 
 
 @both
-def test_sparse_gradients_are_refused_by_name(backend):
+def test_sparse_gradients_and_inputs_are_refused_by_name(backend):
     population = Population(lambda: nn.EmbeddingBag(5, 3, sparse=True), [0, 1], SGD(), backend=backend)
     with pytest.raises(ValueError, match="build: the gradient of weight is sparse"):
         population.step(torch.zeros(2, 4, 2, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long), torch.ones(2))
+    population = Population(lambda: MLP([2, 3]), [0, 1], SGD(), backend=backend)
+    with pytest.raises(ValueError, match=r"x: must be dense, got torch.sparse_coo; call x.to_dense\(\)"):
+        population.step(torch.zeros(2, 4, 2).to_sparse(), torch.zeros(2, 4, dtype=torch.long), torch.ones(2))
 
 
 @pytest.mark.parametrize("seed", [np.random.RandomState(0), True, 1.0, -1, "0"])
@@ -334,6 +338,26 @@ def test_back_ends_agree_step_by_step(model, optimizer, clip):
     for name, p in plain.parameters.items():
         assert torch.equal(p[0], begin[name][0]), "a replica with rate 0 must not move"
         assert not torch.equal(p[1], begin[name][1])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_back_ends_agree_through_every_kind_of_layer(name):
+    """Those of torch's transforms, and ordinary automatic differentiation."""
+
+    def build():
+        return nn.Sequential(LAYERS[name](), nn.Linear(1, 3)).double()
+
+    generator = torch.Generator().manual_seed(6)
+    x = torch.randn(2, 5, *shape_of(name, build()), generator=generator, dtype=torch.float64)
+    y = torch.randint(0, 3, (2, 5), generator=generator)
+    mapped, plain = (Population(build, [0, 1], SGD(momentum=0.9), backend=which) for which in ("population", "plain"))
+    begin = {key: p.clone() for key, p in plain.parameters.items()}
+    for population in (mapped, plain):
+        for _ in range(2):
+            population.step(x, y, torch.tensor([0.1, 0.5], dtype=torch.float64))
+    assert any(not torch.equal(plain.parameters[key], p) for key, p in begin.items())
+    for key, p in plain.parameters.items():
+        torch.testing.assert_close(mapped.parameters[key], p, rtol=1e-10, atol=1e-13)
 
 
 def test_plain_modules_train_alike_in_blocks_and_in_steps():

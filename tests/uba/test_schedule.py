@@ -583,7 +583,7 @@ def test_extension_refuses_by_name_and_changes_nothing(done, total, how, message
 
 
 def test_a_state_with_another_budget_or_shape_says_what_it_replaces():
-    old = UBALR(make(), 100, 5)
+    old = UBALR(make(), 100, 5, eta_min=0.01, warmup_iters=4)
     flat(old, 9)
     new = UBALR(make(), 200, 2)
     with pytest.warns(UserWarning, match="the state's") as told:
@@ -591,6 +591,8 @@ def test_a_state_with_another_budget_or_shape_says_what_it_replaces():
     assert [str(warning.message) for warning in told] == [
         "total_iters: the state's 100 replaces 200; to go on with 200, call extend(200) after loading",
         "phi: the state's 5.0 replaces 2.0",
+        "eta_min: the state's 0.01 replaces 0.0",
+        "warmup_iters: the state's 4 replaces 0",
     ]
     new.extend(200)
     assert new.total_iters == 200

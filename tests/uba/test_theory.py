@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from replication.uba import theory, uba
+from replication.uba import chebyshev_steps, theory, uba, worst_case_contraction
 from replication.uba.baselines import factors
 
 
 def log_worst(steps, kappa):
-    return float(theory.worst_case_contraction(steps, 1 / kappa, 1.0, log=True))
+    return float(worst_case_contraction(steps, 1 / kappa, 1.0, log=True))
 
 
 @settings(max_examples=40, deadline=None)
@@ -24,7 +24,7 @@ def log_worst(steps, kappa):
 def test_worst_case_is_the_maximum_over_a_dense_grid(steps, kappa):
     grid = np.linspace(1 / kappa, 1, 20001)
     brute = np.abs(np.prod(1 - np.array(steps)[:, None] * grid, axis=0)).max()
-    exact = float(theory.worst_case_contraction(steps, 1 / kappa, 1.0))
+    exact = float(worst_case_contraction(steps, 1 / kappa, 1.0))
     assert exact >= brute * (1 - 1e-12)
     assert exact == pytest.approx(brute, rel=1e-3, abs=1e-6)
 
@@ -34,10 +34,10 @@ def test_worst_case_is_the_maximum_over_a_dense_grid(steps, kappa):
 def test_phi_of_two_kappa_solves_the_minmax_problem(kappa, steps):
     nodes = np.arange(steps) + 0.5
     ours = uba(nodes, steps, 2 * kappa, peak=kappa, floor=1.0)
-    np.testing.assert_allclose(ours, theory.chebyshev_steps(1 / kappa, 1.0, steps), rtol=1e-12)
+    np.testing.assert_allclose(ours, chebyshev_steps(1 / kappa, 1.0, steps), rtol=1e-12)
     assert log_worst(ours, kappa) == pytest.approx(theory.chebyshev_bound(1 / kappa, 1.0, steps, log=True), abs=1e-9)
     ratios = np.linspace(0.9, 1.1, 201)
-    worst = theory.worst_case_contraction(
+    worst = worst_case_contraction(
         uba(nodes, steps, 2 * kappa * ratios[:, None], peak=kappa, floor=1.0), 1 / kappa, 1.0, log=True
     )
     assert 0.999 <= ratios[worst.argmin()] <= 1.004
@@ -67,7 +67,7 @@ def test_only_the_fractal_order_survives_rounding():
     rng = np.random.default_rng(0)
     basis, _ = np.linalg.qr(rng.standard_normal((64, 64)))
     hessian = (basis * np.linspace(1 / kappa, 1, 64)) @ basis.T
-    sizes = theory.chebyshev_steps(1 / kappa, 1.0, steps)
+    sizes = chebyshev_steps(1 / kappa, 1.0, steps)
     ends, peaks = {}, {}
     for name, order in (("decreasing", np.arange(steps)), ("fractal", theory.lebedev_order(steps))):
         w = np.ones(64) / 8
@@ -151,12 +151,12 @@ def test_stationarity_bound_is_the_sum_over_the_schedule(phi):
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: theory.chebyshev_steps(0.0, 1.0, 8), "lambda_min"),
-        (lambda: theory.chebyshev_steps(2.0, 1.0, 8), "lambda_min"),
-        (lambda: theory.chebyshev_steps(0.1, math.inf, 8), "lambda_max"),
-        (lambda: theory.chebyshev_steps(0.1, 1.0, 0), "T"),
-        (lambda: theory.worst_case_contraction([math.nan], 0.1, 1.0), "steps"),
-        (lambda: theory.worst_case_contraction([-1.0], 0.1, 1.0), "steps"),
+        (lambda: chebyshev_steps(0.0, 1.0, 8), "lambda_min"),
+        (lambda: chebyshev_steps(2.0, 1.0, 8), "lambda_min"),
+        (lambda: chebyshev_steps(0.1, math.inf, 8), "lambda_max"),
+        (lambda: chebyshev_steps(0.1, 1.0, 0), "T"),
+        (lambda: worst_case_contraction([math.nan], 0.1, 1.0), "steps"),
+        (lambda: worst_case_contraction([-1.0], 0.1, 1.0), "steps"),
         (lambda: theory.quadratic_loss([1.0], -1.0, [1.0], 0.1), "peaks"),
         (lambda: theory.quadratic_loss([1.0], 1.0, [1.0, 2.0], 0.1, v0=[1.0, 1.0, 1.0]), "v0"),
     ],
@@ -187,11 +187,11 @@ def test_constant_schedule_is_the_limit_of_the_shape_formulas():
 def test_chebyshev_steps_are_uba_on_any_spectrum(kappa, top, steps):
     low = top / kappa
     ours = uba(np.arange(steps) + 0.5, steps, 2 * top / low, peak=1 / low, floor=1 / top)
-    np.testing.assert_allclose(theory.chebyshev_steps(low, top, steps), ours, rtol=1e-9)
+    np.testing.assert_allclose(chebyshev_steps(low, top, steps), ours, rtol=1e-9)
 
 
 def test_chebyshev_steps_are_the_inverse_roots_of_the_chebyshev_polynomial():
-    found = theory.chebyshev_steps(0.2, 3.0, 9)
+    found = chebyshev_steps(0.2, 3.0, 9)
     roots = np.polynomial.chebyshev.Chebyshev.basis(9, domain=[0.2, 3.0]).roots()
     np.testing.assert_allclose(np.sort(1 / found), np.sort(roots), rtol=1e-10)
     assert (np.diff(found) < 0).all()
@@ -207,7 +207,7 @@ def test_no_constant_step_does_better_than_the_classical_one():
 def test_no_phi_far_from_two_kappa_comes_under_the_bound(kappa):
     ratios = np.geomspace(0.01, 100, 81)
     tables = uba(np.arange(16) + 0.5, 16, 2 * kappa * ratios[:, None], peak=kappa, floor=1)
-    excess = theory.worst_case_contraction(tables, 1 / kappa, 1, log=True)
+    excess = worst_case_contraction(tables, 1 / kappa, 1, log=True)
     excess -= theory.chebyshev_bound(1 / kappa, 1, 16, log=True)
     assert ratios[excess.argmin()] == pytest.approx(1)
     assert (np.diff(excess)[:40] < 0).all()
@@ -222,21 +222,21 @@ def test_bound_of_a_single_curvature_is_zero():
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(range(8)))
 def test_worst_case_does_not_depend_on_the_order(order):
-    steps = theory.chebyshev_steps(0.1, 1, 8)
+    steps = chebyshev_steps(0.1, 1, 8)
     assert log_worst(steps[list(order)], 10) == pytest.approx(log_worst(steps, 10), abs=1e-9)
 
 
 def test_worst_case_of_a_stack_is_that_of_its_rows():
     stack = np.random.default_rng(0).uniform(0, 3, (2, 3, 5))
-    found = theory.worst_case_contraction(stack, 0.1, 1)
+    found = worst_case_contraction(stack, 0.1, 1)
     assert found.shape == (2, 3)
     for index in np.ndindex(2, 3):
-        assert found[index] == pytest.approx(float(theory.worst_case_contraction(stack[index], 0.1, 1)), rel=1e-12)
+        assert found[index] == pytest.approx(float(worst_case_contraction(stack[index], 0.1, 1)), rel=1e-12)
 
 
 def test_worst_case_neither_overflows_nor_underflows_in_logarithms():
     assert log_worst(np.full(60, 1e15), 2) == pytest.approx(60 * math.log(1e15 - 1), rel=1e-12)
-    assert log_worst(theory.chebyshev_steps(0.5, 1, 500), 2) == pytest.approx(
+    assert log_worst(chebyshev_steps(0.5, 1, 500), 2) == pytest.approx(
         theory.chebyshev_bound(0.5, 1, 500, log=True), rel=1e-9
     )
 
@@ -260,7 +260,7 @@ def test_lebedev_order_of_an_odd_number_starts_in_the_middle(steps):
 
 @pytest.mark.parametrize("steps", [8, 31, 32, 48])
 def test_lebedev_order_keeps_every_partial_product_below_the_condition_number(steps):
-    sizes = theory.chebyshev_steps(1 / 50, 1, steps)
+    sizes = chebyshev_steps(1 / 50, 1, steps)
 
     def peak(order) -> float:
         return max(log_worst(sizes[order][:k], 50) for k in range(1, steps + 1))
@@ -270,7 +270,7 @@ def test_lebedev_order_keeps_every_partial_product_below_the_condition_number(st
 
 
 def test_decreasing_order_peaks_at_1e12_in_32_steps():
-    sizes = theory.chebyshev_steps(1 / 50, 1, 32)
+    sizes = chebyshev_steps(1 / 50, 1, 32)
     peak = max(log_worst(sizes[:k], 50) for k in range(1, 33))
     assert peak / math.log(10) == pytest.approx(12, abs=1)
 
@@ -378,11 +378,11 @@ def test_stationarity_bound_holds_on_a_quadratic_with_known_constants():
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: theory.chebyshev_steps(0.5, 1, True), "T"),
+        (lambda: chebyshev_steps(0.5, 1, True), "T"),
         (lambda: theory.chebyshev_bound(0.5, 1, 2.0), "T"),
         (lambda: theory.lebedev_order(-1), "T"),
-        (lambda: theory.worst_case_contraction([], 0.5, 1), "steps"),
-        (lambda: theory.worst_case_contraction(1.0, 0.5, 1), "steps"),
+        (lambda: worst_case_contraction([], 0.5, 1), "steps"),
+        (lambda: worst_case_contraction(1.0, 0.5, 1), "steps"),
         (lambda: theory.last_iterate_bound([0.0, 0.0]), "factors"),
         (lambda: theory.last_iterate_bound([1.0, -0.5]), "factors"),
         (lambda: theory.quadratic_loss([1.0], 0.1, [-1.0], 0), "eigenvalues"),

@@ -111,7 +111,7 @@ class Config(evidence.Settings):
 
     @model_validator(mode="after")
     def _whole(self) -> Config:
-        if sorted(self.shares) != self.shares or self.shares[-1] != 1 or 0.25 not in self.shares:
+        if sorted(self.shares) != self.shares or self.shares[-1:] != [1] or 0.25 not in self.shares:
             raise ValueError(f"shares: must ascend to 1 and hold 0.25, got {self.shares}")
         for name in ("images", "cifar_images"):
             budget = getattr(self, name)

@@ -87,7 +87,7 @@ class Config(evidence.Settings):
             raise ValueError(f"ks: must hold {D10}, got {self.ks}")
         if "disf" not in self.methods:
             raise ValueError(f"methods: must hold disf, got {self.methods}")
-        if min(self.order_sizes) < 2:
+        if min(self.order_sizes, default=0) < 2:
             raise ValueError(f"order_sizes: the objective needs at least 2 documents, got {self.order_sizes}")
         return self
 

@@ -43,12 +43,20 @@ class Config(evidence.Settings):
     rows: PositiveInt = Field(1024, description="documents of a batch at the paper's size")
     dimension: PositiveInt = Field(768, description="features of a document at the paper's size")
     picks: PositiveInt = Field(16, description="documents selected from a batch at the paper's size")
-    table_rows: list[PositiveInt] = Field([1024, 4096], description="documents of a batch in the table of ratios")
-    table_dimensions: list[PositiveInt] = Field([384, 768], description="features in the table")
-    table_picks: list[PositiveInt] = Field([16], description="documents selected in the table")
-    sweep_rows: list[PositiveInt] = Field([256, 1024, 4096], description="documents of a batch in the first figure")
-    sweep_dimensions: list[PositiveInt] = Field([96, 192, 384, 768], description="features in the first figure")
-    sweep_picks: list[PositiveInt] = Field([4, 8, 16, 32, 64], description="documents selected in the first figure")
+    table_rows: list[PositiveInt] = Field(
+        [1024, 4096], min_length=1, description="documents of a batch in the table of ratios"
+    )
+    table_dimensions: list[PositiveInt] = Field([384, 768], min_length=1, description="features in the table")
+    table_picks: list[PositiveInt] = Field([16], min_length=1, description="documents selected in the table")
+    sweep_rows: list[PositiveInt] = Field(
+        [256, 1024, 4096], min_length=1, description="documents of a batch in the first figure"
+    )
+    sweep_dimensions: list[PositiveInt] = Field(
+        [96, 192, 384, 768], min_length=1, description="features in the first figure"
+    )
+    sweep_picks: list[PositiveInt] = Field(
+        [4, 8, 16, 32, 64], min_length=1, description="documents selected in the first figure"
+    )
     samples: PositiveInt = Field(4, description="evaluations of the loop that are timed at each of six set sizes")
     repeats: int = Field(5, ge=3, description="repetitions of every ratio")
     corpus_rows: PositiveInt = Field(
