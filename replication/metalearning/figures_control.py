@@ -82,7 +82,7 @@ def lead(records: pd.DataFrame) -> Figure:
     rows = rows_of(records, "relative_advantage")
     rows = rows.assign(where=rows["budget"] + rows["steps"].map(", {:,.0f} steps".format))
     found = plots.intervals(rows, "environment", "where")
-    label = "MAML's lead over training's gain\n(below 0 DRS leads; grey: comparable)"
+    label = "lead of MAML\n(grey: comparable)"
     names = rows["environment"].unique()
     figure, axes = plots.panels(names, height=2.2, share="y", xlabel=label)
     comparable = limits(CLAIMS.test("T13"))[1]

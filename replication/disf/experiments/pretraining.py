@@ -198,15 +198,15 @@ def arms(config: Config) -> list[Arm]:
 
 def scale(config: Config, records: pd.DataFrame) -> str:
     """Data, model and seeds of a run in one line, and what would change its answer."""
-    passes = rows_of(records, "passes", view="main", method="random")["value"].mean()
+    random = rows_of(records, "passes", view="main", method="random")
     overlap = rows_of(records, "pool_overlap")["value"].item()
     seen = config.steps * config.windows * config.context
     return (
         f"{config.pool} documents of at most {config.document_bytes} bytes, {config.ratio:.3g} of them selected by "
-        f"{arms(config)[0].features}; a byte-level transformer ({config.layers} × width {config.width}) on "
-        f"{seen / 1e6:.2g} MB, {passes:.1f} passes over a selection; {config.seeds} seeds ({config.other_seeds} for "
-        f"arms outside the contrasts); two seeds' pools have {overlap:.0%} of their documents in common. Larger "
-        "models, fewer passes or another corpus could change the answer."
+        f"{random['features'].iloc[0]}; a byte-level transformer ({config.layers} × width {config.width}) on "
+        f"{seen / 1e6:.2g} MB, {random['value'].mean():.1f} passes over a selection; {config.seeds} seeds "
+        f"({config.other_seeds} for arms outside the contrasts); two seeds' pools have {overlap:.0%} of their documents "
+        "in common. Larger models, fewer passes or another corpus could change the answer."
     )
 
 
