@@ -205,8 +205,8 @@ def scale(config: Config, records: pd.DataFrame) -> str:
         f"{config.pool} documents of at most {config.document_bytes} bytes, {config.ratio:.3g} of them selected by "
         f"{random['features'].iloc[0]}; a byte-level transformer ({config.layers} × width {config.width}) on "
         f"{seen / 1e6:.2g} MB, {random['value'].mean():.1f} passes over a selection; {config.seeds} seeds "
-        f"({config.other_seeds} for arms outside the contrasts); two seeds' pools have {overlap:.0%} of their documents "
-        "in common. Larger models, fewer passes or another corpus could change the answer."
+        f"({config.other_seeds} for arms outside the contrasts); two seeds' pools have {overlap:.0%} of their "
+        "documents in common. Larger models, fewer passes or another corpus could change the answer."
     )
 
 
