@@ -60,7 +60,7 @@ def learning(records: pd.DataFrame) -> Figure:
     rows = rows_of(records, "training_return")
     rows = rows.assign(curve=rows["method"] + rows["stage"].map({0: "", 1: ", after its inner step"}))
     found = plots.intervals(rows, "environment", "curve", "steps")
-    names = rows["environment"].unique()
+    names = list(rows["environment"].unique())
     after = {"color": plots.COLOURS[1], "ls": "-"}
     looks = {name: {**look, "marker": None} for name, look in LOOKS.items()} | {"MAML, after its inner step": after}
     figure, axes = plots.panels(names, height=2.8, xlabel=STEPS, ylabel="return on tasks of training")
@@ -83,7 +83,7 @@ def lead(records: pd.DataFrame) -> Figure:
     rows = rows.assign(where=rows["budget"] + rows["steps"].map(", {:,.0f} steps".format))
     found = plots.intervals(rows, "environment", "where")
     label = "lead of MAML\n(grey: comparable)"
-    names = rows["environment"].unique()
+    names = list(rows["environment"].unique())
     figure, axes = plots.panels(names, height=2.2, share="y", xlabel=label)
     comparable = limits(CLAIMS.test("T13"))[1]
     for axis, name in zip(axes, names, strict=True):
