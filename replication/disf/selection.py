@@ -451,11 +451,12 @@ def gains(features: Features, picks: Sequence[int] | Indices, *, batch_size: int
     found = np.full(len(rows), np.nan)
     for number in np.unique(rows // size):
         places = np.flatnonzero(rows // size == number)  # of its picks, in their order
-        wanted = torch.from_numpy(rows[places]).to(features.device) if isinstance(features, Tensor) else rows[places]
-        chosen = _block(features[wanted], rows[places])
+        batch = np.arange(number * size, min((number + 1) * size, count))
+        whole = _block(features[batch[0] : batch[-1] + 1], batch)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of their scale: the selection has warned
-            chosen = _scaled(chosen[None].double())
+            # as the batch was when they were selected: those chosen alone may be nearly equal
+            chosen = _scaled(whole[None].double())[:, torch.from_numpy(rows[places] - batch[0]).to(whole.device)]
         every = torch.arange(len(places), device=chosen.device)[:, None]
         state = _Correlation(chosen, every[0], len(places), EPS)
         values = []
