@@ -164,7 +164,7 @@ def close_output() -> None:
     subcommand_metavar="COMMAND …",
     epilog="replicate COMMAND -h has examples, such as: replicate run 11_uba_vision -p seeds 50",
 )
-@click.version_option(__version__, message=f"%(prog)s, version %(version)s, works on {places.home() or 'no project'}")
+@click.version_option(f"{__version__}, works on {places.home() or 'no project'}")
 def cli() -> None:
     """Re-run the replications: one notebook, or hundreds, with your own parameters."""
     if other := places.elsewhere():

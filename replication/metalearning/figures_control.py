@@ -31,10 +31,11 @@ def adapted(records: pd.DataFrame) -> Figure:
     """
     if (empty := _absent(records, "return")) is not None:
         return empty
-    found = plots.intervals(rows_of(records, "return"), "environment", "steps", "method", "updates")
+    rows = rows_of(records, "return")
+    found = plots.intervals(rows, "environment", "steps", "method", "updates")
     untrained = plots.intervals(rows_of(records, "untrained_return"), "environment", "updates")
     # in the order of the run: what decides comes first
-    places = [(name, steps) for name in rows_of(records, "return")["environment"].unique() for steps in found[name]]
+    places = [(name, steps) for name in rows["environment"].unique() for steps in found[name]]
     titles = [f"{name}, {steps:,.0f} steps" for name, steps in places]
     figure, axes = plots.panels(titles, columns=2, height=2.6, xlabel=UPDATES, ylabel="return on new tasks")
     for axis, (name, steps) in zip(axes, places, strict=True):
