@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils import check_array
 
-from replication.checks import at_least, whole, within
+from replication.checks import positive, whole, within
 from replication.disf.selection import quota
 
 __all__ = [
@@ -75,7 +75,7 @@ def dsir(
     buckets : int
         Buckets that n-grams are hashed into.
     smoothing : float
-        Added to every bucket's count.
+        Added to every bucket's count; above 0.
 
     Returns
     -------
@@ -91,6 +91,7 @@ def dsir(
     _count(k, len(texts))
     if not len(target_texts):
         raise ValueError("target_texts: must hold at least one document, got none")
+    positive("smoothing", smoothing)
     # words and runs of punctuation, as in DSIR
     counter = HashingVectorizer(
         ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]+", n_features=buckets, norm=None, alternate_sign=False
@@ -140,7 +141,7 @@ def many_targets(features: Features, targets: Sequence[Features], k: int, seed: 
     features : ndarray, shape (N, d)
         The pool.
     targets : sequence of ndarray, shapes (n, d)
-        Documents of each target, as for :func:`top_cosine`.
+        Documents of each target, as for :func:`top_cosine`; at least one target.
     k, seed : int
         Documents to select; the seed decides among equal ranks.
 
@@ -155,6 +156,8 @@ def many_targets(features: Features, targets: Sequence[Features], k: int, seed: 
     >>> sorted(many_targets(rows, [rows[:1], rows[3:]], k=2, seed=0).tolist())
     [0, 3]
     """
+    if not len(targets):
+        raise ValueError("targets: must hold at least one target, got none")
     ranks = [np.argsort(top_cosine(features, target, len(features), seed)) for target in targets]
     return _highest(-np.min(ranks, axis=0).astype(float), k, seed)
 
@@ -326,7 +329,7 @@ def log_det(features: Features, k: int, seed: int, *, batch_size: int = 1024) ->
 def _by_batch(n: int, k: int, seed: int, batch_size: int, greedy: Callable[[Indices, int], list[int]]) -> Indices:
     """Select greedily from each batch of a random partition; batches keep the order of the rows."""
     share = Fraction(_count(k, n), n)
-    at_least("batch_size", batch_size, 1)
+    whole("batch_size", batch_size)
     order = np.random.default_rng(whole("seed", seed, 0)).permutation(n)
     found = []
     for start in range(0, n, batch_size):

@@ -22,7 +22,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 
-from replication.checks import at_least, extra, install
+from replication.checks import extra, install, whole
 from replication.places import ChecksumMismatch, DataNotFound, file_sha256
 from replication.training.device import resolve_device
 
@@ -61,7 +61,8 @@ def tfidf_svd(texts: Sequence[str], *, dimension: int = 256, seed: int = 0, term
     Raises
     ------
     TypeError, ValueError
-        If ``texts`` is not a sequence of str, holds no words, or is too small for ``dimension``.
+        If ``texts`` is not a sequence of str, holds no words, or is too small for ``dimension``, or ``terms`` is no
+        integer of at least 1.
 
     Examples
     --------
@@ -69,6 +70,7 @@ def tfidf_svd(texts: Sequence[str], *, dimension: int = 256, seed: int = 0, term
     (4, 2)
     """
     documents = _texts(texts)
+    whole("terms", terms)
     try:
         weights = TfidfVectorizer(sublinear_tf=True, max_features=terms, dtype=np.float64).fit_transform(documents)
     except ValueError as error:
@@ -107,7 +109,7 @@ def byte_ngrams(
     Raises
     ------
     TypeError, ValueError
-        If ``texts`` is not a sequence of str, or too small for ``dimension``.
+        If ``texts`` is not a sequence of str, or too small for ``dimension``, or another argument is not valid.
 
     Examples
     --------
@@ -115,6 +117,7 @@ def byte_ngrams(
     (4, 2)
     """
     documents = _texts(texts)
+    whole("buckets", buckets)
     if not lengths or min(lengths) < 1:
         raise ValueError(f"lengths: must be at least one number of bytes of at least 1, got {lengths!r}")
 
@@ -162,7 +165,7 @@ def minilm(texts: Sequence[str], *, max_tokens: int = 256, batch_size: int = 32,
     documents = _texts(texts)
     if not 1 <= max_tokens <= 512:
         raise ValueError(f"max_tokens: must be from 1 to 512, got {max_tokens!r}")
-    at_least("batch_size", batch_size, 1)
+    whole("batch_size", batch_size)
     place = resolve_device(device)
     tokenizer, model = _minilm()
     model.to(place)

@@ -204,16 +204,16 @@ def contrasts(records: pd.DataFrame, test: Test) -> Figure:
         return pool(samples(records, test.model_copy(update={**borrowed, **changes, "baselines": (name,)}))).interval()
 
     found = {view: {name: against(name, **changes) for name in others} for view, changes in asked.items()}
-    told = [f"minus {NAMES[name]}: {_rounded(found['all domains'][name])}" for name in ("random", "full")]
+    told = [
+        f"minus {NAMES[name]}: {rounded(one.estimate, one.low, one.high)}"
+        for name, one in found["all domains"].items()
+        if name in ("random", "full")
+    ]
     title = f"DiSF {' bits per byte, '.join(told)}"
     label = "DiSF minus selection, held-out bits per byte (left of zero DiSF is better)"
     figure, (axis,) = plots.panels((title,), height=1.2 + 0.3 * len(others), xlabel=label)
     plots.forest(axis, found, plots.distinct(found), rows=others, at=0, band=(-test.margin, test.margin))
     return plots.legend(figure)
-
-
-def _rounded(found: Interval) -> str:
-    return rounded(found.estimate, found.low, found.high)
 
 
 def levels(records: pd.DataFrame, target: str) -> Figure:
@@ -259,7 +259,7 @@ def domains(records: pd.DataFrame) -> Figure:
     methods = _order(share.columns)
     share = 100 * share[list(methods)].rename(columns=methods)
     relative = bits[list(methods)].sub(bits["random"], axis=0).drop(columns="random").rename(columns=methods)
-    limit = float(relative.abs().quantile(0.95).max())
+    limit = float(relative.abs().quantile(0.95).max()) or 1.0  # where everything is selected nothing differs
     figure, axes = plots.panels(("what is selected", "what is learnt"), height=4.6, columns=2)
     norms = (None, TwoSlopeNorm(0, -limit, limit))
     shown = (

@@ -52,19 +52,24 @@ def greedy(batch: Tensor, k: int, first: int, eps: float = EPS) -> list[int]:
     One candidate after the other, each with the whole matrix; on a tie the lowest row number wins. With two documents
     every correlation is 1 but for ε, so the second choice is decided by ε (an exact copy of the first scores 0).
 
+    Raises
+    ------
+    ValueError
+        If ``k`` is not from 1 to the number of rows.
+
     Examples
     --------
     >>> greedy(torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.1], [1.0, -1.0]]), 3, first=0)
     [0, 1, 3]
     """
+    if not 1 <= k <= len(batch):
+        raise ValueError(f"k: must be from 1 to the {len(batch)} rows of the batch, got {k!r}")
     chosen = [first]
     while len(chosen) < k:
-        best, lowest = -1, float("inf")
-        for candidate in range(len(batch)):
-            if candidate in chosen:
-                continue
-            value = score(torch.cat([batch[chosen], batch[candidate : candidate + 1]]), eps)
-            if value < lowest:
-                best, lowest = candidate, float(value)
-        chosen.append(best)
+        values = {
+            candidate: float(score(torch.cat([batch[chosen], batch[candidate : candidate + 1]]), eps))
+            for candidate in range(len(batch))
+            if candidate not in chosen
+        }
+        chosen.append(min(values, key=values.__getitem__))
     return chosen

@@ -240,12 +240,17 @@ def quota(start: int, stop: int, ratio: float | Fraction) -> int:
     quota is the difference of two of these. So the total is as near to ``ratio`` of the corpus as an integer can be,
     and a quota depends on its place only.
 
+    Raises
+    ------
+    ValueError
+        If ``ratio`` is no number in (0, 1].
+
     Examples
     --------
     >>> [quota(start, start + 1024, 0.015) for start in range(0, 4096, 1024)]
     [15, 16, 15, 15]
     """
-    share = _fraction(ratio)
+    share = _ratio(ratio)
     half = Fraction(1, 2)
     return math.floor(share * stop + half) - math.floor(share * start + half)
 
@@ -333,7 +338,7 @@ def select(
     (25, [10, 10, 5])
     """
     features = _matrix(features)
-    _check_options(second, criterion, on_duplicates)
+    check_options(second, criterion, on_duplicates)
     count, width = features.shape
     size = min(_integer("batch_size", batch_size, 1), count)
     share = share_of(count, size, k, ratio, k_per_batch)
@@ -405,7 +410,7 @@ def select_batch(
     True
     """
     features = _matrix(features)
-    _check_options(second, criterion, on_duplicates)
+    check_options(second, criterion, on_duplicates)
     count = features.shape[0]
     if _integer("k", k, 0) > count:
         raise ValueError(f"k: cannot select {k} of {count} rows")
@@ -495,7 +500,7 @@ def candidate_scores(
     array([2.   , 2.   , 0.026])
     """
     features = _matrix(features)
-    _check_options("random", criterion, "keep")
+    check_options("random", criterion, "keep")
     rows = _row_numbers("chosen", chosen, features.shape[0])
     kind = CRITERIA[criterion]
     batches = _block(features, range(features.shape[0]))[None]
@@ -679,7 +684,8 @@ def _block(rows: Any, numbers: Sequence[int] | Indices) -> Tensor:
     return found
 
 
-def _check_options(second: Any, criterion: Any, on_duplicates: Any) -> None:
+def check_options(second: Any, criterion: Any, on_duplicates: Any) -> None:
+    """Refuse choices that there are not, and those that do not go together; arguments as for :func:`select`."""
     one_of("second", second, get_args(Second))
     one_of("criterion", criterion, CRITERIA)
     one_of("on_duplicates", on_duplicates, get_args(OnDuplicates))
@@ -750,10 +756,6 @@ def _integer(name: str, value: Any, least: int) -> int:
 def _ratio(ratio: Any) -> Fraction:
     if isinstance(ratio, bool) or not isinstance(ratio, int | float | Fraction | np.floating) or not 0 < ratio <= 1:
         raise ValueError(f"ratio: must be a share in (0, 1], got {ratio!r}")
-    return _fraction(ratio)
-
-
-def _fraction(ratio: float | np.floating[Any] | Fraction) -> Fraction:
     # by its decimal digits, which are what a person means
     return ratio if isinstance(ratio, Fraction) else Fraction(repr(float(ratio)))
 

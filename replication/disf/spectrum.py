@@ -46,13 +46,15 @@ def eigenvalues(features: Features) -> Float:
     >>> eigenvalues(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 1.0]])).round(3)
     array([1.866, 0.134])
     """
-    rows = features.detach().cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
+    # in double on torch's side, too: NumPy has no bfloat16
+    rows = features.detach().double().cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
     rows = rows.astype(np.float64)
     if rows.ndim != 2 or len(rows) < 2 or not rows.shape[1]:
         raise ValueError(f"features: must have shape (n, d) with n at least 2, got {rows.shape}")
     if not np.isfinite(rows).all():
         raise ValueError("features: NaN or infinite values; remove or repair such rows")
     Z = (rows - rows.mean(0)) / np.sqrt(EPS + rows.var(0, ddof=1))
+    Z[:, (rows == rows[0]).all(0)] = 0  # the mean of equal numbers may differ from them in its last bit
     n, d = Z.shape
     # the two have the same non-zero eigenvalues
     gram = (Z.T @ Z if d <= n else Z @ Z.T) / (n - 1)

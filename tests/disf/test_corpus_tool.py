@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +37,17 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from replication.cli import cli
 from replication.disf import features as features_module
 from replication.disf import selection
-from replication.disf.corpus import CorpusError, Selected, extractors, pipeline, readers, rows, select_corpus, workers
+from replication.disf.corpus import (
+    CorpusError,
+    Selected,
+    extractors,
+    inputs,
+    pipeline,
+    readers,
+    rows,
+    select_corpus,
+    workers,
+)
 from replication.disf.corpus.journal import Journal
 from replication.disf.corpus.progress import Stages
 from replication.disf.corpus.workers import Workers
@@ -362,6 +373,25 @@ def test_hashes_that_somebody_deleted_are_made_again(corpus: Path, tmp_path: Pat
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize("stage", ["hashes", "features"])
+def test_what_was_deleted_of_unfinished_work_is_made_again(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr(pipeline, "_SHARD", 100)
+    monkeypatch.setattr(inputs, "_TASK_FILES", 1)
+    expected = select_corpus(corpus, tmp_path / "expected.jsonl", ratio=0.1).output.read_bytes()
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what == {"hashes": "files indexed", "features": "documents embedded"}[stage] and 0 < done < total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1, progress=interrupt)
+    for path in [path for path in (tmp_path / "out.jsonl.work" / stage).rglob("*.npy") if path.is_file()]:
+        path.unlink()
+    assert select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1).output.read_bytes() == expected
+
+
 def test_mix_tells_files_or_folders_of_corpus_and_selection(corpus: Path, tmp_path: Path, monkeypatch: Any) -> None:
     done = select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1, batch_size=128)
     assert {name: counts[0] for name, counts in done.mix.items()} == {
@@ -392,6 +422,15 @@ def test_uneven_norms_of_given_features_are_told(tmp_path: Path) -> None:
     assert "lengths of the features' rows are uneven (mean 0.475, standard deviation 0.303)" in note
     said = replicate("--features", tmp_path / "uneven.npy", "--k", 9, "--out", tmp_path / "again.jsonl")
     assert f"warning: {note}" in said.stderr
+
+
+def test_rows_that_are_left_out_do_not_make_lengths_uneven(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).standard_normal((400, 64)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    features[:80] = np.nan
+    np.save(tmp_path / "f.npy", features)
+    done = select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "f.npy", k=9, on_error="skip")
+    assert (done.counts["broken"], done.notes) == (80, [])
 
 
 def test_dimensions_that_epsilon_would_decide_are_told(tmp_path: Path) -> None:
@@ -976,14 +1015,15 @@ def test_one_process_at_a_time_works_in_a_folder(corpus: Path, tmp_path: Path) -
 
 def test_left_overs_of_killed_processes_are_removed(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    mine = tmp_path / ".mine.out.jsonl"
+    others = [tmp_path / ".mine.out.jsonl", tmp_path / f".{'0af3' * 8}.train.out.jsonl"]
     stale = [tmp_path / f".{'0af3' * 8}.out.jsonl", tmp_path / "out.jsonl.work" / f".{'0af3' * 8}.x.npy"]
-    for path in [mine, *stale]:
+    for path in [*others, *stale]:
         path.parent.mkdir(exist_ok=True)
         path.touch()
     select_corpus(corpus, out, ratio=0.1)
     assert not any(path.exists() for path in stale)
-    assert mine.exists()
+    # another output's name may end like this one's, and somebody may be writing it
+    assert all(path.exists() for path in others)
 
 
 # ------------------------------------------------------------------------------------------------ what is refused
@@ -1043,6 +1083,9 @@ def test_features_of_different_widths_are_refused(tmp_path: Path) -> None:
         ({"a": [1.0, 2.0]}, "a", "has no vectors of floats in column 'a', but double"),
         ({"a": [[1.0], [2.0, 3.0]]}, None, "has no whole vector of 1 dimensions in row 1"),
         ({"a": [[1.0], None]}, None, "has no whole vector of 1 dimensions in row 1"),
+        ({"a": [None, [1.0]]}, None, "has no vector in row 0"),
+        ({"a": [[], []]}, None, "has 0 columns of float vectors"),
+        ({"a": pa.array([[], []], pa.list_(pa.float32()))}, None, "has no vector in row 0"),
         ({"a": [[1.0], [None]]}, None, "has no whole vector of 1 dimensions in one of rows 0 to 2"),
     ],
 )
@@ -1050,6 +1093,30 @@ def test_parquet_without_whole_vectors_is_named(tmp_path: Path, columns: Any, ke
     pq.write_table(pa.table(columns), tmp_path / "f.parquet")
     with pytest.raises(CorpusError, match=why):
         select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "f.parquet", feature_key=key, ratio=0.5)
+
+
+def test_a_parquet_file_without_rows_is_one_of_no_features(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+    (tmp_path / "in").mkdir()
+    for name, part in (("0", features[:0]), ("1", features)):
+        table = pa.table({"vector": pa.array(list(part), pa.list_(pa.float32()))})
+        pq.write_table(table, tmp_path / "in" / f"{name}.parquet")
+    done = select_corpus(None, tmp_path / "out.jsonl", features=tmp_path / "in", ratio=0.1)
+    assert (done.counts["files"], done.counts["documents"], done.counts["selected"]) == (2, 30, 3)
+
+
+def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:
+    np.save(tmp_path / "f.npy", np.random.default_rng(0).standard_normal((60, 4)))
+    options: dict[str, int] = {"batch_size": 20, "seed": 3, "shuffle": 4, "k": 7, "max_chars": 9, "workers": 1}
+    for name, number in (("python", int), ("numpy", np.int64)):
+        given: dict[str, Any] = {option: number(value) for option, value in options.items()}
+        select_corpus(None, tmp_path / f"{name}.jsonl", features=tmp_path / "f.npy", **given)
+    assert (tmp_path / "python.jsonl").read_bytes() == (tmp_path / "numpy.jsonl").read_bytes()
+
+
+def test_an_empty_path_is_the_current_folder(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(corpus)
+    assert select_corpus("", tmp_path / "out.jsonl", ratio=0.1).counts["documents"] == 1000
 
 
 def test_features_that_overflow_name_their_batch(tmp_path: Path) -> None:
@@ -1068,15 +1135,22 @@ def test_features_that_overflow_name_their_batch(tmp_path: Path) -> None:
         ({"ratio": 0.0}, r"ratio: must be a share in \(0, 1\], got 0.0"),
         ({"ratio": float("nan")}, "ratio: must be a share"),
         ({"ratio": 1.5}, "ratio: must be a share"),
-        ({"k": 0}, "k: must be at least 1, got 0"),
+        ({"k": 0}, "k: must be an integer of at least 1, got 0"),
         ({"k": 1001}, "k: cannot select 1001 of 1000 rows"),
-        ({"k_per_batch": 0}, "k_per_batch: must be from 1 to batch_size, 1024, got 0"),
-        ({"k_per_batch": 2000}, "k_per_batch: must be from 1 to batch_size"),
+        ({"k_per_batch": 0}, "k_per_batch: must be an integer of at least 1, got 0"),
+        ({"k_per_batch": 2000}, "k_per_batch: cannot select 2000 of the 1024 rows of a batch"),
         ({"k_per_batch": 1001}, "k_per_batch: cannot select 1001 of the 1000 rows of a batch"),
-        ({"ratio": 0.1, "shuffle": -1}, "shuffle: must be at least 0, got -1"),
-        ({"ratio": 0.1, "batch_size": 1}, "batch_size: must be at least 2, got 1"),
-        ({"ratio": 0.1, "seed": -1}, "seed: must be at least 0"),
-        ({"ratio": 0.1, "workers": 0}, "workers: must be at least 1, got 0"),
+        ({"k": 1.5}, "k: must be an integer of at least 1, got 1.5"),
+        ({"ratio": "1%"}, r"ratio: must be a share in \(0, 1\], got '1%'"),
+        ({"ratio": True}, "ratio: must be a share"),
+        ({"ratio": 0.1, "shuffle": -1}, "shuffle: must be an integer of at least 0, got -1"),
+        ({"ratio": 0.1, "batch_size": 1}, "batch_size: must be an integer of at least 2, got 1"),
+        ({"ratio": 0.1, "batch_size": 64.5}, "batch_size: must be an integer of at least 2, got 64.5"),
+        ({"ratio": 0.1, "batch_size": None}, "batch_size: must be an integer of at least 2, got None"),
+        ({"ratio": 0.1, "seed": -1}, "seed: must be an integer of at least 0, got -1"),
+        ({"ratio": 0.1, "seed": 1.5}, "seed: must be an integer of at least 0, got 1.5"),
+        ({"ratio": 0.1, "workers": 0}, "workers: must be an integer of at least 1, got 0"),
+        ({"ratio": 0.1, "workers": "all"}, "workers: must be an integer of at least 1, got 'all'"),
         ({"ratio": 0.1, "second": "best"}, "second: must be one of random, farthest, authors, got 'best'"),
         ({"ratio": 0.1, "criterion": "participation", "second": "authors"}, "second: the participation ratio"),
         ({"ratio": 0.1, "features": "minilmm"}, "minilmm: there is no such file or folder .*by name are tfidf, minilm"),
@@ -1172,6 +1246,22 @@ def test_workers_take_few_calls_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
         assert sum(1 for _ in results) == 39
 
 
+def test_calls_that_wait_on_a_cluster_are_given_up_with_the_first_that_fails() -> None:
+    begun, told = [], threading.Event()
+
+    def call(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            raise ArithmeticError
+        told.wait(10)
+
+    with ThreadPoolExecutor(1) as cluster:
+        with Workers(cluster) as pool, pytest.raises(ArithmeticError):
+            list(pool.in_order(partial(call, number) for number in range(20)))
+        told.set()
+    assert begun in ([0], [0, 1])
+
+
 def test_progress_shows_lines_elsewhere_and_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 3.0, 10.0, 20.0])
     monkeypatch.setattr("replication.disf.corpus.progress.time.monotonic", lambda: next(clock))
@@ -1244,7 +1334,7 @@ def test_command_says_what_it_did(corpus: Path, tmp_path: Path, monkeypatch: pyt
             2,
             "'--shuffle': must be an integer or none, got 'no'",
         ),
-        (["corpus", "--out", "o.jsonl"], 1, "Error: k, ratio and k_per_batch: exactly one is needed"),
+        (["corpus", "--out", "o.jsonl"], 1, "Error: k, ratio and k_per_batch: exactly one of them is needed"),
         (["nowhere", "--ratio", "0.1", "--out", "o.jsonl"], 1, "Error: nowhere: there is no such file or folder"),
         (["corpus", "--ratio", "0.1", "--out", "/proc/o.jsonl"], 1, "Error: /proc/"),
     ],

@@ -66,6 +66,17 @@ def test_nan_is_named(method):
         method(np.where(POOL > 2, np.nan, POOL), 3, 0)
 
 
+def test_other_arguments_are_named():
+    for smoothing in (0, -1.0):
+        with pytest.raises(ValueError, match=f"smoothing: must be positive and finite, got {smoothing:g}"):
+            baselines.dsir(TEXTS, ["a cat"], 3, 0, smoothing=smoothing)
+    with pytest.raises(ValueError, match="targets: must hold at least one target, got none"):
+        baselines.many_targets(POOL, [], 3, 0)
+    for method in (baselines.facility_location, baselines.log_det):
+        with pytest.raises(ValueError, match=r"batch_size: must be an integer of at least 1, got 1\.5"):
+            method(POOL, 3, 0, batch_size=1.5)
+
+
 def test_random_is_uniform():
     counts = np.bincount(np.concatenate([baselines.random(10, 3, seed) for seed in range(2000)]), minlength=10)
     assert abs(counts - 600).max() < 5 * np.sqrt(2000 * 0.3 * 0.7)

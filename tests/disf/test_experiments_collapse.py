@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from corpus_toys import write_corpus
@@ -80,6 +82,17 @@ def test_values_are_those_of_the_selected_rows(config):
         assert row["value"] == pytest.approx(spectrum.effective_rank(found[measured_on][parts.pool][picked]), rel=1e-12)
 
 
+def test_a_dimension_without_variance_is_drawn_as_nothing():
+    features = np.random.default_rng(0).standard_normal((30, 4))
+    features[:, 2] = 0
+    pool = material.Pool([], np.array([]), features, {}, {})
+    places = []
+    for one in (pool, replace(pool, features=features[:, [0, 1, 3]])):
+        found = c._picture(one, np.arange(30), {"method": "disf"})
+        places.append([abs(row["value"]) for row in found if row["quantity"] == "pca"])
+    assert places[0] == pytest.approx(places[1])
+
+
 def test_collapse_is_the_paired_difference_in_deviations_of_random(records):
     for metric, quantity, sign in (("dominance", "dominance", 1), ("effective rank", "effective_rank", -1)):
         found = rows(records, quantity, view="own", measured_on="bytes")
@@ -142,6 +155,10 @@ def test_same_configuration_gives_the_same_records(records, config):
         ({"methods": ["d4"]}, "methods: must hold disf"),
         ({"order_sizes": [1, 4]}, "order_sizes: the objective needs"),
         ({"order_sizes": []}, "order_sizes: the objective needs"),
+        ({"pool": 50}, "order_sizes: must be at most the 50 documents of a batch, got"),
+        ({"batch_size": 40}, "order_sizes: must be at most the 40 documents of a batch, got"),
+        ({"methods": ["disf", "dsir"]}, "methods"),
+        ({"methods": ["disf", "best"]}, "methods"),
         ({"features": ["tfidf"]}, "features"),
         ({"ratio": 0.0}, "ratio"),
         ({"sedes": 3}, "sedes"),

@@ -101,6 +101,9 @@ def test_peaks_do_every_batch_once(tmp_path, monkeypatch):
         ({"repeats": 2}, "repeats"),
         ({"workers": []}, "workers"),
         ({"table_rows": []}, "table_rows"),
+        ({"corpus_rows": 1000}, "corpus_rows: must hold a batch of 1024 rows at least, got 1000"),
+        ({"picks": 1}, "picks: must be at least 2, .*got 1"),
+        ({"sweep_picks": [4, 1]}, r"sweep_picks: must be at least 2, .*got \[4, 1\]"),
         ({"sedes": 3}, "sedes"),
     ],
 )

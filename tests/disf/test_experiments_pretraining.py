@@ -314,6 +314,7 @@ def test_the_scale_says_what_was_read_and_how_far_pools_overlap(records, config)
     ("changes", "named"),
     [
         ({"methods": ["full", "random"]}, "methods: must hold"),
+        ({"methods": ["full", "random", "disf", "best"]}, "methods"),
         ({"ratios": [0.125]}, "ratios: must lie in"),
         ({"ratios": [1.5]}, "ratios: must lie in"),
         ({"batch_sizes": [1024]}, "batch_sizes: must differ"),
@@ -328,6 +329,7 @@ def test_bad_parameters_are_refused_by_name(changes, named):
         p.Config(**changes)
 
 
-def test_a_domain_to_leave_out_that_is_not_in_the_corpus_is_refused_before_any_training(config):
-    with pytest.raises(ValueError, match="left_out: must be one of code, prose, tables, got 'tabels'"):
-        p.inputs(config.model_copy(update={"left_out": "tabels"}))
+@pytest.mark.parametrize("name", ["left_out", "target"])
+def test_a_domain_that_is_not_in_the_corpus_is_refused_before_any_training(config, name):
+    with pytest.raises(ValueError, match=f"{name}: must be one of code, prose, tables, got 'tabels'"):
+        p.inputs(config.model_copy(update={name: "tabels"}))

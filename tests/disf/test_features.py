@@ -71,8 +71,12 @@ def test_other_arguments_are_named():
         byte_ngrams(TEXTS, dimension=1, lengths=(0, 1))
     with pytest.raises(ValueError, match="max_tokens: must be from 1 to 512, got 513"):
         minilm(TEXTS, max_tokens=513)
-    with pytest.raises(ValueError, match="batch_size: must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size: must be an integer of at least 1, got 0"):
         minilm(TEXTS, batch_size=0)
+    with pytest.raises(ValueError, match="terms: must be an integer of at least 1, got 0"):
+        tfidf_svd(TEXTS, dimension=1, terms=0)
+    with pytest.raises(ValueError, match="buckets: must be an integer of at least 1, got 0"):
+        byte_ngrams(TEXTS, dimension=1, buckets=0)
 
 
 @pytest.mark.parametrize("extract", [minilm, sentence_transformer])

@@ -44,3 +44,11 @@ def test_greedy_minimises_the_score_step_by_step_and_prefers_the_lowest_row():
         values = [math.inf if row in picks[:n] else float(score(X[[*picks[:n], row]])) for row in range(len(X))]
         assert picks[n] == int(np.argmin(values))
     assert picks[:2] == [3, 12]  # the degenerate second pick: the copy of the first
+
+
+def test_greedy_takes_no_more_rows_than_there_are():
+    X = torch.from_numpy(U)
+    assert sorted(greedy(X, 7, first=3)) == list(range(7))
+    for k in (0, 8):
+        with pytest.raises(ValueError, match=f"k: must be from 1 to the 7 rows of the batch, got {k}"):
+            greedy(X, k, first=3)

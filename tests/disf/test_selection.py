@@ -473,6 +473,12 @@ def test_a_ratio_is_taken_by_its_decimal_digits():
     assert quota(0, 300, Fraction(0.015)) == 4
 
 
+@pytest.mark.parametrize("ratio", [0.0, 2.0, math.nan, "1%", True])
+def test_a_quota_of_no_share_is_refused(ratio):
+    with pytest.raises(ValueError, match=r"ratio: must be a share in \(0, 1\], got"):
+        quota(0, 10, ratio)
+
+
 def test_k_is_the_total_of_which_batches_give_fair_shares():
     X = gaussian(0, 250, 6)
     assert np.bincount(select(X, k=8, batch_size=100) // 100).tolist() == [3, 3, 2]

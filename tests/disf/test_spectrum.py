@@ -55,6 +55,8 @@ def test_dimensions_without_variance_add_nothing_and_libraries_agree():
     padded = np.insert(X, 2, 7.0, axis=1)
     np.testing.assert_allclose(eigenvalues(padded)[:4], eigenvalues(X), rtol=1e-12)
     assert (eigenvalues(torch.from_numpy(X)) == eigenvalues(X)).all()
+    half = torch.from_numpy(X).bfloat16()
+    assert (eigenvalues(half) == eigenvalues(half.float())).all()
     assert eigenvalues(X).dtype == np.float64
 
 
@@ -70,6 +72,8 @@ def test_other_errors_are_named():
     for number in (dominance, effective_rank, participation_ratio):
         with pytest.raises(ValueError, match="features: no dimension varies"):
             number(np.ones((5, 3)))
+        with pytest.raises(ValueError, match="features: no dimension varies"):
+            number(np.full((3, 2), 0.1))  # whose mean is 0.10000000000000002
     for k in (0, [3, 0], 1.5):
         with pytest.raises(ValueError, match="k: must be integers of at least 1"):
             dominance(planted([2]), k)

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from replication.disf.corpus import copies, readers
 from replication.disf.corpus.errors import CorpusError
 from replication.disf.corpus.journal import Journal
-from replication.disf.corpus.readers import Kind, Left, Scan, Source
+from replication.disf.corpus.readers import Kind, Left, Scanned, Source
 from replication.disf.corpus.workers import Workers
 
 #: Called with what is being done, how much of it is done, and how much there is.
@@ -56,9 +55,7 @@ class Input:
                 continue
             self.files += 1
             self.bytes += source.size
-            fields = asdict(source)
-            del fields["path"]
-            digest.update(canonical(fields))
+            digest.update(canonical(source.about))
         if not self.files:
             others = [*(left.name for left in self.left), *self.ignored]
             found = f"{self.n_left + self.n_ignored} others, such as {others[0]}" if others else "nothing"
@@ -75,7 +72,7 @@ class Input:
     def look_through(
         self,
         work: Path,
-        scan: Callable[[list[Source]], Scan],
+        scan: Callable[[Source], Scanned],
         settings: object,
         pool: Workers,
         tell: Progress,
@@ -83,7 +80,7 @@ class Input:
         """Scan all files, as far as that is not done already, and sum up what is in them."""
         self.index = Journal(work / f"index-{key(self.listing, settings)}.jsonl")
         self._hashes = work / "hashes"
-        files = {self._hashes / line["hashes"][0] for line in self.index} if self.index.complete else ()
+        files = {self._hashes / line["hashes"][0] for line in self.index.known()}
         if not all(map(copies.whole, files)):
             self.index.discard()  # somebody made room, or the disk lost some
 
@@ -138,8 +135,8 @@ class Input:
             raise CorpusError(f"{self.root} holds no document: {self.counts['empty']} are empty, {broken} are broken")
 
 
-def _scanned(scan: Callable[[list[Source]], Scan], folder: Path, group: list[Source]) -> list[dict[str, Any]]:
-    return copies.keep(folder, scan(group))
+def _scanned(scan: Callable[[Source], Scanned], folder: Path, group: list[Source]) -> list[dict[str, Any]]:
+    return copies.keep(folder, map(scan, group))
 
 
 def _groups(sources: Iterable[Source]) -> Iterator[list[Source]]:

@@ -54,8 +54,16 @@ class Journal:
 
     def discard(self) -> None:
         """Begin anew."""
-        self.path.unlink(missing_ok=True)
+        for path in (self.path, self._part):
+            path.unlink(missing_ok=True)
         self._complete = False
+
+    def known(self) -> Iterator[dict[str, Any]]:
+        """The lines that are there, whether it is complete or not."""
+        path = self.path if self.complete else self._part
+        if path.exists():
+            with path.open("rb") as file:
+                yield from (value for value, _ in _whole(file) if not isinstance(value, int))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         with self.path.open("rb") as file:

@@ -15,7 +15,6 @@ So a changed input or parameter makes new files of just the stages that it touch
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import importlib.metadata
 import itertools
@@ -191,18 +190,17 @@ def select_corpus(settings: Settings) -> Selected:
     >>> done.counts["selected"], (folder / "picks.jsonl").read_text().splitlines()[0]
     (30, '{"file": "features.npy", "row": 344, "document": 344, "batch": 0, "pick": 0}')
     """
+    settings = settings.checked()
     features, workers = settings.features, settings.workers
-    ready = not extractors.known(str(features))
-    settings.check()
-    pool = Workers(workers)
     out = Path(settings.out).expanduser()
     work = Path(settings.work).expanduser() if settings.work is not None else out.with_name(f"{out.name}.work")
-    roots = [Path(root).expanduser() for root in (settings.corpus, features if ready else None) if root is not None]
+    given = {"corpus": settings.corpus, "features": None if extractors.known(str(features)) else features}
+    roots = {name: Path(root).expanduser() for name, root in given.items() if root is not None}
     if not roots:
         raise CorpusError(f"corpus: needed for the features {features!r}; only ready-made features do without")
-    for root in roots:
+    for name, root in roots.items():
         if not root.exists():
-            names = f" (features by name are {', '.join(extractors.NAMES)})" if root == Path(features) else ""
+            names = f" (features by name are {', '.join(extractors.NAMES)})" if name == "features" else ""
             raise CorpusError(f"{root}: there is no such file or folder{names}")
         for path in (out, work):
             if path.resolve().is_relative_to(root.resolve()):
@@ -210,18 +208,19 @@ def select_corpus(settings: Settings) -> Selected:
     if readers.kind_of(out.name) != "jsonl":
         raise CorpusError(f"out: {out.name} will hold JSON lines; let its name end in .jsonl, .jsonl.gz or .jsonl.zst")
     if not isinstance(workers, int):  # a cluster's workers have working folders of their own
-        out, work, roots = out.absolute(), work.absolute(), [root.absolute() for root in roots]
+        out, work = out.absolute(), work.absolute()
+        roots = {name: root.absolute() for name, root in roots.items()}
     for folder in (out.parent, work):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / ".probe") as probe:  # before hours of work
             probe.touch()
         (folder / ".probe").unlink(missing_ok=True)
+    pool = Workers(workers)
     try:
         # Two commands may have one output and different work folders, or one work folder and different outputs. The
         # files of the locks stay: to remove one is to risk that two processes hold it.
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0), FileLock(work / ".lock", timeout=0), pool:
-            run = _Run(settings, roots[0] if settings.corpus else None, roots[-1] if ready else None, out, work, pool)
-            return run.execute()
+            return _Run(settings, roots.get("corpus"), roots.get("features"), out, work, pool).execute()
     except Timeout as error:
         where = f"in {work}" if Path(error.lock_file).name == ".lock" else f"on {out}"
         raise CorpusError(f"Another process is at work {where}; wait for it, or give another --work or --out") from None
@@ -253,11 +252,7 @@ class _Run:
         self.parameters = settings.parameters | {"features": self.features}
 
     def execute(self) -> Selected:
-        _sweep(
-            path
-            for name in (self.out.name, self.manifest.name)
-            for path in self.out.parent.glob(f".*.{glob.escape(name)}")
-        )
+        _sweep(self.out.parent.glob(".*"), self.out.name, self.manifest.name)
         _sweep(self.work.rglob(".*"))
         finished = None if self.settings.force or not self.out.exists() else self._finished()
         if finished and finished["listing"] == [found.listing for found in self.inputs] and not self._stops(finished):
@@ -273,7 +268,7 @@ class _Run:
                 self.manifest, finished | {"listing": [found.listing for found in self.inputs]}, self.inputs
             )
             return self._selected(finished, reused=True)
-        files, identity = self._timed("features", self._features)
+        files, identity = self._timed("features", self._imported if self.ready else self._extracted)
         picks = self._timed("selection", lambda: self._picks(files, identity))
         return self._selected(self._timed("output", lambda: self._output(picks, contents)), reused=False)
 
@@ -357,11 +352,8 @@ class _Run:
                 f"{self.copied.argmax()} (from 0); on_duplicates='drop' selects only one of each"
             )
 
-    def _features(self) -> tuple[Callable[[], Iterable[tuple[str, int]]], object]:
-        """The files of features with their numbers of rows, and what identifies them."""
-        return self._imported() if self.ready else self._extracted()
-
     def _imported(self) -> tuple[Callable[[], Iterable[tuple[str, int]]], object]:
+        """The files of ready-made features with their numbers of rows, and what identifies them."""
         ready = self.ready
         assert ready is not None
         if all(line["kind"] == "npy" for line in ready.index):
@@ -387,6 +379,7 @@ class _Run:
         return shards, ready.sha256
 
     def _extracted(self) -> tuple[Callable[[], Iterable[tuple[str, int]]], object]:
+        """As :meth:`_imported`, of features that are made of the documents."""
         corpus, settings = self.corpus, self.settings
         assert corpus is not None
 
@@ -407,7 +400,7 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
 
         def rest(done: int) -> Iterator[dict[str, Any]]:
-            self.tell("documents embedded", done * _SHARD, self.total)
+            self.tell("documents embedded", min(done * _SHARD, self.total), self.total)
             texts = documents(done * _SHARD)
             chunks = iter(lambda: list(itertools.islice(texts, _SHARD)), [])
             for file in self.pool.in_order(_call(extractor, folder, chunk) for chunk in chunks):
@@ -430,7 +423,7 @@ class _Run:
         # somebody made room, or the disk lost some
         damaged = [
             folder / name
-            for line in (journal if journal.complete else ())
+            for line in journal.known()
             for name, about in line["files"]
             if rows.checksum(folder / name) != about
         ]
@@ -491,8 +484,11 @@ class _Run:
         found = [
             f"{note} ({count} of {-(-self.total // self.settings.batch_size)} batches)" for note, count in told.items()
         ]
-        norms = np.array([line["norms"] for line in self.ready.index]) if self.ready else np.empty((0, 2))
-        mean, square = norms.sum(0) / max(1, self.total)
+        if not self.ready:
+            return found
+        # rows that are not finite have no length
+        finite = self.ready.counts["documents"] - self.ready.counts["broken"]
+        mean, square = np.sum([line["norms"] for line in self.ready.index], axis=0) / max(1, finite)
         deviation = math.sqrt(max(0.0, square - mean**2))
         if deviation > _UNEVEN * mean:
             found.append(
@@ -511,13 +507,11 @@ class _Run:
             "copies": 0 if self.copied is None else int(self.copied.sum()),
             "batches": -(-self.total // self.settings.batch_size),
         }
-        faults = [fault for found in self.inputs for fault in found.faults]
         settings = self.settings
-        records = self.corpus is not None and settings.write == "records"
-        places = output.documents(self.corpus, settings.text_key, self.also) if self.corpus else None
-        if places is None:
-            assert self.ready is not None
-            places = output.rows_of(self.ready, settings.id_key)
+        if self.corpus:
+            places = output.documents(self.corpus, settings.text_key, self.also)
+        else:
+            places = output.rows_of(self.inputs[0], settings.id_key)
         with replacing(self.out) as temporary:
             compression = readers.COMPRESSIONS.get(self.out.suffix.lower())
             with (
@@ -530,7 +524,7 @@ class _Run:
                     places,
                     scratch=scratch,
                     id_key=settings.id_key,
-                    records=records,
+                    records=self.corpus is not None and settings.write == "records",
                     tell=partial(self.tell, "documents written"),
                 )
             counts["selected"] = files.total()
@@ -546,7 +540,7 @@ class _Run:
                 "counts": counts,
                 "mix": self._mix(files),
                 "notes": self._notes(picks),
-                "faults": faults,
+                "faults": [fault for found in self.inputs for fault in found.faults],
                 "ignored": [name for found in self.inputs for name in found.ignored],
                 "seconds": self.seconds,
                 "inputs": contents,
@@ -559,21 +553,13 @@ class _Run:
 
 
 def _call(extractor: extractors.Extractor, folder: Path, texts: list[str]) -> Callable[[], tuple[str, list[int]]]:
-    """What makes the features of some documents, unless they are there."""
+    """What makes the features of some documents, unless they are there; the file's name is a checksum of the texts."""
     digest = hashlib.sha256()
     for text in texts:
         content = text.encode()
         digest.update(len(content).to_bytes(8, "little"))
         digest.update(content)
-    name = f"{digest.hexdigest()[:40]}.npy"
-    found = rows.checksum(folder / name)
-    if found and found[0] == len(texts):
-        return partial(_known, name, found)  # the texts need not be sent to a worker
-    return partial(_extract, extractor, folder / name, texts)
-
-
-def _known(name: str, about: list[int]) -> tuple[str, list[int]]:
-    return name, about
+    return partial(_extract, extractor, folder / f"{digest.hexdigest()[:40]}.npy", texts)
 
 
 def _extract(extractor: extractors.Extractor, path: Path, texts: list[str]) -> tuple[str, list[int]]:
@@ -591,8 +577,10 @@ def _versions() -> dict[str, str]:
     return {"selection": ours, **{name: importlib.metadata.version(name) for name in ("numpy", "torch")}}
 
 
-def _sweep(paths: Iterable[Path]) -> None:
-    """Remove what killed processes left of :func:`replacing` a file."""
+def _sweep(paths: Iterable[Path], *names: str) -> None:
+    """Remove what killed processes left of :func:`replacing` files of these names, or of any if none is given."""
     for path in list(paths):
-        if re.match(r"\.[0-9a-f]{32}\.", path.name):
+        found = re.match(r"\.[0-9a-f]{32}\.(.*)", path.name)
+        # another process may be writing an output whose name only ends like ours
+        if found and (not names or found[1] in names):
             path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -26,8 +26,10 @@ from replication.disf.corpus.errors import CorpusError, DamagedFile
 from replication.places import file_sha256
 
 Kind = Literal["jsonl", "parquet", "text", "npy"]
-#: For each of some files its line of the index, and hashes of what is in it.
-Scan = list[tuple[dict[str, Any], npt.NDArray[np.uint64]]]
+#: A file's line of the index, and hashes of what is in it.
+Scanned = tuple[dict[str, Any], npt.NDArray[np.uint64]]
+#: Adds to a file's counts, to examples of its faults and to its hashes.
+Count = Callable[[dict[str, Any], list[tuple[int, str]], bytearray], None]
 
 COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
 _SUFFIXES: Final[dict[str, Kind]] = {
@@ -53,6 +55,11 @@ class Source:
     size: int
     mtime_ns: int
     ctime_ns: int
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is written down of it: all but its path, as a corpus may be moved."""
+        return {name: value for name, value in vars(self).items() if name != "path"}
 
 
 class Left(NamedTuple):
@@ -317,28 +324,18 @@ def _text(path: str) -> Iterator[Entry]:
     yield Entry(0, text, "", partial(as_json, {"text": text}))
 
 
-def scan(files: Sequence[Source], text_key: str, also: Sequence[str] | None = ()) -> Scan:
-    """Count what is in each file, and sum it; read it as it will be read later, so that damage is found now.
+def scan(source: Source, text_key: str, also: Sequence[str] | None = ()) -> Scanned:
+    """Count what is in a file, and sum it; read it as it will be read later, so that damage is found now.
 
     Returns
     -------
-    list of (dict, ndarray)
-        For each file a line of the index, and a hash of each document's text. The line has the source's own fields
-        without its path, ``sha256``, ``documents`` (those that are not empty), ``empty``, ``broken``, ``examples``
-        (number and fault of the first few), and ``error``: why the file is left out whole, or empty.
+    dict, ndarray
+        A line of the index, and a hash of each document's text. The line has the source's own fields without its path,
+        ``sha256``, ``documents`` (those that are not empty), ``empty``, ``broken``, ``examples`` (number and fault of
+        the first few), and ``error``: why the file is left out whole, or empty.
     """
-    return [_scan_one(source, text_key, also) for source in files]
 
-
-def _scan_one(
-    source: Source, text_key: str, also: Sequence[str] | None
-) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
-    counts = {"documents": 0, "empty": 0, "broken": 0}
-    examples: list[tuple[int, str]] = []
-    hashes = bytearray()
-    sha256 = error = ""
-    try:
-        sha256 = file_sha256(Path(source.path))
+    def count(counts: dict[str, Any], examples: list[tuple[int, str]], hashes: bytearray) -> None:
         for entry in entries(source, text_key, also=also):
             what = "broken" if entry.fault else "documents" if entry.text.strip() else "empty"
             counts[what] += 1
@@ -346,14 +343,22 @@ def _scan_one(
                 hashes += hashlib.blake2b(entry.text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
             if entry.fault and len(examples) < EXAMPLES:
                 examples.append((entry.number, entry.fault))
+
+    return looked_through(source, {"documents": 0, "empty": 0, "broken": 0}, count)
+
+
+def looked_through(source: Source, nothing: Mapping[str, Any], count: Count) -> Scanned:
+    """What :func:`scan` returns; `count` adds what is in the file to counts that are `nothing` before."""
+    counts, examples, hashes = dict(nothing), list[tuple[int, str]](), bytearray()
+    sha256 = error = ""
+    try:
+        sha256 = file_sha256(Path(source.path))
+        count(counts, examples, hashes)
     except (DamagedFile, OSError) as damage:
         # nothing in a damaged file can be vouched for, not even what came before the damage
-        error, examples = str(damage) if isinstance(damage, DamagedFile) else reason(damage), []
-        counts = dict.fromkeys(counts, 0)
-        hashes.clear()
-    fields = asdict(source)
-    del fields["path"]
-    line = {**fields, "sha256": sha256, **counts, "examples": examples, "error": error}
+        error = str(damage) if isinstance(damage, DamagedFile) else reason(damage)
+        counts, examples, hashes = dict(nothing), [], bytearray()
+    line = {**source.about, "sha256": sha256, **counts, "examples": examples[:EXAMPLES], "error": error}
     return line, np.frombuffer(hashes, np.uint64)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,8 +17,7 @@ import pyarrow.parquet as pq
 
 from replication.atomic import replacing
 from replication.disf.corpus.errors import DamagedFile
-from replication.disf.corpus.readers import EXAMPLES, Scan, Source, reason, value
-from replication.places import file_sha256
+from replication.disf.corpus.readers import EXAMPLES, Scanned, Source, looked_through, reason, value
 from replication.training.seeding import stream_seed
 
 _DTYPES: Final = ("float16", "float32", "float64")
@@ -165,13 +163,15 @@ def _parquet_blocks(path: str, column: str | None) -> Iterator[npt.NDArray[Any]]
         done, width = 0, 0
         for batch in file.iter_batches(1024, columns=[column], use_threads=False):
             vectors = batch.column(column)
-            lengths = pc.list_value_length(vectors).to_numpy(zero_copy_only=False)
+            # a vector that is null has none
+            lengths = pc.list_value_length(vectors).fill_null(0).to_numpy(zero_copy_only=False)
             width = width or int(lengths[0])
-            wrong = np.flatnonzero(lengths != width)  # a vector that is null has length NaN
+            wrong = np.flatnonzero((lengths != width) | (lengths == 0))
             values = vectors.flatten()
-            if len(wrong) or values.null_count or not width:
+            if len(wrong) or values.null_count:
                 where = f"row {done + int(wrong[0])}" if len(wrong) else f"one of rows {done} to {done + len(batch)}"
-                raise ValueError(f"has no whole vector of {width} dimensions in {where}")
+                what = f"whole vector of {width} dimensions" if width else "vector"
+                raise ValueError(f"has no {what} in {where}")
             yield values.to_numpy(zero_copy_only=False).reshape(len(batch), width)
             done += len(batch)
 
@@ -181,48 +181,34 @@ def _is_vector(kind: Any) -> bool:
     return any(is_list(kind) for is_list in lists) and pa.types.is_floating(kind.value_type)
 
 
-def scan(files: Sequence[Source], column: str | None) -> Scan:
-    """Count the rows of each features file, and sum it.
+def scan(source: Source, column: str | None) -> Scanned:
+    """Count the rows of a features file, and sum it.
 
     Returns
     -------
-    list of (dict, ndarray)
-        As :func:`replication.disf.corpus.readers.scan`, the hashes being those of rows. A line has ``width``, ``dtype``
-        and ``norms`` too: the sums of the rows' lengths and of their squares. ``documents`` are all rows, and the
-        ``broken`` ones among them hold NaN or infinite values.
+    dict, ndarray
+        As :func:`replication.disf.corpus.readers.scan`, the hashes being those of rows. The line has ``width``,
+        ``dtype`` and ``norms`` too: the sums of the rows' lengths and of their squares. ``documents`` are all rows, and
+        the ``broken`` ones among them hold NaN or infinite values.
     """
-    return [_scan_one(source, column) for source in files]
 
-
-def _scan_one(source: Source, column: str | None) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
-    nothing: dict[str, Any] = {"documents": 0, "empty": 0, "broken": 0, "width": 0, "dtype": "", "norms": [0.0, 0.0]}
-    found = dict(nothing)
-    examples: list[tuple[int, str]] = []
-    hashes = bytearray()
-    norms = np.zeros(2)
-    sha256 = error = ""
-    try:
-        sha256 = file_sha256(Path(source.path))
+    def count(counts: dict[str, Any], examples: list[tuple[int, str]], hashes: bytearray) -> None:
+        norms = np.zeros(2)
         for block in _blocks(source, column):
             finite = np.isfinite(block).all(1)
             bad = np.flatnonzero(~finite)
             hashes += b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in np.ascontiguousarray(block))
             squares = np.einsum("ij,ij->i", block, block, dtype=np.float64)[finite]
             norms += np.sqrt(squares).sum(), squares.sum()
-            examples += [(found["documents"] + int(row), "has NaN or infinite features") for row in bad[:EXAMPLES]]
-            found["broken"] += len(bad)
-            found["documents"] += len(block)
+            examples += [(counts["documents"] + int(row), "has NaN or infinite features") for row in bad[:EXAMPLES]]
+            counts["broken"] += len(bad)
+            counts["documents"] += len(block)
             # half precision goes with single: it is exact in it
-            found["width"], found["dtype"] = block.shape[1], np.result_type(block, np.float32).name
-        found["norms"] = norms.tolist()
-    except (DamagedFile, OSError) as damage:
-        error, examples = str(damage) if isinstance(damage, DamagedFile) else reason(damage), []
-        found = nothing
-        hashes.clear()
-    fields = asdict(source)
-    del fields["path"]
-    line = {**fields, "sha256": sha256, **found, "examples": examples[:EXAMPLES], "error": error}
-    return line, np.frombuffer(hashes, np.uint64)
+            counts["width"], counts["dtype"] = block.shape[1], np.result_type(block, np.float32).name
+        counts["norms"] = norms.tolist()
+
+    nothing = {"documents": 0, "empty": 0, "broken": 0, "width": 0, "dtype": "", "norms": [0.0, 0.0]}
+    return looked_through(source, nothing, count)
 
 
 def imported(source: Source, column: str | None, folder: Path, name: str) -> list[tuple[str, list[int]]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
-from replication.checks import one_of
+from replication.checks import one_of, whole
+from replication.disf import selection
 from replication.disf.corpus.errors import CorpusError
 from replication.disf.corpus.inputs import Progress
 from replication.disf.selection import Criterion, OnDuplicates, Second
@@ -52,31 +54,34 @@ class Settings:
     force: bool = False
     progress: Progress | None = None
 
-    def check(self) -> None:
-        """Refuse what makes no sense.
+    def checked(self) -> Settings:
+        """The same settings with numbers of Python's own, which JSON can hold.
 
         Raises
         ------
         CorpusError
-            It names the setting, what it is and what it may be.
+            Something makes no sense. It names the setting, what it is and what it may be.
         """
-        if sum(given is not None for given in (self.k, self.ratio, self.k_per_batch)) != 1:
-            raise CorpusError(
-                f"k, ratio and k_per_batch: exactly one is needed, got k={self.k!r}, ratio={self.ratio!r} and "
-                f"k_per_batch={self.k_per_batch!r}"
-            )
-        if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise CorpusError(f"ratio: must be a share in (0, 1], got {self.ratio!r}")
-        if self.k_per_batch is not None and not 1 <= self.k_per_batch <= self.batch_size:
-            raise CorpusError(f"k_per_batch: must be from 1 to batch_size, {self.batch_size}, got {self.k_per_batch!r}")
-        for name, least in (("batch_size", 2), ("max_chars", 1), ("seed", 0), ("shuffle", 0), ("k", 1)):
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise CorpusError(f"{name}: must be at least {least}, got {getattr(self, name)!r}")
-        for name, hint in get_type_hints(Settings).items():
-            if get_origin(hint) is Literal:
-                one_of(name, getattr(self, name), get_args(hint), CorpusError)
-        if self.criterion == "participation" and self.second == "authors":
-            raise CorpusError("second: the participation ratio of any two rows is 1; use 'random' or 'farthest'")
+        plain: dict[str, Any] = {}
+        try:
+            for name, least in (("batch_size", 2), ("max_chars", 1), ("seed", 0)):
+                plain[name] = whole(name, getattr(self, name), least)
+            for name, least in (("shuffle", 0), ("k", 1), ("k_per_batch", 1)):
+                if getattr(self, name) is not None:
+                    plain[name] = whole(name, getattr(self, name), least)
+            # of as many documents as there can be; of those that there are when they are counted
+            selection.share_of(sys.maxsize, self.batch_size, self.k, self.ratio, self.k_per_batch)
+            if self.ratio is not None:
+                plain["ratio"] = float(self.ratio)
+            for name, hint in get_type_hints(Settings).items():
+                if get_origin(hint) is Literal:
+                    one_of(name, getattr(self, name), get_args(hint))
+            selection.check_options(self.second, self.criterion, self.on_duplicates)
+            if not isinstance(self.workers, Executor):
+                plain["workers"] = whole("workers", self.workers)
+        except ValueError as error:
+            raise CorpusError(str(error)) from error
+        return replace(self, **plain)
 
     @property
     def parameters(self) -> dict[str, Any]:

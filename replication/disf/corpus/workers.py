@@ -28,21 +28,15 @@ class Workers:
     Parameters
     ----------
     workers : int or Executor
-        How many processes; or an executor whose processes see the same files at the same paths, which is not closed.
-
-    Raises
-    ------
-    CorpusError
-        For fewer than one process.
+        How many processes, at least 1; or an executor whose processes see the same files at the same paths, which is
+        not closed.
     """
 
     def __init__(self, workers: int | Executor) -> None:
-        if isinstance(workers, int) and workers < 1:
-            raise CorpusError(f"workers: must be at least 1, got {workers!r}")
+        self._pool = workers if isinstance(workers, Executor) else None
+        self._count = 0 if isinstance(workers, Executor) else workers  # processes of our own
         # calls that are under way or wait at a time; a cluster may have many workers, and calls are small
-        self._ahead = 2 * workers if isinstance(workers, int) else 256
-        self._count = workers if isinstance(workers, int) else 0
-        self._pool: Executor | None = None if isinstance(workers, int) else workers
+        self._ahead = 2 * self._count or 256
         self._processes: set[BaseProcess] = set()
         self._exits = ExitStack()
 
@@ -94,6 +88,9 @@ class Workers:
                 "goes on, with fewer workers if memory is short. (A script of your own must call this under "
                 "`if __name__ == '__main__':`.)"
             ) from error
+        finally:
+            for future in waiting:
+                future.cancel()  # a cluster would compute it for nobody
 
 
 def _in_one_thread(call: Callable[[], Result]) -> Result:

@@ -23,6 +23,7 @@ from replication.disf.experiments.material import (
     Ints,
     Pool,
     Split,
+    Untargeted,
     choose,
     documents,
     embedded,
@@ -64,7 +65,7 @@ class Config(evidence.Settings):
         description="feature sets: tfidf, bytes, minilm (the last needs the optional extra)",
     )
     dimension: PositiveInt = Field(128, description="features of a document after the SVD")
-    methods: list[str] = Field(
+    methods: list[Untargeted] = Field(
         ["disf", "participation", "d4", "facility location", "log det", "covariance"],
         description="methods without a target, besides random",
     )
@@ -89,6 +90,8 @@ class Config(evidence.Settings):
             raise ValueError(f"methods: must hold disf, got {self.methods}")
         if min(self.order_sizes, default=0) < 2:
             raise ValueError(f"order_sizes: the objective needs at least 2 documents, got {self.order_sizes}")
+        if max(self.order_sizes) > (batch := min(self.pool, self.batch_size)):
+            raise ValueError(f"order_sizes: must be at most the {batch} documents of a batch, got {self.order_sizes}")
         return self
 
 
@@ -203,7 +206,9 @@ def _picture(pool: Pool, picked: Ints, label: Row) -> Iterator[Row]:
             yield {**label, "quantity": "eigenvalue", "rank": rank, "value": float(value)}
     if label["method"] not in PICTURED:
         return
-    z = (pool.features - pool.features.mean(axis=0)) / pool.features.std(axis=0)
+    deviation = pool.features.std(axis=0)
+    # a dimension without variance, as rounding leaves of a small corpus, has no place on any axis
+    z = (pool.features - pool.features.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     _, axes = np.linalg.eigh(z.T @ z)
     axes = axes[:, :-3:-1]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])  # an eigenvector has no sign of its own

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from replication import evidence
 from replication.disf import reference
@@ -64,6 +64,15 @@ class Config(evidence.Settings):
     )
     corpus_dimension: PositiveInt = Field(384, description="features of the corpus")
     workers: list[PositiveInt] = Field([2, 3], min_length=1, description="numbers of worker processes")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.corpus_rows < self.rows:
+            raise ValueError(f"corpus_rows: must hold a batch of {self.rows} rows at least, got {self.corpus_rows}")
+        for name in ("picks", "table_picks", "sweep_picks"):
+            if np.min(getattr(self, name)) < 2:
+                raise ValueError(f"{name}: must be at least 2, as one pick needs no loop, got {getattr(self, name)}")
+        return self
 
 
 def parts(config: Config) -> list[Part]:

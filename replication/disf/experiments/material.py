@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from replication import data
-from replication.checks import install
+from replication.checks import install, one_of
 from replication.disf import baselines
 from replication.disf import features as extractors
 from replication.disf.corpus.rows import write
@@ -35,6 +35,12 @@ Floats = npt.NDArray[np.float64]
 
 FeatureSet = Literal["tfidf", "bytes", "minilm"]
 """TF-IDF of words, and hashed n-grams of bytes, each reduced by a truncated SVD; sentence embeddings (MiniLM)."""
+
+Untargeted = Literal[
+    "disf", "participation", "within", "matched", "many targets", "d4", "facility location", "log det", "covariance"
+]
+Method = Literal["full", "random", Untargeted, "dsir", "top cosine", "classifier"]
+"""How documents are selected; :func:`choose` says what each is. The untargeted ones are those without one target."""
 
 TARGETED = ("dsir", "top cosine", "classifier")
 """Methods that select for one target domain. The classifier stands in for QuRating, whose rater is not available."""
@@ -276,39 +282,27 @@ def choose(method: str, pool: Pool, *, ratio: float, batch_size: int, seed: int,
     ValueError
         If there is no such method.
     """
-    count = round(ratio * len(pool.features))
+    features = pool.features
+    count = round(ratio * len(features))
     options: dict[str, Any] = {"k": count, "seed": seed}
     batches: dict[str, Any] = {"ratio": ratio, "batch_size": batch_size, "seed": seed}
-    match method:
-        case "full":
-            return np.arange(len(pool.features))
-        case "random":
-            return baselines.random(len(pool.features), **options)
-        case "disf":
-            return select(pool.features, **batches)
-        case "participation":
-            return select(pool.features, criterion="participation", second="farthest", **batches)
-        case "within":
-            return _within(pool, count, seed)
-        case "matched":
-            return _matched(pool, select(pool.features, **batches), seed)
-        case "dsir":
-            return baselines.dsir(pool.texts, pool.target_texts[target], **options)
-        case "top cosine":
-            return baselines.top_cosine(pool.features, pool.target_features[target], **options)
-        case "many targets":
-            return baselines.many_targets(pool.features, [*pool.target_features.values()], **options)
-        case "classifier":
-            return baselines.classifier(pool.features, pool.target_features[target], **options)
-        case "d4":
-            return baselines.d4(pool.features, **options)
-        case "facility location":
-            return baselines.facility_location(pool.features, **options)
-        case "log det":
-            return baselines.log_det(pool.features, **options)
-        case "covariance":
-            return select(pool.features, criterion="covariance", second="authors", **options)
-    raise ValueError(f"method: {method!r} is not known")
+    ways: dict[str, Callable[[], Ints]] = {
+        "full": lambda: np.arange(len(features)),
+        "random": lambda: baselines.random(len(features), **options),
+        "disf": lambda: select(features, **batches),
+        "participation": lambda: select(features, criterion="participation", second="farthest", **batches),
+        "within": lambda: _within(pool, count, seed),
+        "matched": lambda: _matched(pool, select(features, **batches), seed),
+        "dsir": lambda: baselines.dsir(pool.texts, pool.target_texts[target], **options),
+        "top cosine": lambda: baselines.top_cosine(features, pool.target_features[target], **options),
+        "many targets": lambda: baselines.many_targets(features, [*pool.target_features.values()], **options),
+        "classifier": lambda: baselines.classifier(features, pool.target_features[target], **options),
+        "d4": lambda: baselines.d4(features, **options),
+        "facility location": lambda: baselines.facility_location(features, **options),
+        "log det": lambda: baselines.log_det(features, **options),
+        "covariance": lambda: select(features, criterion="covariance", second="authors", **options),
+    }
+    return ways[one_of("method", method, ways)]()
 
 
 def shares(sizes: Sequence[int], count: int) -> list[int]:

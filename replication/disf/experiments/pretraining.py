@@ -36,6 +36,7 @@ from replication.disf.experiments.material import (
     Documents,
     FeatureSet,
     Ints,
+    Method,
     Pool,
     Split,
     choose,
@@ -90,7 +91,7 @@ class Config(evidence.Settings):
         description="what documents are compared by: tfidf, bytes or minilm (an extra); after the first, for DiSF only",
     )
     dimension: PositiveInt = Field(128, description="features of a document after the SVD")
-    methods: list[str] = Field(["full", "random", "disf"], description="what is compared")
+    methods: list[Method] = Field(["full", "random", "disf"], description="what is compared")
     ratio: float = Field(0.125, gt=0, le=1, description="share of the pool that is selected")
     batch_size: PositiveInt = Field(1024, description="documents of a batch of DiSF")
     ratios: list[float] = Field([], description="further ratios of DiSF and random")
@@ -174,6 +175,7 @@ def inputs(config: Config) -> dict[str, str]:
     """Checksums of the data, by name."""
     corpus = load(config)
     one_of("left_out", config.left_out, corpus.names)
+    one_of("target", config.target, corpus.names)
     return {"text": corpus.checksum}
 
 
@@ -322,11 +324,11 @@ def parts(config: Config) -> list[Part]:
     use_deterministic()
     only, made = config.only, [Part("pools", pools, config.only(*_SPLIT, "seeds"))]
     every = arms(config)
-    tuned = {arm.method: arm for arm in every if arm.view == "main" and arm.method not in BORROWED}
-    for method, arm in tuned.items():
-        made.append(
-            Part(f"tuning, {method}", tuning, only(*_TRAINING, "peaks", "widenings", "tuning_seeds"), {"arm": arm})
-        )
+    made += [
+        Part(f"tuning, {arm.method}", tuning, only(*_TRAINING, "peaks", "widenings", "tuning_seeds"), {"arm": arm})
+        for arm in every
+        if arm.view == "main" and arm.method not in BORROWED
+    ]
     for arm in every:
         count = config.seeds if arm.view == "main" and arm.method in CONTRASTED else config.other_seeds
         needed = f"tuning, {BORROWED.get(arm.method, arm.method)}"
