@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeGuard
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -175,7 +175,7 @@ class Plan:
     def stored(self, key: str) -> dict[str, Any] | None:
         """A finished part: its rows, when, where and how long; None if it is not there, or damaged."""
         found = _read(self.file(key))
-        return found if found and found.get("schema") == SCHEMA and not _outdated(found) else None
+        return found if _whole(found) and found.get("schema") == SCHEMA and not _outdated(found) else None
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """How a part failed last: message, traceback and when."""
@@ -311,6 +311,8 @@ def _try(plan: Plan, i: int) -> bool | None:
         with FileLock(file.with_suffix(".lock"), timeout=0):
             if plan.stored(key):
                 return True
+            if file.exists() and not _whole(_read(file)):
+                print(f"part {part.name}: {file} is damaged, so it is computed again", file=sys.stderr)  # noqa: T201
             keys = {one.name: of for one, of in plan.listed()}
             rows = {name: load_records((plan.stored(keys[name]) or {})["rows"]) for name in part.needs}
             begin = time.perf_counter(), time.process_time()
@@ -320,6 +322,7 @@ def _try(plan: Plan, i: int) -> bool | None:
                 _fail(plan, key, part, f"{type(error).__name__}: {error}", traceback.format_exc())
                 return False
             spent = time.perf_counter() - begin[0], time.process_time() - begin[1]
+            rows_made = dump_records(made)
             write_json(
                 file,
                 {
@@ -331,7 +334,8 @@ def _try(plan: Plan, i: int) -> bool | None:
                     "processor": provenance.cpu_model(),
                     "machine": platform.node(),
                     "when": time.time(),
-                    "rows": dump_records(made),
+                    "digest": sources.digest(rows_made),
+                    "rows": rows_made,
                 },
             )
             file.with_suffix(".failed.json").unlink(missing_ok=True)
@@ -349,6 +353,11 @@ def _fail(plan: Plan, key: str, part: Part, message: str, trace: str = "") -> No
     print(trace or message, file=sys.stderr)  # noqa: T201 (the run's log)
     told = {"name": part.name, "message": message, "traceback": trace, "when": time.time()}
     write_json(plan.file(key).with_suffix(".failed.json"), told)
+
+
+def _whole(found: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
+    """Whether a part's rows are those that were written; parts that were stored without a digest are believed."""
+    return bool(found and "rows" in found and found.get("digest") in (None, sources.digest(found["rows"])))
 
 
 def _outdated(found: Mapping[str, Any]) -> bool:
