@@ -110,8 +110,8 @@ def plan_of(experiment: str, config: Mapping[str, Any], store: str | Path) -> Pl
     ValueError
         A value is not allowed; the message names the parameter, what it got and what is allowed.
     """
-    # as the run does, before torch is imported: what is pinned is part of the keys
-    pin_numerics()
+    # as the run does: what is pinned is part of the keys
+    pin_numerics(here=False)
     from replication.evidence.parts import Plan
     from replication.evidence.run import checked
 
@@ -185,7 +185,7 @@ class RunStore:
     def _depends(self, notebook: str, values: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
         """A notebook's paper, its experiment, and what its run at these values depends on."""
         paper, experiment, page = self._common(notebook)
-        pin_numerics()
+        pin_numerics(here=False)
         numerics = {name: os.environ.get(name) for name in PINNED}
         found = {**page, "device": device_class(), "numerics": numerics}
         if experiment:
