@@ -149,7 +149,11 @@ def _all(
 ) -> Array:
     import numpy as np  # here: the command line needs the words alone
 
-    array = np.asarray(value, dtype=np.float64)
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        kind = type(value).__name__
+        raise type(error)(f"{name}: must be a number or an array of numbers, got a {kind}: {error}") from error
     if array.size == 0:
         raise ValueError(f"{name}: is empty")
     bad = array[~np.asarray(holds(array))]

@@ -57,3 +57,11 @@ def test_refusals(check: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError) as error:  # noqa: PT011 -- the whole message is compared
         check()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "kind"), [("fast", ValueError, "str"), ([[1], [1, 2]], ValueError, "list"), (1j, TypeError, "complex")]
+)
+def test_what_is_no_number_is_refused_by_the_arguments_name(value: object, error: type[Exception], kind: str) -> None:
+    with pytest.raises(error, match=f"^lr: must be a number or an array of numbers, got a {kind}: "):
+        positive("lr", value)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from filelock import FileLock
 from PIL import Image
 
 from replication.atomic import replacing
+from replication.checks import whole
 from replication.places import (
     ChecksumMismatch,
     DataNotFound,
@@ -128,8 +129,8 @@ def cifar10(*, limit: int | None = None) -> tuple[Images, Images]:
     ChecksumMismatch
         if the one that was found is damaged.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit: {limit} is not a number of images; give 1 or more, or None for all")
+    if limit is not None:
+        whole("limit", limit)
     form, path = _find()
     checksum = _source_checksum(path)
     arrays, classes = _load(form, path, limit, checksum)
@@ -154,7 +155,7 @@ def averaged(images: npt.NDArray[Any], side: int, *, name: str = "side") -> npt.
     array([[[[6.25]]]], dtype=float32)
     """
     n, channels, height, width = images.shape
-    if height % side or width % side:
+    if height % whole(name, side) or width % side:
         raise ValueError(f"{name}: must divide that of the images, {height} × {width}, got {side}")
     blocks = images.reshape(n, channels, side, height // side, side, width // side)
     return np.asarray(blocks.mean(axis=(3, 5), dtype=np.float32))
@@ -310,12 +311,10 @@ _FORMS: Final = (
 def _load(form: _Form, path: Path, limit: int | None, checksum: str) -> _Loaded:
     """Read a form of CIFAR-10, from the cache where it is kept there; a limited read does not fill the cache."""
     cache = cache_folder() / f"cifar10-{checksum}.npz"
-    if not form.cached:
-        return form.read(path, limit)
-    if limit is not None:
-        return _from_cache(cache) or form.read(path, limit)
-    if (found := _from_cache(cache)) is not None:
+    if form.cached and (found := _from_cache(cache)) is not None:
         return found
+    if not form.cached or limit is not None:
+        return form.read(path, limit)
     cache.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{cache}.lock"):
         found = _from_cache(cache)  # another process may have read it meanwhile
