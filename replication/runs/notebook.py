@@ -430,21 +430,20 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
     cells = len(node.cells) + bool(inject)
     source = work / "source.ipynb"
     write_notebook(source, node)
-    expired = threading.Event()
+    expired, finished = threading.Event(), threading.Event()
 
     def expire() -> None:
         expired.set()
         _kill_descendants(os.getpid())
         # papermill sees the dead kernel and saves the page; if it hangs all the same, it has had its time
-        time.sleep(_GRACE)
-        say(status="timed out", message=_late(options.timeout))
-        os._exit(1)
+        if not finished.wait(_GRACE):
+            say(status="timed out", message=_late(options.timeout))
+            os._exit(1)
 
     watch = threading.Timer(options.timeout or 0, expire)
     watch.daemon = True
     if options.timeout is not None:
         watch.start()
-    finished = threading.Event()
     threading.Thread(target=_tell_progress, args=(work, finished, say), daemon=True).start()
     try:
         papermill.execute_notebook(
