@@ -13,6 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from replication.checks import near_of
 from replication.cli import common
 from replication.runs import batch as batches
 from replication.runs import diff, profiles, publish, report
@@ -197,6 +198,9 @@ def report_command(name: str | None, wanted: tuple[str, ...], out: Path | None, 
     if name and wanted:
         raise RefusedError("give a batch or --profile, not both.")
     if wanted:
+        known = {*store.project.profiles(), *(run.profile for run in store.runs())}
+        if unknown := [profile for profile in wanted if profile not in known]:
+            raise RefusedError(f"no notebook has a profile {unknown[0]!r}{near_of(unknown[0], known)}")
         runs = report.newest(store, wanted)
         title = f"Finished runs at {' and '.join(wanted)}"
     else:

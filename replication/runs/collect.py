@@ -118,9 +118,10 @@ def loose_parts(store: RunStore, *, older_than: float | None = None) -> Iterator
         finished = read_json(folder / "results.json")
         needed |= set(finished.get("parts", {}).values()) if isinstance(finished, dict) else set()
     for file in sorted(store.root.glob("parts/*/*")):
-        if file.name.partition(".")[0] not in needed:
-            days = (time.time() - file.stat().st_mtime) / _DAY
-            if older_than is None or days > older_than:
+        # one that is being written has another name in a moment
+        with contextlib.suppress(FileNotFoundError):
+            old = older_than is None or (time.time() - file.stat().st_mtime) / _DAY > older_than
+            if old and file.name.partition(".")[0] not in needed:
                 yield file
 
 
