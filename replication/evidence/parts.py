@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import platform
 import sys
@@ -27,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 
 import replication
 from replication import provenance, sources
-from replication.atomic import replacing
+from replication.atomic import read_json, write_json
 from replication.evidence.records import dump_records, load_records, tidy
 
 SCHEMA = 1
@@ -337,6 +336,7 @@ def _try(plan: Plan, i: int) -> bool | None:
                     "digest": sources.digest(rows_made),
                     "rows": rows_made,
                 },
+                indent=None,
             )
             file.with_suffix(".failed.json").unlink(missing_ok=True)
             return True
@@ -352,7 +352,7 @@ def _compute(part: Part, rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _fail(plan: Plan, key: str, part: Part, message: str, trace: str = "") -> None:
     print(trace or message, file=sys.stderr)  # noqa: T201 (the run's log)
     told = {"name": part.name, "message": message, "traceback": trace, "when": time.time()}
-    write_json(plan.file(key).with_suffix(".failed.json"), told)
+    write_json(plan.file(key).with_suffix(".failed.json"), told, indent=None)
 
 
 def _whole(found: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
@@ -378,14 +378,7 @@ def _sources(module: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else None
+    # a file that another machine replaces may be gone for a moment
+    with contextlib.suppress(OSError):
+        return read_json(path)
     return None
-
-
-def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
-    """Write a JSON object by rename."""
-    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -115,8 +115,8 @@ def loose_parts(store: RunStore, *, older_than: float | None = None) -> Iterator
     for folder in store.root.glob("*/*"):
         # in this order: a run that ends in between leaves its results and takes its work away
         needed |= {file.stem for file in listed_parts(folder / "work").values()}
-        finished = read_json(folder / "results.json")
-        needed |= set(finished.get("parts", {}).values()) if isinstance(finished, dict) else set()
+        finished = read_json(folder / "results.json") or {}
+        needed |= set(finished.get("parts", {}).values())
     for file in sorted(store.root.glob("parts/*/*")):
         # one that is being written has another name in a moment
         with contextlib.suppress(FileNotFoundError):

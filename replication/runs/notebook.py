@@ -490,7 +490,7 @@ def _tell_progress(work: Path, finished: threading.Event, say: Callable[..., Non
                     say(part=name, state=state, done=len(known), total=len(listed), what="parts", left=rate * left)
         told = read_json(work / "progress.json")
         # any code may write it, so anything may be in it
-        if told != last and isinstance(told, dict) and all(_is_number(told.get(name)) for name in ("done", "total")):
+        if told is not None and told != last and all(_is_number(told.get(name)) for name in ("done", "total")):
             last = told
             if len(listed) < 2:
                 say(done=told["done"], total=told["total"], what=str(told.get("what", "steps")))
@@ -513,7 +513,7 @@ def _results(run: Run, work: Path) -> dict[str, Any]:
     """What the notebook's finish step wrote, checked to be this run's."""
     results = read_json(work / "results.json")
     if run.paper:
-        if not isinstance(results, dict):
+        if results is None:
             raise _Failure("the notebook ended without results.json; its last cell must call `run.finish(…)`.")
         if results.get("run_id") != run.run_id:
             raise _Failure(f"results.json is of run {results.get('run_id')!r}, not of this run, {run.run_id!r}.")
