@@ -16,11 +16,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 from PIL import Image
 
 from replication.atomic import replacing
 from replication.checks import whole
+from replication.data.cache import made_once
 from replication.places import (
     ChecksumMismatch,
     DataNotFound,
@@ -311,18 +311,18 @@ _FORMS: Final = (
 def _load(form: _Form, path: Path, limit: int | None, checksum: str) -> _Loaded:
     """Read a form of CIFAR-10, from the cache where it is kept there; a limited read does not fill the cache."""
     cache = cache_folder() / f"cifar10-{checksum}.npz"
-    if form.cached and (found := _from_cache(cache)) is not None:
-        return found
-    if not form.cached or limit is not None:
+    if not form.cached:
         return form.read(path, limit)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{cache}.lock"):
-        found = _from_cache(cache)  # another process may have read it meanwhile
-        if found is None:
-            found = form.read(path, None)
-            with replacing(cache) as temporary:
-                np.savez(temporary, allow_pickle=False, classes=np.asarray(found[1]), **found[0])
-    return found
+    if limit is not None:
+        return _from_cache(cache) or form.read(path, limit)
+
+    def make() -> _Loaded:
+        arrays, classes = form.read(path, None)
+        with replacing(cache) as temporary:
+            np.savez(temporary, allow_pickle=False, classes=np.asarray(classes), **arrays)
+        return arrays, classes
+
+    return made_once(cache, lambda: _from_cache(cache), make)
 
 
 def _from_cache(cache: Path) -> _Loaded | None:
