@@ -173,3 +173,10 @@ def whole(name: str, value: object, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{name}: must be an integer of at least {least}, got {value!r}")
     return int(value)
+
+
+def generator(seed: object) -> np.random.Generator:
+    """NumPy's generator of random numbers for a seed, which must be an integer of at least 0."""
+    import numpy as np
+
+    return np.random.default_rng(whole("seed", seed, 0))
