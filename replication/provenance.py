@@ -27,8 +27,8 @@ def pin_numerics(*, here: bool = True) -> dict[str, Any]:
     """Ask the numerical libraries for the same instructions and one thread everywhere.
 
     Environment variables that are already set are left alone. The instruction sets are pinned only on x86 processors
-    that have AVX2. Call this before torch is imported; it reads the variables when it loads. Later none is set: it would
-    say of this process, and in the keys of its parts, what does not hold.
+    that have AVX2. Call this before torch is imported; it reads the variables when it loads. Later none is set: it
+    would say of this process, and in the keys of its parts, what does not hold.
 
     Parameters
     ----------

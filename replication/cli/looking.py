@@ -17,7 +17,7 @@ from replication.checks import near_of
 from replication.cli import common
 from replication.runs import batch as batches
 from replication.runs import diff, profiles, publish, report
-from replication.runs.agreement import agreement
+from replication.runs.agreement import agreement, shown
 from replication.runs.display import fitted, room, say
 from replication.runs.errors import RefusedError
 from replication.runs.profiles import Project
@@ -95,7 +95,7 @@ def _changed(project: Project, run: Run) -> dict[str, Any]:
 
 
 def _listed(parameters: Mapping[str, Any], most: int = 4) -> str:
-    told = [f"{name} = {report.shown(value)}" for name, value in parameters.items()]
+    told = [f"{name} = {shown(value)}" for name, value in parameters.items()]
     return ", ".join(told[:most] + [f"and {len(told) - most} more"] * (len(told) > most))
 
 
@@ -157,9 +157,9 @@ def _show_run(store: RunStore, found: Run) -> None:
         say(f"With {_listed(own, len(own))}.")
     (section,) = report.sections(store, [found], store.root)
     say(section.summary)
-    for shown in section.tables:
+    for table in section.tables:
         say("")
-        _table(shown.columns, shown.rows)
+        _table(table.columns, table.rows)
     if section.trouble:
         say(section.trouble)
 
