@@ -3,7 +3,8 @@
 A part is a name, one function and the settings that it reads. Its rows are kept in ``parts/`` of the run store under a
 hash of what they depend on: the function, the settings, the sources that it imports, versions of packages, data, kind
 of device and numerics. So whatever kills a run costs at most the parts in flight, more seeds or one more method compute
-only what is new, and any number of processes may work through the same list: who holds a part's lock computes it.
+only what is new, and any number of processes may work through the same list: who holds a part's lock computes it. A
+digest stands beside the rows: where they are not those that were written, the part is computed again.
 """
 
 from __future__ import annotations
