@@ -149,7 +149,11 @@ def _all(
 ) -> Array:
     import numpy as np  # here: the command line needs the words alone
 
-    array = np.asarray(value, dtype=np.float64)
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        kind = type(value).__name__
+        raise type(error)(f"{name}: must be a number or an array of numbers, got a {kind}: {error}") from error
     if array.size == 0:
         raise ValueError(f"{name}: is empty")
     bad = array[~np.asarray(holds(array))]
@@ -169,3 +173,10 @@ def whole(name: str, value: object, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{name}: must be an integer of at least {least}, got {value!r}")
     return int(value)
+
+
+def generator(seed: object) -> np.random.Generator:
+    """NumPy's generator of random numbers for a seed, which must be an integer of at least 0."""
+    import numpy as np
+
+    return np.random.default_rng(whole("seed", seed, 0))

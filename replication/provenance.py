@@ -23,31 +23,39 @@ from replication.sources import INSTRUCTIONS, PINNED
 _FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "neon", "asimd", "sve")
 
 
-def pin_numerics() -> dict[str, Any]:
+def pin_numerics(*, here: bool = True) -> dict[str, Any]:
     """Ask the numerical libraries for the same instructions and one thread everywhere.
 
     Environment variables that are already set are left alone. The instruction sets are pinned only on x86 processors
-    that have AVX2. Call this before torch is imported; it reads the variables when it loads.
+    that have AVX2. Call this before torch is imported; it reads the variables when it loads. Later none is set: it
+    would say of this process, and in the keys of its parts, what does not hold.
+
+    Parameters
+    ----------
+    here : bool
+        This process computes; otherwise only processes that it starts do, and the variables are set for them.
 
     Returns
     -------
     dict
-        ``pinned`` (bool), ``reason`` (empty, or why not) and ``variables``, as they are now.
+        ``pinned`` (bool), ``reason`` (empty, or why not) and ``variables``, as they are now; None for one not set.
     """
     wanted = {name: value for name, value in PINNED.items() if name not in INSTRUCTIONS or _has_avx2()}
     found = {name: os.environ.get(name) for name in wanted}
-    for name, value in wanted.items():
-        os.environ.setdefault(name, value)
+    late = here and None in found.values() and "torch" in sys.modules
+    if not late:
+        for name, value in wanted.items():
+            os.environ.setdefault(name, value)
     other = [f"{name}={value}" for name, value in found.items() if value not in (None, wanted[name])]
     if other:
         reason = f"set before: {', '.join(other)}"
-    elif None in found.values() and "torch" in sys.modules:
+    elif late:
         reason = "torch was already imported"
     elif not _has_avx2():
         reason = "not an x86 processor with AVX2: only threads are pinned"
     else:
         reason = ""
-    return {"pinned": not reason, "reason": reason, "variables": {name: os.environ[name] for name in wanted}}
+    return {"pinned": not reason, "reason": reason, "variables": {name: os.environ.get(name) for name in wanted}}
 
 
 def collect(

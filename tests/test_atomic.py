@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from replication import atomic
-from replication.atomic import replacing
+from replication.atomic import read_json, replacing, write_json
 
 
 def test_replacing_puts_the_whole_file_in_place(tmp_path: Path) -> None:
@@ -53,3 +53,14 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
     assert caught.value.filename == str(target)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_has_no_nan_and_what_is_no_object_is_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert not path.exists()
+    write_json(path, {"a": [1, None, "é"]})
+    assert read_json(path) == {"a": [1, None, "é"]}
+    path.write_text("[1]")
+    assert read_json(path) is None

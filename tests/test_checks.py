@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from replication.checks import at_least, finite, near, near_of, one_of, positive, whole, within
+from replication.checks import at_least, finite, generator, near, near_of, one_of, positive, whole, within
 
 
 class _OwnError(ValueError):
@@ -57,3 +57,19 @@ def test_refusals(check: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError) as error:  # noqa: PT011 -- the whole message is compared
         check()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "kind"),
+    [("fast", ValueError, "str"), ([[1], [1, 2]], ValueError, "list"), (1j, TypeError, "complex")],
+)
+def test_what_is_no_number_is_refused_by_the_arguments_name(value: object, error: type[Exception], kind: str) -> None:
+    with pytest.raises(error, match=f"^lr: must be a number or an array of numbers, got a {kind}: "):
+        positive("lr", value)  # type: ignore[arg-type]
+
+
+def test_a_seed_is_an_integer_of_at_least_0() -> None:
+    assert generator(np.int64(3)).integers(1000) == np.random.default_rng(3).integers(1000)
+    for wrong in (-1, 1.5, True, None):
+        with pytest.raises(ValueError, match=f"^seed: must be an integer of at least 0, got {wrong}$"):
+            generator(wrong)

@@ -101,6 +101,7 @@ def test_every_command_has_help_that_fits(replicate, command: str, monkeypatch: 
         (["batch", "--workers", "0"], "0 is not in the range"),
         (["resume"], "no batch was started yet"),
         (["report", "abc", "--profile", "smoke"], "not both"),
+        (["report", "--profile", "smokey"], "no notebook has a profile 'smokey'; did you mean 'smoke'?"),
         (["show", "zzz"], "there is no notebook 'zzz'"),
     ],
 )

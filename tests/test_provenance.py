@@ -36,8 +36,16 @@ def test_everything_is_pinned_before_torch(bare: pytest.MonkeyPatch) -> None:
 
 def test_after_torch_it_says_so(bare: pytest.MonkeyPatch) -> None:
     bare.setitem(sys.modules, "torch", types.ModuleType("torch"))
-    found = pin_numerics()
-    assert (found["pinned"], found["reason"]) == (False, "torch was already imported")
+    for _ in range(2):  # also when a cell is run again
+        found = pin_numerics()
+        assert (found["pinned"], found["reason"]) == (False, "torch was already imported")
+    assert "ATEN_CPU_CAPABILITY" not in os.environ, "the keys of parts would say that it holds"
+
+
+def test_processes_that_are_started_after_torch_have_it_pinned(bare: pytest.MonkeyPatch) -> None:
+    bare.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    assert pin_numerics(here=False)["pinned"]
+    assert {name: os.environ[name] for name in provenance.PINNED} == provenance.PINNED
 
 
 def test_a_variable_set_by_hand_is_left_alone_and_named(bare: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 import click
 from rich.console import Console
 
+from replication.checks import near_of
 from replication.cli import common
 from replication.runs import batch as batches
 from replication.runs import diff, profiles, publish, report
-from replication.runs.agreement import agreement
+from replication.runs.agreement import agreement, shown
 from replication.runs.display import fitted, room, say
 from replication.runs.errors import RefusedError
 from replication.runs.profiles import Project
@@ -94,7 +95,7 @@ def _changed(project: Project, run: Run) -> dict[str, Any]:
 
 
 def _listed(parameters: Mapping[str, Any], most: int = 4) -> str:
-    told = [f"{name} = {report.shown(value)}" for name, value in parameters.items()]
+    told = [f"{name} = {shown(value)}" for name, value in parameters.items()]
     return ", ".join(told[:most] + [f"and {len(told) - most} more"] * (len(told) > most))
 
 
@@ -156,9 +157,9 @@ def _show_run(store: RunStore, found: Run) -> None:
         say(f"With {_listed(own, len(own))}.")
     (section,) = report.sections(store, [found], store.root)
     say(section.summary)
-    for shown in section.tables:
+    for table in section.tables:
         say("")
-        _table(shown.columns, shown.rows)
+        _table(table.columns, table.rows)
     if section.trouble:
         say(section.trouble)
 
@@ -197,6 +198,9 @@ def report_command(name: str | None, wanted: tuple[str, ...], out: Path | None, 
     if name and wanted:
         raise RefusedError("give a batch or --profile, not both.")
     if wanted:
+        known = {*store.project.profiles(), *(run.profile for run in store.runs())}
+        if unknown := [profile for profile in wanted if profile not in known]:
+            raise RefusedError(f"no notebook has a profile {unknown[0]!r}{near_of(unknown[0], known)}")
         runs = report.newest(store, wanted)
         title = f"Finished runs at {' and '.join(wanted)}"
     else:

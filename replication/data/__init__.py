@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from replication.checks import extra
+from replication.checks import extra, one_of
 
 with extra("notebooks"):
     from replication.data.images import Images, averaged, cifar10, cifar10_checksum, digits, download_cifar10
@@ -66,6 +66,4 @@ def checksum(name: str) -> str:
         if there is no such data set.
     """
     takers = {"digits": lambda: digits().checksum, "cifar10": cifar10_checksum, "meek": tables_checksum}
-    if name not in takers:
-        raise ValueError(f"name: {name!r} is not a data set; there are digits, cifar10 and meek")
-    return checksum_of(name, takers[name])
+    return checksum_of(name, takers[one_of("name", name, takers)])

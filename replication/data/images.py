@@ -16,10 +16,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 from PIL import Image
 
 from replication.atomic import replacing
+from replication.checks import whole
+from replication.data.cache import made_once
 from replication.places import (
     ChecksumMismatch,
     DataNotFound,
@@ -128,8 +129,8 @@ def cifar10(*, limit: int | None = None) -> tuple[Images, Images]:
     ChecksumMismatch
         if the one that was found is damaged.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit: {limit} is not a number of images; give 1 or more, or None for all")
+    if limit is not None:
+        whole("limit", limit)
     form, path = _find()
     checksum = _source_checksum(path)
     arrays, classes = _load(form, path, limit, checksum)
@@ -154,7 +155,7 @@ def averaged(images: npt.NDArray[Any], side: int, *, name: str = "side") -> npt.
     array([[[[6.25]]]], dtype=float32)
     """
     n, channels, height, width = images.shape
-    if height % side or width % side:
+    if height % whole(name, side) or width % side:
         raise ValueError(f"{name}: must divide that of the images, {height} × {width}, got {side}")
     blocks = images.reshape(n, channels, side, height // side, side, width // side)
     return np.asarray(blocks.mean(axis=(3, 5), dtype=np.float32))
@@ -314,16 +315,14 @@ def _load(form: _Form, path: Path, limit: int | None, checksum: str) -> _Loaded:
         return form.read(path, limit)
     if limit is not None:
         return _from_cache(cache) or form.read(path, limit)
-    if (found := _from_cache(cache)) is not None:
-        return found
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{cache}.lock"):
-        found = _from_cache(cache)  # another process may have read it meanwhile
-        if found is None:
-            found = form.read(path, None)
-            with replacing(cache) as temporary:
-                np.savez(temporary, allow_pickle=False, classes=np.asarray(found[1]), **found[0])
-    return found
+
+    def make() -> _Loaded:
+        arrays, classes = form.read(path, None)
+        with replacing(cache) as temporary:
+            np.savez(temporary, allow_pickle=False, classes=np.asarray(classes), **arrays)
+        return arrays, classes
+
+    return made_once(cache, lambda: _from_cache(cache), make)
 
 
 def _from_cache(cache: Path) -> _Loaded | None:

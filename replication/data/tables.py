@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 import yaml
 
+from replication.checks import one_of
 from replication.places import (
     ChecksumMismatch,
     DataNotFound,
@@ -199,7 +200,7 @@ def download_table(name: str) -> Path:
     ValueError
         if there is no such table.
     """
-    source = _source(name)
+    source = TABLES[one_of("name", name, TABLES)]
     return retrieve(f"the table {name!r}", source.url, source.sha256, f"{FOLDER}/{source.file}")
 
 
@@ -232,15 +233,9 @@ def tables_checksum() -> str:
     return digest.hexdigest()
 
 
-def _source(name: str) -> TableSource:
-    if name not in TABLES:
-        raise ValueError(f"name: {name!r} is not a table; there are {', '.join(TABLES)}")
-    return TABLES[name]
-
-
 def _find(name: str) -> tuple[Path, str]:
     """The first file that is there, and its SHA-256, which must be the one that is known."""
-    source = _source(name)
+    source = TABLES[one_of("name", name, TABLES)]
     known = dict([(source.file, source.sha256), *([source.reduced] if source.reduced else [])])
     for place in data_places():
         for path in (home / file for home in (place / FOLDER, place) for file in known):

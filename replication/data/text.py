@@ -14,10 +14,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from filelock import FileLock
 
 from replication.atomic import replacing
+from replication.checks import one_of
 from replication.data import wheels
+from replication.data.cache import made_once
 from replication.data.wheels import Document
 from replication.places import ChecksumMismatch, DataNotFound, cache_folder, checksum_of
 
@@ -75,11 +76,9 @@ class Corpus:
         ValueError
             if there is no such domain.
         """
-        if domain is not None and domain not in self.domains:
-            raise ValueError(f"domain: {domain!r} is not in this corpus; it has {', '.join(self.domains)}")
         texts = self.documents["text"]
         if domain is not None:
-            texts = texts[self.documents["domain"] == domain]
+            texts = texts[self.documents["domain"] == one_of("domain", domain, self.domains)]
         # a bytearray, because an array over bytes is read-only and torch warns of that
         return np.frombuffer(bytearray().join(text.encode() + SEPARATOR for text in texts), dtype=np.uint8)
 
@@ -105,14 +104,7 @@ def text_corpus() -> Corpus:
     ('code', 'docstrings', 'javascript', 'latex')
     """
     path = _cache()
-    corpus = _read_cache(path)
-    if corpus is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            corpus = _read_cache(path)  # another process may have built it meanwhile
-            if corpus is None:
-                corpus = _build(path)
-    return corpus
+    return made_once(path, lambda: _read_cache(path), lambda: _build(path))
 
 
 def read_text(source: str = "") -> Corpus:

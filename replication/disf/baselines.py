@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils import check_array
 
-from replication.checks import positive, whole, within
+from replication.checks import generator, positive, whole, within
 from replication.disf.selection import quota
 
 __all__ = [
@@ -48,7 +48,7 @@ def random(n: int, k: int, seed: int) -> Indices:
     >>> len(set(random(100, 7, seed=0)))
     7
     """
-    return np.random.default_rng(whole("seed", seed, 0)).permutation(n)[: _count(k, n)]
+    return generator(seed).permutation(n)[: _count(k, n)]
 
 
 def dsir(
@@ -100,7 +100,7 @@ def dsir(
     pool = np.asarray(counts.sum(0)).ravel() + smoothing
     target = np.asarray(counter.transform(target_texts).sum(0)).ravel() + smoothing
     log_weights = counts @ (np.log(target / target.sum()) - np.log(pool / pool.sum()))
-    noise = np.random.default_rng(whole("seed", seed, 0)).gumbel(size=len(texts))
+    noise = generator(seed).gumbel(size=len(texts))
     return _highest(log_weights + noise, k, seed)
 
 
@@ -330,7 +330,7 @@ def _by_batch(n: int, k: int, seed: int, batch_size: int, greedy: Callable[[Indi
     """Select greedily from each batch of a random partition; batches keep the order of the rows."""
     share = Fraction(_count(k, n), n)
     whole("batch_size", batch_size)
-    order = np.random.default_rng(whole("seed", seed, 0)).permutation(n)
+    order = generator(seed).permutation(n)
     found = []
     for start in range(0, n, batch_size):
         batch = np.sort(order[start : start + batch_size])
@@ -347,7 +347,7 @@ def _kmeans(rows: Floats, clusters: int, seed: int) -> tuple[npt.NDArray[np.int3
 def _highest(scores: Floats, k: int, seed: int) -> Indices:
     """The k highest, in descending order, ties in random order."""
     _count(k, len(scores))
-    order = np.random.default_rng(whole("seed", seed, 0)).permutation(len(scores))
+    order = generator(seed).permutation(len(scores))
     return order[np.argsort(-scores[order], kind="stable")[:k]]
 
 

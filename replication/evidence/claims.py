@@ -556,12 +556,13 @@ def _tests(listed: Any, where: str, role: str, claim: str) -> list[Test]:
 
 
 def _scales(at: Any, label: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    scales = {scale: {} for scale in at} if isinstance(at, list) else at
-    if not isinstance(scales, dict) or not scales:
+    if not isinstance(at, list | dict) or not at:
         raise ClaimError(f"{label}, field 'at': got {at!r}, expected scales, such as [smoke, standard]")
-    for scale, differing in scales.items():
+    for scale, differing in at.items() if isinstance(at, dict) else ((scale, {}) for scale in at):
         one_of(f"{label}, field 'at'", scale, PROFILES, ClaimError)
-        yield str(scale), dict(differing or {})
+        if not isinstance(differing, dict | None):
+            raise ClaimError(f"{label}, field 'at.{scale}': got {differing!r}, expected the fields that differ there")
+        yield str(scale), differing or {}
 
 
 def _listed(listed: Any, where: str, field: str) -> list[Any]:
@@ -572,7 +573,8 @@ def _listed(listed: Any, where: str, field: str) -> list[Any]:
 
 def _disorder(loaded: PaperClaims) -> Iterator[tuple[str, str]]:
     """What is wrong between entries that are each well formed: where, and what."""
-    gates = {(gate.id, gate.notebook, gate.scale) for gate in loaded.gates}
+    # gates are the first tests: of what may be named by a gate only those before it are there
+    gates: set[tuple[str, str, str]] = set()
     claims, tests = [claim.id for claim in loaded.claims], [(test.id, test.scale) for test in loaded.tests]
     yield from ((f"claim {one!r}, field 'id'", "stands twice") for one in claims if claims.count(one) > 1)
     yield from ((f"test {one[0]!r}, field 'id'", "stands twice") for one in tests if tests.count(one) > 1)
@@ -598,7 +600,10 @@ def _disorder(loaded: PaperClaims) -> Iterator[tuple[str, str]]:
         for gate in test.gates:
             if (gate, test.notebook, test.scale) not in gates:
                 hint = near(gate, [known for known, *_ in gates])
-                yield f"{where}, field 'gates'", f"{test.notebook} has no gate {gate!r} at {test.scale}{hint}"
+                before = " before this one" if test.role == "gate" else ""
+                yield f"{where}, field 'gates'", f"{test.notebook} has no gate {gate!r} at {test.scale}{before}{hint}"
+        if test.role == "gate":
+            gates.add((test.id, test.notebook, test.scale))
 
 
 def _field_error(field: str, message: str) -> ValueError:

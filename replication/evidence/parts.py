@@ -3,7 +3,8 @@
 A part is a name, one function and the settings that it reads. Its rows are kept in ``parts/`` of the run store under a
 hash of what they depend on: the function, the settings, the sources that it imports, versions of packages, data, kind
 of device and numerics. So whatever kills a run costs at most the parts in flight, more seeds or one more method compute
-only what is new, and any number of processes may work through the same list: who holds a part's lock computes it.
+only what is new, and any number of processes may work through the same list: who holds a part's lock computes it. A
+digest stands beside the rows: where they are not those that were written, the part is computed again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import platform
 import sys
@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeGuard
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 import replication
 from replication import provenance, sources
-from replication.atomic import replacing
+from replication.atomic import read_json, write_json
 from replication.evidence.records import dump_records, load_records, tidy
 
 SCHEMA = 1
@@ -175,7 +175,7 @@ class Plan:
     def stored(self, key: str) -> dict[str, Any] | None:
         """A finished part: its rows, when, where and how long; None if it is not there, or damaged."""
         found = _read(self.file(key))
-        return found if found and found.get("schema") == SCHEMA and not _outdated(found) else None
+        return found if _whole(found) and found.get("schema") == SCHEMA and not _outdated(found) else None
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """How a part failed last: message, traceback and when."""
@@ -311,6 +311,8 @@ def _try(plan: Plan, i: int) -> bool | None:
         with FileLock(file.with_suffix(".lock"), timeout=0):
             if plan.stored(key):
                 return True
+            if file.exists() and not _whole(_read(file)):
+                print(f"part {part.name}: {file} is damaged, so it is computed again", file=sys.stderr)  # noqa: T201
             keys = {one.name: of for one, of in plan.listed()}
             rows = {name: load_records((plan.stored(keys[name]) or {})["rows"]) for name in part.needs}
             begin = time.perf_counter(), time.process_time()
@@ -320,6 +322,7 @@ def _try(plan: Plan, i: int) -> bool | None:
                 _fail(plan, key, part, f"{type(error).__name__}: {error}", traceback.format_exc())
                 return False
             spent = time.perf_counter() - begin[0], time.process_time() - begin[1]
+            rows_made = dump_records(made)
             write_json(
                 file,
                 {
@@ -331,8 +334,10 @@ def _try(plan: Plan, i: int) -> bool | None:
                     "processor": provenance.cpu_model(),
                     "machine": platform.node(),
                     "when": time.time(),
-                    "rows": dump_records(made),
+                    "digest": sources.digest(rows_made),
+                    "rows": rows_made,
                 },
+                indent=None,
             )
             file.with_suffix(".failed.json").unlink(missing_ok=True)
             return True
@@ -348,7 +353,12 @@ def _compute(part: Part, rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _fail(plan: Plan, key: str, part: Part, message: str, trace: str = "") -> None:
     print(trace or message, file=sys.stderr)  # noqa: T201 (the run's log)
     told = {"name": part.name, "message": message, "traceback": trace, "when": time.time()}
-    write_json(plan.file(key).with_suffix(".failed.json"), told)
+    write_json(plan.file(key).with_suffix(".failed.json"), told, indent=None)
+
+
+def _whole(found: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
+    """Whether a part's rows are those that were written; parts that were stored without a digest are believed."""
+    return bool(found and "rows" in found and found.get("digest") in (None, sources.digest(found["rows"])))
 
 
 def _outdated(found: Mapping[str, Any]) -> bool:
@@ -369,14 +379,7 @@ def _sources(module: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else None
+    # a file that another machine replaces may be gone for a moment
+    with contextlib.suppress(OSError):
+        return read_json(path)
     return None
-
-
-def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
-    """Write a JSON object by rename."""
-    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -94,7 +94,7 @@ def panels(
         )
     axes = list(grid.flat)
     for place, (axis, title) in enumerate(zip(axes, titles, strict=False)):
-        share_of_width = widths[place] / sum(widths) if widths else 1 / across
+        share_of_width = widths[place % across] / sum(widths) if widths else 1 / across
         axis.set_title(_wrapped(title, 100 * share_of_width), fontsize=SIZE)
         axis.tick_params(labelsize=SIZE - 1)
         axis.grid(alpha=0.3)

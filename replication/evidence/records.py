@@ -77,7 +77,7 @@ def rows_of(records: pd.DataFrame, quantity: str, **levels: object) -> pd.DataFr
     """
     rows = records[records["quantity"] == quantity]
     for column, level in levels.items():
-        rows = rows[rows[column] == level]
+        rows = rows[rows[column] == level] if column in rows else rows[:0]
     if rows.empty:
         where = f" with {levels}" if levels else ""
         raise ValueError(f"records: no rows of {quantity!r}{where}; give the records of the notebook's experiment")

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from replication import places, provenance
+from replication.atomic import write_json
 from replication.checks import one_of
 from replication.evidence import parts
 from replication.evidence.claims import PROFILES, ClaimError, PaperClaims, Profile, claims_file, load_claims
@@ -195,7 +196,7 @@ class Run:
         plan = self._plan
         if self._folder is not None:
             listed = [[part.name, key] for part, key in plan.listed()]
-            parts.write_json(self._folder / "parts.json", {"folder": str(plan.folder), "parts": listed})
+            write_json(self._folder / "parts.json", {"folder": str(plan.folder), "parts": listed}, indent=None)
         # the command's start, or this notebook's: others may have computed parts of this run before it came here
         since = float(os.environ.get("REPLICATION_SINCE") or self._started.timestamp())
         parts.sweep(plan, started=since)
@@ -299,7 +300,7 @@ class Run:
                 "provenance": {**self._provenance, "threads": provenance.threads(), **machine},
                 "evidence_key": evidence_key(self.paper),
             }
-            parts.write_json(self._folder / "results.json", results, indent=1)
+            write_json(self._folder / "results.json", results)
         counts = summary_sentence(verdict.verdict for verdict in decided)
         print(f"{self.notebook}, profile {self.profile}: {counts}\nApart: {apart(answered)}.")  # noqa: T201
         print("\n".join(f"- {verdict.claim_id}: {verdict.verdict}" for verdict in decided))  # noqa: T201 (for the page)

@@ -89,7 +89,7 @@ def pool(samples: Sequence[Sample]) -> Estimate:
         groups.setdefault(frozenset(sample.numbers), []).append(sample)
     if samples[0].draws:
         if len(groups) > 1:
-            raise ValueError("draws of several cells must be paired to be pooled; use `every`")
+            raise ValueError("draws of several cells are averaged draw by draw, but the cells have different draws")
         return Draws(np.sort(_averages(samples)))
     parts: list[tuple[float, float]] = []
     value = 0.0

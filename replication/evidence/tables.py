@@ -287,9 +287,7 @@ def comparisons_table(outcome: Outcome, claims: PaperClaims, scale: str) -> Tabl
     for one in outcome.comparisons:
         cells = [claims.named(one["cell"][column]) for column in factors]
         against = [_NONE if one["baseline"] is None else claims.named(one["baseline"])] if levels else []
-        number = _with_unit(
-            rounded(one["estimate"], one["low"], one["high"], resolution=_resolution(test)), claims.unit(test)
-        )
+        number = _number_of(test, claims, one["estimate"], one["low"], one["high"])
         rows.append((*cells, *against, number, str(one["n"]), one["note"] or one["state"]))
     raw = {"test_id": outcome.test_id, "comparisons": [dict(one) for one in outcome.comparisons]}
     return Table(head, tuple(rows), raw, strong="answer")
@@ -365,14 +363,12 @@ def measured(outcome: Outcome, test: Test, claims: PaperClaims) -> str:
     """What was measured, rounded, with its unit; where every cell is asked, the least favourable one's number."""
     if outcome.answer == "not run" or outcome.estimate is None:
         return _NONE
-    unit = claims.unit(test)
     if worst := _worst(outcome, test):
-        ends = worst["estimate"], worst["low"], worst["high"]
-        return _with_unit(rounded(*ends, resolution=_resolution(test)), unit)
+        return _number_of(test, claims, worst["estimate"], worst["low"], worst["high"])
     if isinstance(test, IdentityTest) and 0 < test.tolerance >= outcome.estimate:
         # how far below the tolerance rounding errors stay depends on the machine
-        return _with_unit(f"≤ {test.tolerance:g}", unit)
-    return _with_unit(rounded(outcome.estimate, outcome.low, outcome.high, resolution=_resolution(test)), unit)
+        return f"≤ {test.tolerance:g}{_space(claims.unit(test))}"
+    return _number_of(test, claims, outcome.estimate, outcome.low, outcome.high)
 
 
 def _worst(outcome: Outcome, test: Test) -> Comparison | None:
@@ -404,8 +400,10 @@ def _space(unit: str) -> str:
     return f" {unit}" if unit else ""
 
 
-def _with_unit(shown: str, unit: str) -> str:
-    return shown if shown == _NONE else shown + _space(unit)
+def _number_of(test: Test, claims: PaperClaims, estimate: float | None, low: float | None, high: float | None) -> str:
+    """A test's number with its interval, rounded to what these and its rule support, and its unit."""
+    shown = rounded(estimate, low, high, resolution=_resolution(test))
+    return shown if shown == _NONE else shown + _space(claims.unit(test))
 
 
 def _resolution(test: Test) -> float:

@@ -173,7 +173,7 @@ def evaluate(records: pd.DataFrame, claims: PaperClaims, notebook: str, scale: s
     for test in claims.at(notebook, scale):
         outcome = answer(test, samples(records, test))
         closed = tuple(gate for gate in test.gates if found[gate].answer != "yes")
-        if closed and outcome.answer not in ("not run", "blind"):
+        if closed and outcome.answer != "not run":
             states = " and ".join(f"gate {gate}: {found[gate].answer}" for gate in closed)
             outcome = replace(
                 outcome, answer="blind", blind=closed, visible=None, reason=f"the assay is blind; {states}"

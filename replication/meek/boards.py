@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from replication.checks import whole
+from replication.checks import generator
 from replication.meek.law import Float
 
 Bests = pd.Series  # index: dates, rising; values: scores, rising
@@ -161,7 +161,7 @@ def block_slopes(gap: pd.Series[float], draws: int, seed: int = 0, block: int = 
         raise ValueError(f"gap: must have at least {2 * block} months, got {n}")
     x = np.arange(n) / 12
     line = np.polynomial.Polynomial.fit(x, values, 1)(x)
-    starts = np.random.default_rng(whole("seed", seed, 0)).integers(0, n - block + 1, (draws, -(-n // block)))
+    starts = generator(seed).integers(0, n - block + 1, (draws, -(-n // block)))
     index = (starts[:, :, None] + np.arange(block)).reshape(draws, -1)[:, :n]
     return _slopes(line + (values - line)[index])
 
@@ -191,7 +191,7 @@ def resampled_gaps(board: pd.DataFrame, band: Band, draws: int, seed: int = 0) -
     month, score, length = _coded(scored)
     member = scored.index.isin(band.of(scored).index)
     codes, models = pd.factorize(board["model"])
-    rng = np.random.default_rng(whole("seed", seed, 0))
+    rng = generator(seed)
     times = rng.multinomial(len(models), np.full(len(models), 1 / len(models)), size=draws)
     drawn = times[:, codes[board.index.isin(scored.index)]] > 0
 

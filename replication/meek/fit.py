@@ -19,7 +19,7 @@ import scipy  # its parts are loaded where they are first used
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from replication.checks import at_least, one_of, positive, whole, within
+from replication.checks import at_least, generator, one_of, positive, within
 from replication.meek.law import Float, ParametricLaw, Real
 from replication.training import track
 
@@ -268,7 +268,7 @@ def bootstrap_chinchilla(
     """
     at_least("resamples", resamples, 1)
     problem = _Problem.of(N, D, loss, delta, outliers)
-    rng = np.random.default_rng(whole("seed", seed, 0))
+    rng = generator(seed)
     first = problem.solve(np.ones((1, problem.n)), _starts(starts))
     _warn(problem.fit(first, 0))
     counts = rng.multinomial(problem.n, np.full(problem.n, 1 / problem.n), size=resamples).astype(np.float64)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from replication.checks import at_least, whole
+from replication.checks import at_least, generator
 from replication.meek.law import Float
 
 CONTEXT = 2
@@ -69,7 +69,7 @@ class MarkovSource:
         at_least("vocabulary", vocabulary, 2)
         if min(scales) < 0:
             raise ValueError(f"scales: must not be negative, got {scales}")
-        V, rng = vocabulary, np.random.default_rng(whole("seed", seed, 0))
+        V, rng = vocabulary, generator(seed)
         shapes = ((1, V, V), (V, 1, V), (V, V, V))
         logits = -zipf * np.log(np.arange(1.0, V + 1)) + sum(
             scale * rng.standard_normal(shape) for scale, shape in zip(scales, shapes, strict=True)

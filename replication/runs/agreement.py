@@ -305,9 +305,14 @@ def _distance(test: Test, a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
     return max((abs(x - y) / largest for x, y in pairs if x is not None and y is not None), default=0.0)
 
 
+def shown(value: Any) -> str:
+    """A value as people read it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else canonical(value)
+
+
 def short(value: Any) -> str:
     """A value in few characters."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    text = "none" if value is None else value if isinstance(value, str) else canonical(value)
+    text = "none" if value is None else shown(value)
     return text if len(text) <= 60 else f"{text[:57]}…"

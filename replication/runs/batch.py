@@ -204,7 +204,7 @@ class Batch:
             if len(files) != 1:
                 raise RefusedError(f"there is no one batch {name!r}{near_of(name, known)}")
         found = read_json(files[-1])
-        if not isinstance(found, dict):
+        if found is None:
             raise RefusedError(f"{files[-1]} is damaged; start the batch again with `replicate batch`.")
         return found, files[-1]
 

@@ -115,12 +115,13 @@ def loose_parts(store: RunStore, *, older_than: float | None = None) -> Iterator
     for folder in store.root.glob("*/*"):
         # in this order: a run that ends in between leaves its results and takes its work away
         needed |= {file.stem for file in listed_parts(folder / "work").values()}
-        finished = read_json(folder / "results.json")
-        needed |= set(finished.get("parts", {}).values()) if isinstance(finished, dict) else set()
+        finished = read_json(folder / "results.json") or {}
+        needed |= set(finished.get("parts", {}).values())
     for file in sorted(store.root.glob("parts/*/*")):
-        if file.name.partition(".")[0] not in needed:
-            days = (time.time() - file.stat().st_mtime) / _DAY
-            if older_than is None or days > older_than:
+        # one that is being written has another name in a moment
+        with contextlib.suppress(FileNotFoundError):
+            old = older_than is None or (time.time() - file.stat().st_mtime) / _DAY > older_than
+            if old and file.name.partition(".")[0] not in needed:
                 yield file
 
 

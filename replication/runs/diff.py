@@ -299,15 +299,11 @@ def _pictures(page: Mapping[str, Any]) -> dict[str, bytes]:
         tags = cell["metadata"].get("tags", [])
         if "nbval-ignore-output" in tags and "answer" not in tags:
             continue
-        encoded = [output["data"]["image/png"] for output in cell.get("outputs", []) if "image/png" in _data(output)]
+        shown = [output.get("data", {}) for output in cell.get("outputs", [])]
+        encoded = [data["image/png"] for data in shown if "image/png" in data]
         for number, text in enumerate(encoded, start=1):
             name = cell.get("id", "?") + (f" ({number})" if len(encoded) > 1 else "")
             found[name] = base64.b64decode("".join(text))
-    return found
-
-
-def _data(output: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = output.get("data", {})
     return found
 
 
@@ -364,15 +360,15 @@ def _of_path(path: Path) -> Iterator[Entry]:
 def _of_files(paths: Sequence[Path]) -> Iterator[Entry]:
     for path in paths:
         found = read_json(path)
-        if isinstance(found, dict) and found.keys() >= {"notebook", "profile", "paper", "parameters", "verdicts"}:
+        if found is not None and found.keys() >= {"notebook", "profile", "paper", "parameters", "verdicts"}:
             yield _entry(found, None, {})
         elif len(paths) == 1:
             raise RefusedError(f"{path} is not a results file.")
 
 
 def _of_checkout(root: Path) -> Iterator[Entry]:
-    pages = {path.stem: read_json(path) for path in sorted((root / "notebooks").glob("*.ipynb"))}
-    pages = {stem: page for stem, page in pages.items() if isinstance(page, dict) and "cells" in page}
+    read = {path.stem: read_json(path) for path in sorted((root / "notebooks").glob("*.ipynb"))}
+    pages = {stem: page for stem, page in read.items() if page is not None and "cells" in page}
     sources: dict[str, dict[str, str]] = {}
     package = root / "replication"
     for entry in _of_files(sorted((root / "results").glob("*/*.json"))):

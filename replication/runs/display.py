@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -114,18 +115,8 @@ def fitted(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int) ->
     return "\n".join(lines)
 
 
-class Watcher(Protocol):
-    """Shows runs as they execute; a context manager. Its methods are called from several threads."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-        ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End, in whatever way it came to that."""
-        ...
+class Watcher(AbstractContextManager[Any, None], Protocol):
+    """Shows runs as they execute, from its entry to its end. Its methods are called from several threads."""
 
     def event(self, run: Run, event: Mapping[str, Any]) -> None:
         """Show what a run's process says (see `notebook.Listener`)."""

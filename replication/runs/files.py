@@ -10,19 +10,16 @@ from typing import Any
 import yaml
 
 from replication import plain_yaml
-from replication.atomic import replacing
+from replication.atomic import read_json, replacing, write_json
 from replication.runs.errors import RefusedError
+
+__all__ = ["read_json", "read_yaml", "write_json", "write_rows", "write_text", "yaml_value"]
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` (UTF-8) to `path` by rename (see `replacing`)."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path` by rename."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_rows(path: Path, value: Mapping[str, Any]) -> None:
@@ -59,14 +56,6 @@ def write_rows(path: Path, value: Mapping[str, Any]) -> None:
         return "[\n" + ",\n".join(f" {dumps(entry)}" for entry in inner) + "\n]"
 
     write_text(path, "{\n" + ",\n".join(f"{dumps(name)}: {rows(inner)}" for name, inner in value.items()) + "\n}\n")
-
-
-def read_json(path: Path) -> Any:
-    """The JSON value in `path`, or None where there is no file or no whole JSON text in it."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
-        return None
 
 
 def read_yaml(path: Path) -> Any:

@@ -430,21 +430,20 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
     cells = len(node.cells) + bool(inject)
     source = work / "source.ipynb"
     write_notebook(source, node)
-    expired = threading.Event()
+    expired, finished = threading.Event(), threading.Event()
 
     def expire() -> None:
         expired.set()
         _kill_descendants(os.getpid())
         # papermill sees the dead kernel and saves the page; if it hangs all the same, it has had its time
-        time.sleep(_GRACE)
-        say(status="timed out", message=_late(options.timeout))
-        os._exit(1)
+        if not finished.wait(_GRACE):
+            say(status="timed out", message=_late(options.timeout))
+            os._exit(1)
 
     watch = threading.Timer(options.timeout or 0, expire)
     watch.daemon = True
     if options.timeout is not None:
         watch.start()
-    finished = threading.Event()
     threading.Thread(target=_tell_progress, args=(work, finished, say), daemon=True).start()
     try:
         papermill.execute_notebook(
@@ -491,7 +490,7 @@ def _tell_progress(work: Path, finished: threading.Event, say: Callable[..., Non
                     say(part=name, state=state, done=len(known), total=len(listed), what="parts", left=rate * left)
         told = read_json(work / "progress.json")
         # any code may write it, so anything may be in it
-        if told != last and isinstance(told, dict) and all(_is_number(told.get(name)) for name in ("done", "total")):
+        if told is not None and told != last and all(_is_number(told.get(name)) for name in ("done", "total")):
             last = told
             if len(listed) < 2:
                 say(done=told["done"], total=told["total"], what=str(told.get("what", "steps")))
@@ -514,7 +513,7 @@ def _results(run: Run, work: Path) -> dict[str, Any]:
     """What the notebook's finish step wrote, checked to be this run's."""
     results = read_json(work / "results.json")
     if run.paper:
-        if not isinstance(results, dict):
+        if results is None:
             raise _Failure("the notebook ended without results.json; its last cell must call `run.finish(…)`.")
         if results.get("run_id") != run.run_id:
             raise _Failure(f"results.json is of run {results.get('run_id')!r}, not of this run, {run.run_id!r}.")

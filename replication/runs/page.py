@@ -16,9 +16,9 @@ from replication.evidence.claims import DirectionTest
 from replication.evidence.scoreboard import ANSWER_MARKS, MARKS, Mark
 from replication.evidence.tables import shortened
 from replication.evidence.verdicts import limits
-from replication.runs.agreement import Agreement
+from replication.runs.agreement import Agreement, shown
 from replication.runs.files import write_text
-from replication.runs.report import Matrix, Row, Said, Section, matrices, overview, sections, shared, shown, word
+from replication.runs.report import Matrix, Row, Said, Section, matrices, overview, sections, shared, word
 from replication.runs.store import Run, RunStore
 from replication.sources import canonical
 

@@ -222,7 +222,7 @@ def read_page(path: Path) -> dict[str, Any]:
         The file is none of format 4.
     """
     page = read_json(path)
-    if not isinstance(page, dict) or not isinstance(page.get("cells"), list) or "metadata" not in page:
+    if page is None or not isinstance(page.get("cells"), list) or "metadata" not in page:
         raise RefusedError(f"notebooks/{path.name} is not a notebook of format 4.")
     return page
 
@@ -383,12 +383,9 @@ def resolve(project: Project, notebook: str, profile: str, overrides: Mapping[st
             if name not in declared:
                 raise RefusedError(f"notebook {notebook!r} has no parameter {name!r}{whose}{near_of(name, declared)}")
             values[name] = value
-    for name, value in (
-        ("profile", from_profile.get("profile", profile)),
-        ("profile", overrides.get("profile", profile)),
-    ):
-        if value != profile:
-            raise RefusedError(f"parameter {name!r} is the profile's name, {profile!r}, not {value!r}; use --profile.")
+    for given in (from_profile, overrides):
+        if (value := given.get("profile", profile)) != profile:
+            raise RefusedError(f"parameter 'profile' is the profile's name, {profile!r}, not {value!r}; use --profile.")
     if "profile" in declared:
         values["profile"] = profile
     return {name: p.check(values[name]) for name, p in declared.items()}

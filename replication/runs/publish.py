@@ -133,7 +133,7 @@ def page_file(project: Project, profile: str, notebook: str) -> Path:
 def refresh_parameters(project: Project, notebook: str) -> bool:
     """Write a notebook's parameters cell from its experiment's ``Config``; whether it was another."""
     path = project.notebook_file(notebook)
-    node = read_json(path)
+    node = profiles.read_page(path)
     name = profiles.experiment(node)
     cells = [cell for cell in node["cells"] if "parameters" in cell["metadata"].get("tags", [])]
     if not name or not cells:
@@ -151,7 +151,7 @@ def scoreboards(project: Project) -> list[Spec]:
     found = []
     for stem in project.notebooks():
         node = read_json(project.notebook_file(stem))
-        if isinstance(node, dict) and node["metadata"].get("replication", {}).get("scoreboard"):
+        if node is not None and node["metadata"].get("replication", {}).get("scoreboard"):
             # they show every profile; the name of one is but a formality
             found.append(Spec(stem, project.profiles(stem)[0], {}))
     return found
@@ -168,7 +168,7 @@ def committed(project: Project) -> Iterator[tuple[Path, dict[str, Any]]]:
     for profile in sorted_profiles(project):
         for path in sorted((project.results / profile).glob("*.json")):
             found = read_json(path)
-            if not isinstance(found, dict) or "tests" not in found:
+            if found is None or "tests" not in found:
                 raise ReplicationError(f"{path} is not a results file; publish the run again or restore it from git.")
             yield path, found
 

@@ -6,8 +6,10 @@ that there too a run is finished if and only if that file is there; and what oth
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import uuid
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -84,7 +86,7 @@ class Remote:
         """
         if (folder / "results.json").is_file():
             return False
-        try:
+        with self._reading():
             if not self._files.exists(str(self._root / name / "results.json")):
                 return False
             for file in _FINISHED:
@@ -92,11 +94,23 @@ class Remote:
                 if self._files.exists(source):
                     with replacing(folder / file) as temporary:
                         self._files.get_file(source, str(temporary))
-        except OSError as error:
-            raise ReplicationError(f"cannot read {self.address} ({type(error).__name__}: {error}).") from error
         return True
 
     def finished(self) -> set[str]:
-        """The names (``notebook/run id``) of all finished runs."""
-        found: Any = self._files.glob(str(self._root / "*" / "*" / "results.json"))
+        """The names (``notebook/run id``) of all finished runs.
+
+        Raises
+        ------
+        ReplicationError
+            The address cannot be read.
+        """
+        with self._reading():
+            found: Any = self._files.glob(str(self._root / "*" / "*" / "results.json"))
         return {"/".join(PurePosixPath(path).parts[-3:-1]) for path in found}
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # each file system raises its own
+            raise ReplicationError(f"cannot read {self.address} ({type(error).__name__}: {error}).") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from replication.runs import notebook
-from replication.runs.agreement import flat
+from replication.runs.agreement import flat, shown
 from replication.runs.files import read_json
 from replication.runs.store import Run, RunStore
 from replication.sources import canonical
@@ -266,13 +266,6 @@ def overview(found: Sequence[Section]) -> str:
     counts = Counter(section.state for section in found)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     return f"{len(found)} run{'s' * (len(found) != 1)}: {states}." if found else "No runs."
-
-
-def shown(value: Any) -> str:
-    """A value as the page shows it."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value if isinstance(value, str) else canonical(value)
 
 
 def word(row: Row, column: Section) -> str:

@@ -110,8 +110,8 @@ def plan_of(experiment: str, config: Mapping[str, Any], store: str | Path) -> Pl
     ValueError
         A value is not allowed; the message names the parameter, what it got and what is allowed.
     """
-    # as the run does, before torch is imported: what is pinned is part of the keys
-    pin_numerics()
+    # as the run does: what is pinned is part of the keys
+    pin_numerics(here=False)
     from replication.evidence.parts import Plan
     from replication.evidence.run import checked
 
@@ -121,7 +121,7 @@ def plan_of(experiment: str, config: Mapping[str, Any], store: str | Path) -> Pl
 
 def listed_parts(work: Path) -> dict[str, Path]:
     """The parts that a kernel listed in its `work/`, by name, each with its file; none if nothing readable is there."""
-    listed = read_json(work / "parts.json")
+    listed = read_json(work / "parts.json") or {}
     try:
         return {str(name): Path(listed["folder"]) / f"{key}.json" for name, key in listed["parts"]}
     except (TypeError, KeyError, ValueError):
@@ -185,7 +185,7 @@ class RunStore:
     def _depends(self, notebook: str, values: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
         """A notebook's paper, its experiment, and what its run at these values depends on."""
         paper, experiment, page = self._common(notebook)
-        pin_numerics()
+        pin_numerics(here=False)
         numerics = {name: os.environ.get(name) for name in PINNED}
         found = {**page, "device": device_class(), "numerics": numerics}
         if experiment:
@@ -237,13 +237,12 @@ class RunStore:
 
     def results(self, run: Run) -> dict[str, Any] | None:
         """A run's results, or None if it is not finished."""
-        found = read_json(self.folder(run) / "results.json")
-        return found if isinstance(found, dict) else None
+        return read_json(self.folder(run) / "results.json")
 
     def machine(self, run: Run) -> dict[str, Any]:
         """What a finished run's machine told: when, how long, volatile quantities, processor; nothing compares it."""
-        about = read_json(self.folder(run) / "provenance.json")
-        return about.get("machine", {}) if isinstance(about, dict) else {}
+        about = read_json(self.folder(run) / "provenance.json") or {}
+        return about.get("machine", {})
 
     def current(self, run: Run) -> dict[str, Any] | None:
         """A finished run's results if its verdicts are today's, else None: it must be executed."""
@@ -266,9 +265,8 @@ class RunStore:
     def runs(self) -> Iterator[Run]:
         """Every run with a folder, the newest last."""
         for path in sorted(self.root.glob("[!.]*/*/provenance.json"), key=lambda p: p.stat().st_mtime):
-            found = read_json(path)
-            with contextlib.suppress(TypeError, KeyError):
-                yield Run.of(found)
+            with contextlib.suppress(TypeError):  # a field is missing
+                yield Run.of(read_json(path) or {})
 
     def find(self, run_id: str) -> Run:
         """The run whose id starts with `run_id` (or `notebook/run_id`).

@@ -112,7 +112,7 @@ def _page(project: Project, stem: str, results_of: Mapping[tuple[str, str], Resu
     path = project.notebook_file(stem)
     name = path.relative_to(project.root).as_posix()
     node = read_json(path)
-    if not isinstance(node, dict):
+    if node is None:
         yield f"{name} is not a notebook."
         return
     about = node["metadata"].get("replication", {})
@@ -130,7 +130,7 @@ def _page(project: Project, stem: str, results_of: Mapping[tuple[str, str], Resu
         if of == stem and other != profile:
             beside = publish.page_file(project, other, stem)
             page = read_json(beside)
-            if isinstance(page, dict):
+            if page is not None:
                 yield from _shown(beside.relative_to(project.root).as_posix(), page, more)
             else:
                 again = f"`replicate run {stem} --profile {other} --publish` makes it"

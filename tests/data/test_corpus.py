@@ -129,7 +129,7 @@ def test_bytes(small: list[Document]) -> None:
     assert bytes(corpus.bytes("code")) == b"x = 1\n\0"
     assert corpus.bytes().dtype == np.uint8
     assert corpus.bytes().flags.writeable
-    with pytest.raises(ValueError, match="domain: 'novels' is not in this corpus; it has code, prose"):
+    with pytest.raises(ValueError, match="domain: must be one of code, prose, got 'novels'"):
         corpus.bytes("novels")
 
 

@@ -114,8 +114,9 @@ def test_a_limit_gives_the_first_images(tree: Path) -> None:
         assert np.array_equal(few[0].labels, train.labels[:4])
         assert np.array_equal(few[1].images, test.images[:4])
         assert few[0].checksum == train.checksum
-    with pytest.raises(ValueError, match="limit: 0"):
-        data.cifar10(limit=0)
+    for wrong in (0, 2.5):
+        with pytest.raises(ValueError, match=f"limit: must be an integer of at least 1, got {wrong}"):
+            data.cifar10(limit=wrong)
 
 
 def test_a_limited_read_decodes_no_more(packed: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,3 +365,9 @@ def test_the_real_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_reading_does_not_import_torch() -> None:
     code = "import sys; from replication import data; data.digits(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("side", [0, -2, 1.5])
+def test_a_side_that_is_no_number_of_pixels_is_refused(side: float) -> None:
+    with pytest.raises(ValueError, match=f"side: must be an integer of at least 1, got {side}"):
+        data.averaged(np.zeros((1, 1, 4, 4), np.uint8), side)  # type: ignore[arg-type]

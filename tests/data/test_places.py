@@ -32,7 +32,7 @@ def test_missing_data_is_a_missing_file_and_damage_is_not() -> None:
 
 
 def test_checksum_refuses_unknown_names() -> None:
-    with pytest.raises(ValueError, match="'cifar100' is not a data set; there are digits, cifar10 and meek"):
+    with pytest.raises(ValueError, match="name: must be one of digits, cifar10, meek, got 'cifar100'; did you"):
         data.checksum("cifar100")
 
 

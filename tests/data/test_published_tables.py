@@ -112,7 +112,7 @@ def test_missing_tables_are_explained(
         assert word in message
     with pytest.raises(data.DataNotFound, match=r"the cache folder.*download_tables\(\)"):
         module.tables_checksum()
-    with pytest.raises(ValueError, match="'scv' is not a table; there are csv, yml"):
+    with pytest.raises(ValueError, match=r"name: must be one of csv, yml, got 'scv'; did you mean 'csv'\?"):
         data.read_table("scv")
 
 

@@ -124,12 +124,19 @@ def test_a_scale_with_controls_only_is_refused() -> None:
         (None, "expected scales"),
         (["smok"], "must be one of smoke, standard, paper, got 'smok'; did you mean 'smoke'?"),
         ({"huge": {}}, "must be one of smoke, standard, paper, got 'huge'"),
+        ([["smoke"]], "must be one of smoke, standard, paper, got ['smoke']"),
     ],
 )
 def test_a_test_names_its_scales(at: Any, says: str) -> None:
     message = refused(entry("interval", at=at))
     assert message.startswith("claims.yaml, claim 'C1', test 'T1', field 'at':")
     assert says in message
+
+
+@pytest.mark.parametrize("differing", [5, "ab", ["ab"]])
+def test_a_scale_says_its_fields_or_nothing(differing: object) -> None:
+    message = refused(entry("interval", at={"smoke": None, "standard": differing}))
+    assert f"test 'T1', field 'at.standard': got {differing!r}, expected the fields that differ there" in message
 
 
 def test_a_scale_that_is_malformed_is_named() -> None:
@@ -147,6 +154,15 @@ def test_a_gate_is_known_where_it_is_asked() -> None:
     assert "has no gate 'bigram' at standard" in refused(entry("interval", gates=["bigram"]), gates=[gate])
     other = entry("interval", gates=["bigram"], notebook="11_test", at=["smoke"])
     assert "11_test has no gate 'bigram'" in refused(other, gates=[gate])
+
+
+def test_a_gate_may_ask_for_those_before_it_only() -> None:
+    first = entry("interval", id="bigram", at=["smoke"])
+    second = entry("interval", id="unigram", gates=["bigram"], at=["smoke"])
+    assert paper(entry("interval"), gates=[first, second]).gates[1].gates == ("bigram",)
+    message = refused(entry("interval"), gates=[second, first])
+    assert "gate 'unigram' at smoke, field 'gates': 10_test has no gate 'bigram' at smoke before this one" in message
+    assert "before this one" in refused(entry("interval"), gates=[entry("interval", id="a", gates=["a"], at=["smoke"])])
 
 
 @pytest.mark.parametrize("where", ["a test", "a gate", "a check", "tuning"])

@@ -95,17 +95,38 @@ def test_force_computes_what_is_older(tmp_path: Path, monkeypatch: pytest.Monkey
     assert CALLS == ["a", "b", "best"]
 
 
-@pytest.mark.parametrize("spoil", ["cut", "list", "schema"])
-def test_what_is_damaged_is_computed_again(tmp_path: Path, spoil: str) -> None:
+@pytest.mark.parametrize("spoil", ["cut", "list", "schema", "edited", "empty"])
+def test_what_is_damaged_is_computed_again(tmp_path: Path, spoil: str, capsys: pytest.CaptureFixture[str]) -> None:
     plan, before, _ = compute(tmp_path)
     file = plan.file(plan.keys[0])
     text = file.read_text()
     content = json.loads(text)
-    spoilt = {"cut": text[:50], "list": "[]", "schema": json.dumps({**content, "schema": -1})}[spoil]
+    edited = {**content["rows"], "value": [0.0, 0.5]}
+    spoilt = {
+        "cut": text[:50],
+        "list": "[]",
+        "schema": json.dumps({**content, "schema": -1}),
+        "edited": json.dumps({**content, "rows": edited}),
+        "empty": json.dumps({name: value for name, value in content.items() if name not in ("rows", "digest")}),
+    }[spoil]
     file.write_text(spoilt)
     CALLS.clear()
     _, after, _ = compute(tmp_path)
     assert CALLS == ["a"]
+    pd.testing.assert_frame_equal(before, after)
+    # rows of another schema are whole, and only old
+    assert (f"part a: {file} is damaged, so it is computed again" in capsys.readouterr().err) == (spoil != "schema")
+
+
+def test_rows_that_were_stored_without_a_digest_are_taken_as_they_are(tmp_path: Path) -> None:
+    plan, before, _ = compute(tmp_path)
+    for file in map(plan.file, plan.keys):
+        content = json.loads(file.read_text())
+        del content["digest"]
+        file.write_text(json.dumps(content))
+    CALLS.clear()
+    _, after, _ = compute(tmp_path)
+    assert CALLS == []
     pd.testing.assert_frame_equal(before, after)
 
 

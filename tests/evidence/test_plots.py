@@ -100,6 +100,11 @@ def test_panels_have_one_width_and_share_what_is_asked():
         plt.close(figure)
 
 
+def test_columns_of_several_lines_have_their_widths() -> None:
+    _, axes = plots.panels(("a", "b", "c", "d"), columns=2, widths=(1, 3))
+    assert [axis.get_title() for axis in axes] == ["a", "b", "c", "d"]
+
+
 def test_long_titles_and_labels_are_wrapped_and_their_own_lines_kept():
     figure, axes = plots.panels(["word " * 20, "two"], xlabel="first\nsecond")
     assert max(len(line) for line in axes[0].get_title().split("\n")) <= 50

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.evidence import dump_records, load_records, tidy
+from replication.evidence import dump_records, load_records, rows_of, tidy
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 factors = {
@@ -68,6 +68,13 @@ def test_a_frame_with_another_text_type_gives_the_same_records() -> None:
     frame = pd.DataFrame(made)
     pd.testing.assert_frame_equal(tidy(frame.astype({"schedule": "category"})), tidy(made))
     pd.testing.assert_frame_equal(tidy(frame.astype({"schedule": "string"})), tidy(made))
+
+
+def test_levels_without_rows_are_refused_also_of_a_column_that_is_not_there() -> None:
+    records = tidy([{"quantity": "loss", "value": 1.0, "phi": 2.0}])
+    for levels in ({"phi": 5.0}, {"kappa": 2.0}):
+        with pytest.raises(ValueError, match=r"records: no rows of 'loss' with \{.*; give the records of the notebook"):
+            rows_of(records, "loss", **levels)
 
 
 def test_no_rows_are_records_too() -> None:

@@ -68,6 +68,18 @@ def test_address_that_cannot_be_opened_or_written_is_an_error_for_people(tmp_pat
         Remote((tmp_path / "file" / "runs").as_uri()).push(here, "toy/0a")
 
 
+def test_address_that_cannot_be_read_is_an_error_for_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no credentials")  # a file system's own error
+
+    remote = Remote((tmp_path / "shared").as_uri())
+    for name in ("glob", "exists"):
+        monkeypatch.setattr(remote._files, name, refuse)
+    for ask in (remote.finished, lambda: remote.pull(tmp_path / "here", "toy/0a")):
+        with pytest.raises(ReplicationError, match=r"cannot read file:.*RuntimeError: no credentials"):
+            ask()
+
+
 def test_address_makes_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPLICATION_RUNS", "s3://bucket/runs")
     project = Project.find()
