@@ -111,6 +111,7 @@ class SigmoidFit(Sigmoid):
     def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
         """Confidence interval of a parameter, by Student's t with n - 4 degrees of freedom."""
         one_of("name", name, NAMES)
+        within("level", level, "(0, 1)")
         reach = float(scipy.special.stdtrit(self.n - len(NAMES), (1 + level) / 2)) * self.errors[name]
         centre = float(getattr(self, name))
         return centre - reach, centre + reach
@@ -268,7 +269,7 @@ def peak_score_gap(
     >>> round(found.time, 2), round(100 * found.gap, 2)
     (4.08, 46.39)
     """
-    grid = np.linspace(0, horizon, 501)
+    grid = np.linspace(0, positive("horizon", horizon), 501)
     curve = partial(score_gap, sigmoid=sigmoid, law=law, growth=growth, n=n, head_start=head_start)
     best = float(grid[curve(grid).argmax()])
     around = (max(best - grid[1], 0.0), min(best + grid[1], horizon))

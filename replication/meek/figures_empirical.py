@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from replication.evidence import Interval, Outcome, PaperClaims, plots, rounded, rows_of
 from replication.meek.experiments.empirical import LAST_OF_PAPER, LATER, LAWS
+from replication.meek.gap import PAPER_GROWTH, peak_time
 
 UNITS = {
     "MMLU-Pro": "MMLU-Pro, %",
@@ -313,7 +314,9 @@ def head_starts(records: pd.DataFrame) -> Figure:
     plots.curves(axis, series)
     for year, one in median.items():
         plots.note(axis, f"n = {one.n:g}", year, one.high, xytext=(0, 3), ha="center")
-    axis.axhline(71.9, **plots.DOTTED, label="71.9: above it the model's gap only shrinks")
+    # the head start with which the peak lies at the start
+    level = float(PAPER_GROWTH.g_i ** peak_time())
+    axis.axhline(level, **plots.DOTTED, label=f"{level:.1f}: above it the model's gap only shrinks")
     axis.axhline(1, **plots.RULE, label="1: the paper's start")
     axis.set_ylim(bottom=0.5)
     return plots.legend(figure)

@@ -19,7 +19,7 @@ import scipy  # its parts are loaded where they are first used
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from replication.checks import at_least, generator, one_of, positive, within
+from replication.checks import generator, one_of, positive, whole, within
 from replication.meek.law import Float, ParametricLaw, Real
 from replication.training import track
 
@@ -128,8 +128,7 @@ class IllConditionedWarning(UserWarning):
 
 def drop_largest(count: int) -> Rule:
     """Outlier rule: keep runs whose loss is below the `count`-th largest (5 in Besiroglu et al. 2024); 0 keeps all."""
-    if count < 0:
-        raise ValueError(f"count: must not be negative, got {count}")
+    whole("count", count, 0)
 
     def rule(N: Float, D: Float, loss: Float) -> NDArray[np.bool_]:
         del N, D
@@ -263,10 +262,10 @@ def bootstrap_chinchilla(
     Raises
     ------
     ValueError
-        As `fit_chinchilla`, there is no resample, the seed is no integer of at least 0, or most resamples determine no
-        law.
+        As `fit_chinchilla`, the resamples are no integer of at least 1, the seed is none of at least 0, or most
+        resamples determine no law.
     """
-    at_least("resamples", resamples, 1)
+    whole("resamples", resamples)
     problem = _Problem.of(N, D, loss, delta, outliers)
     rng = generator(seed)
     first = problem.solve(np.ones((1, problem.n)), _starts(starts))
@@ -441,9 +440,8 @@ class _Problem:
         From the solution to either side the objective is minimised over the other directions, first in growing steps
         and then between the last two, until it is larger by what the level allows.
         """
-        rows = np.zeros((5, 5))
-        rows[:, 0], rows[:, 1], rows[:, 2] = np.eye(5)[0], np.eye(5)[1], np.eye(5)[2]
         # d (natural parameters) / d (standardised ones)
+        rows = np.eye(5)
         rows[0, 3], rows[1, 4] = self.centre[0] / self.spread[0], self.centre[1] / self.spread[1]
         rows[3, 3], rows[4, 4] = 1 / self.spread[0], 1 / self.spread[1]
         of = rows[index]

@@ -211,10 +211,13 @@ def decay_rate(law: ScalingLaw = PAPER, growth: Growth = PAPER_GROWTH) -> Float:
 def lag(t: ArrayLike, growth: Growth = PAPER_GROWTH, head_start: ArrayLike = 1.0) -> Float:
     """Years until the meek reach the loss that the leader has at t: (t ln g_i + ln kappa) / ln G_m.
 
-    It grows for ever, although the gap in loss closes.
+    It grows for ever, although the gap in loss closes. Infinite where the meek never reach it, because their compute
+    does not grow.
     """
     ahead = finite("t", t) * np.log(np.asarray(growth.g_i)) + np.log(positive("head_start", head_start))
-    return np.asarray(ahead / np.log(growth.meek))
+    speed = np.log(growth.meek)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((ahead > 0) & (speed <= 0), np.inf, np.where(ahead == 0, 0.0, ahead / speed))
 
 
 # --- inference -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from replication.checks import at_least, generator
+from replication.checks import generator, whole
 from replication.meek.law import Float
 
 CONTEXT = 2
@@ -50,7 +50,7 @@ class MarkovSource:
     Raises
     ------
     ValueError
-        The vocabulary has fewer than 2 tokens, a scale is negative, or the seed is no integer of at least 0.
+        The vocabulary is no integer of at least 2, a scale is negative, or the seed is no integer of at least 0.
 
     Examples
     --------
@@ -66,10 +66,9 @@ class MarkovSource:
         zipf: float = 1.0,
         seed: int = 0,
     ) -> None:
-        at_least("vocabulary", vocabulary, 2)
         if min(scales) < 0:
             raise ValueError(f"scales: must not be negative, got {scales}")
-        V, rng = vocabulary, generator(seed)
+        V, rng = whole("vocabulary", vocabulary, 2), generator(seed)
         shapes = ((1, V, V), (V, 1, V), (V, V, V))
         logits = -zipf * np.log(np.arange(1.0, V + 1)) + sum(
             scale * rng.standard_normal(shape) for scale, shape in zip(scales, shapes, strict=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replication.checks import at_least, finite, positive
+from replication.checks import finite, positive, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +147,7 @@ class ParametricLaw:
         """
         from replication.evidence import plots
 
-        at_least("budgets", budgets, 1)
+        whole("budgets", budgets)
         if np.ndim(self.A) or np.ndim(self.alpha):
             raise ValueError(f"plot: draws one law, got arrays of shape {np.shape(self.A)}")
         N, D, loss = (np.atleast_1d(positive(name, of)) for name, of in (("N", N), ("D", D), ("loss", loss)))

@@ -26,6 +26,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from replication.checks import whole
+
 Parameters = dict[str, Tensor]
 Data = tuple[Tensor, Any]
 """Inputs, and targets: a tensor, or tensors in tuples and dicts."""
@@ -74,7 +76,8 @@ def adapt(
     Raises
     ------
     ValueError
-        If the rate or the number of steps is negative, or the model has dropout or would change running statistics.
+        If the rate is negative, the steps are no integer of at least 0, or the model has dropout or would change
+        running statistics.
 
     Examples
     --------
@@ -91,9 +94,7 @@ def adapt(
     """
     if not isinstance(rate, Tensor) and not rate >= 0:
         raise ValueError(f"rate: must not be negative, got {rate}")
-    if steps < 0:
-        raise ValueError(f"steps: must not be negative, got {steps}")
-    for _ in range(steps):
+    for _ in range(whole("steps", steps, 0)):
         slope = grad(_risk)(parameters, model, loss, data)
         parameters = {name: p - rate * slope[name] for name, p in parameters.items()}
     return parameters

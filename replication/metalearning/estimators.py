@@ -185,7 +185,7 @@ def nested_estimates(
         An argument is outside its range; the message names it.
     """
     steps, counts, tasks = np.atleast_1d(step_size(alpha)), _whole_numbers("M", M).tolist(), family(beta)
-    if not counts or any(more % fewer for fewer, more in itertools.pairwise(counts)):
+    if any(more % fewer for fewer, more in itertools.pairwise(counts)):
         raise ValueError(f"M: each number must be a multiple of the one before, got {list(M)}")
     _check_determined(whole("N", N), counts[0], tasks)
     parts = _summands(*draw(N, counts[0], tasks, whole("trials", trials) * counts[-1] // counts[0], seed))
@@ -344,5 +344,8 @@ def _distance(theta: Float, optimum: Float | float, tasks: Tasks) -> Float:
 
 
 def _whole_numbers(name: str, values: ArrayLike) -> NDArray[np.int64]:
-    """Whole numbers above 0, flat."""
-    return np.array([whole(name, value) for value in np.ravel(np.asarray(values)).tolist()], dtype=np.int64)
+    """Whole numbers above 0, one at least, flat."""
+    found = np.array([whole(name, value) for value in np.ravel(np.asarray(values)).tolist()], dtype=np.int64)
+    if not found.size:
+        raise ValueError(f"{name}: is empty")
+    return found

@@ -115,10 +115,8 @@ def behaviour(records: pd.DataFrame) -> Figure:
         )
         for (task, updates), of in own.groupby(["task", "updates"]):
             wide = of.pivot_table(index="time", columns="axis", values="value")
-            colour, wanted = (
-                plots.COLOURS[int(task)],
-                asked[asked["task"] == task].sort_values("axis")["value"].tolist(),
-            )
+            colour = plots.COLOURS[int(task)]
+            wanted = asked[asked["task"] == task].sort_values("axis")["value"].tolist()
             style: dict[str, Any] = {"color": colour, "ls": "-" if updates else ":", "lw": 1.3}
             x, y = (wide[0], wide[1]) if plane else (wide.index, wide[0])
             axis.plot(x, y, label="after one update" if updates else "before", **style)
@@ -191,7 +189,7 @@ def chosen(records: pd.DataFrame) -> Table:
     """
     rows = []
     tuned = records[records["quantity"].str.startswith("chosen_")]
-    for method, of in tuned.groupby("method"):
+    for method, of in tuned.groupby("method") if len(tuned) else ():
         rate = of.set_index("quantity")["value"]
         tried = len(rows_of(records, "tuning_score", method=method))
         inner = f"{rate['chosen_inner_rate']:g}" if rate["chosen_inner_rate"] else "none"

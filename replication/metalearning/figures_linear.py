@@ -169,7 +169,8 @@ def crossings(records: pd.DataFrame) -> Figure:
     records : DataFrame
         Tidy records of the experiment ``linear``.
     """
-    wide = pd.concat({name: rows_of(records, name).set_index(["alpha", "N"])["value"] for name in BRACKET}, axis=1)
+    names = ("M_star", "bracket_low", "bracket_high")
+    wide = pd.concat({name: rows_of(records, name).set_index(["alpha", "N"])["value"] for name in names}, axis=1)
     labels = ("M*, delta method (tasks)", "the mean risks cross between (tasks)")
     figure, (axis,) = plots.panels(height=4.2, xlabel=labels[0], ylabel=labels[1], log="xy")
     ends = np.array([9.0, 500.0])
@@ -181,10 +182,6 @@ def crossings(records: pd.DataFrame) -> Figure:
         axis.vlines(part["M_star"], low, high, color=colour, lw=2, alpha=0.7, label=label)
     axis.set(xlim=ends, ylim=(5, 1000))
     return plots.legend(figure)
-
-
-BRACKET = ("M_star", "bracket_low", "bracket_high")
-"""What `crossings` draws."""
 
 
 def averages(records: pd.DataFrame) -> Figure:

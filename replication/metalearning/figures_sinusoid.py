@@ -114,7 +114,8 @@ def chosen(records: pd.DataFrame) -> Table:
     records : DataFrame
         Tidy records of the experiment ``sinusoid``.
     """
-    rows = records[(records["condition"] == MAIN) & (records["steps"] == records.loc[_main(records), "steps"].max())]
+    budget = rows_of(records, "learning_rate", condition=MAIN)["steps"].max()
+    rows = records[(records["condition"] == MAIN) & (records["steps"] == budget)]
     table = []
     for (method, tasks), part in rows.groupby(["method", "tasks"], sort=True):
         counts = [
@@ -147,12 +148,8 @@ def located(records: pd.DataFrame) -> Table:
         return f"{tasks:.0f}" if tasks < 0.999 * most else f"beyond {most:g}"
 
     table = []
-    for budget in (SAMPLES, CALLS):
+    for budget in BUDGETS:
         draws = rows_of(records, "crossing_draw", condition=MAIN, budget=budget)["value"].to_numpy()
         found = percentile_interval(draws)
         table.append((budget, shown(float(np.median(draws))), f"{shown(found.low)} to {shown(found.high)}"))
     return Table(("budget", "crossing, tasks (median)", "95 % interval"), tuple(table))
-
-
-def _main(records: pd.DataFrame) -> pd.Series[bool]:
-    return (records["condition"] == MAIN) & (records["quantity"] == "learning_rate")

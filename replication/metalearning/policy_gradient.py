@@ -16,7 +16,7 @@ from scipy.signal import lfilter
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from replication.checks import at_least, one_of
+from replication.checks import one_of, whole
 from replication.metalearning.adaptation import Data, Parameters, adapt, drs_gradient
 from replication.metalearning.environments import Environment
 from replication.training import AdamW, stream_seed
@@ -52,7 +52,7 @@ class GaussianPolicy(nn.Module):
 
     def __init__(self, observations: int, actions: int, hidden: int) -> None:
         super().__init__()
-        at_least("hidden", hidden, 1)
+        whole("hidden", hidden)
         last = nn.Linear(hidden, actions)
         with torch.no_grad():
             # at first what is seen hardly matters
@@ -344,8 +344,8 @@ class PolicyPopulation(Replicas):
         if not seeds or lr.shape != (len(seeds),) or inner_rates.shape != (len(seeds),):
             got = f"{len(seeds)}, {tuple(lr.shape)} and {tuple(inner_rates.shape)}"
             raise ValueError(f"seeds, lr and inner_rates: need one rate for each of at least one seed, got {got}")
-        at_least("epochs", epochs, 1)
-        at_least("minibatches", minibatches, 1)
+        whole("epochs", epochs)
+        whole("minibatches", minibatches)
         if method == "MAML" and minibatches != 1:
             raise ValueError(f"minibatches: MAML takes its batches whole, got {minibatches}")
         self.environment, self.method, self.seeds = environment, method, tuple(seeds)
@@ -380,20 +380,21 @@ class PolicyPopulation(Replicas):
         list of Tensor, shape (R,)
             Mean return in each batch.
         """
-        first = play(self.environment, self.policy, self.shared(batches[0].noise.shape[1]), batches[0])
+        shared = self.shared(batches[0].noise.shape[1])
+        first = play(self.environment, self.policy, shared, batches[0])
         data = first.data(self.gae_lambda)
         if self.method == "DRS":
+            model = partial(functional_call, self.policy)
+
+            def slope(p: Parameters, of: Data) -> Parameters:
+                return drs_gradient(model, p, clipped_loss, of).gradients
+
             generator = torch.Generator().manual_seed(stream_seed(self.seeds[0], f"minibatches {self.steps}"))
             for _ in range(self._epochs):
                 for part in _split(data, self._minibatches, generator):
-                    model = partial(functional_call, self.policy)
-
-                    def slope(p: Parameters, of: Data, model: Any = model) -> Parameters:
-                        return drs_gradient(model, p, clipped_loss, of).gradients
-
                     self._descend(self._flatten(vmap(slope)(self.parameters, part)), self._lr)
             return [first.returns.mean(1)]
-        adapted = update(self.policy, self.shared(batches[0].noise.shape[1]), data, self._inner)
+        adapted = update(self.policy, shared, data, self._inner)
         second = play(self.environment, self.policy, adapted, batches[1])
         outer = second.data(self.gae_lambda)
         for _ in range(self._epochs):

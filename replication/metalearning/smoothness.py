@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from replication.metalearning.linear import Float, step_size
+from replication.checks import positive
+from replication.metalearning.linear import Float
 
 
 class Risks(NamedTuple):
@@ -94,7 +95,7 @@ def bound_ratio(risks: Risks, theta: Float, alpha: float) -> float:
     >>> bound_ratio(quadratic(-np.ones((1, 1, 1)), np.zeros((1, 1))), np.ones(1), alpha=0.5)
     1.0
     """
-    size = float(step_size(alpha))
+    size = float(positive("alpha", alpha))
     g = risks.gradient(theta[None])
     inner = risks.gradient(theta - size * g)
     adapted = inner - size * np.einsum("tij,tj->ti", risks.hessian(theta[None]), inner)

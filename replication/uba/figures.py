@@ -130,7 +130,9 @@ def differences(records: pd.DataFrame, quantity: str, *, unit: str, budgets: str
     unit, budgets : str
         Units of the score and of the budgets.
     """
-    rows = _compared(records, quantity)
+    rows = rows_of(records, quantity)
+    # those tuned on the common grid: nothing chosen among them, no control of the peak
+    rows = rows[rows["schedule"].map(lambda name: name.split()[0] in NAMES and Arm.of(name).finer == 1)]
     groups = dict(iter(rows.groupby("optimizer", sort=False)))
     titles = [f"{named(optimizer)}: {named(RECOMMENDED[str(optimizer)])}" for optimizer in groups]
     figure, axes = plots.panels(titles, height=3.6, xlabel=f"UBA minus schedule, {unit}\n(left of zero: UBA is better)")
@@ -322,11 +324,12 @@ def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
     rows = rows_of(records, "tuning_score")
     longest = rows.groupby("optimizer")["budget"].transform("max")
     rows = rows[(rows["budget"] == longest) & rows["schedule"].map(lambda name: Arm.of(name).finer == 1)]
-    figure, cells = _cells(rows, 3.0, unit)
+    cells = [(", ".join(map(named, cell)), part) for cell, part in rows.groupby(["model", "optimizer"], sort=False)]
+    figure, axes = plots.panels([title for title, _ in cells], height=3.0, ylabel=unit)
     names = [str(name) for name in rows["schedule"].unique()]
     looks = {name: {**look, "lw": 2.2 if phi_of(name) else 1.2} for name, look in plots.distinct(names).items()}
     edges_of = rows_of(records, "peak_on_edge")
-    for axis, part in cells:
+    for axis, (_, part) in zip(axes, cells, strict=True):
         optimizer, budget = part[["optimizer", "budget"]].iloc[0]
         of = edges_of[(edges_of["optimizer"] == optimizer) & (edges_of["budget"] == budget)]
         chosen = of.set_index("schedule")["peak"].to_dict()
@@ -350,20 +353,3 @@ def edges(records: pd.DataFrame) -> Table:
         raw.append({"optimizer": optimizer, "budget": budget, "on_edge": on["schedule"].tolist()})
     head = ("optimiser", "budget", "models per schedule", "on an edge", "schedules (chosen peak)")
     return Table(head, tuple(made), {"edges": raw})
-
-
-def _compared(records: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """Rows of schedules that were tuned on the common grid: nothing chosen among them, no control of the peak."""
-    rows = rows_of(records, quantity)
-    plain: Mapping[str, bool] = {
-        str(name): str(name).split()[0] in NAMES and Arm.of(str(name)).finer == 1 for name in rows["schedule"].unique()
-    }
-    return rows[rows["schedule"].map(plain)]
-
-
-def _cells(rows: pd.DataFrame, height: float, ylabel: str) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
-    """One panel per model and optimiser, with its rows."""
-    groups = list(rows.groupby(["model", "optimizer"], sort=False))
-    titles = [", ".join(map(named, cell)) for cell, _ in groups]
-    figure, axes = plots.panels(titles, height=height, ylabel=ylabel)
-    return figure, list(zip(axes, (part for _, part in groups), strict=True))

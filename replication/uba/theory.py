@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replication.checks import positive, whole
+from replication.checks import at_least, positive, whole, within
 
 __all__ = [
     "Trajectory",
@@ -41,10 +41,10 @@ def _spectrum(lambda_min: float, lambda_max: float) -> None:
 
 
 def _schedule(name: str, values: ArrayLike) -> Float:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim == 0 or array.shape[-1] == 0 or not (np.isfinite(array).all() and (array >= 0).all()):
-        raise ValueError(f"{name}: must be finite learning rates of at least 0, steps along the last axis")
-    return array
+    rates = within(name, values, "[0, inf)")
+    if not rates.ndim:
+        raise ValueError(f"{name}: must be learning rates with the steps along the last axis, got {rates:g} alone")
+    return rates
 
 
 # --- the schedule's shape -------------------------------------------------------------------------------------------
@@ -58,12 +58,12 @@ def mean_factor(phi: ArrayLike) -> Float:
     >>> mean_factor([0.5, 2, 8])
     array([0.66666667, 0.5       , 0.33333333])
     """
-    return np.asarray(1 / (1 + np.sqrt(np.asarray(phi, dtype=np.float64) / 2)))
+    return np.asarray(1 / (1 + np.sqrt(at_least("phi", phi, 0) / 2)))
 
 
 def mean_square_factor(phi: ArrayLike) -> Float:
     r"""Mean of the squared schedule: :math:`(2 + \sqrt a) / (2 (1 + \sqrt a)^2)`, :math:`a = \varphi/2` (derived)."""
-    root = np.sqrt(np.asarray(phi, dtype=np.float64) / 2)
+    root = np.sqrt(at_least("phi", phi, 0) / 2)
     return np.asarray((2 + root) / (2 * (1 + root) ** 2))
 
 
@@ -253,10 +253,8 @@ def _quadratic(
     factors: ArrayLike, peaks: ArrayLike, eigenvalues: ArrayLike, noise: ArrayLike, v0: ArrayLike
 ) -> tuple[Float, Float, Float, Float, Float]:
     table = np.atleast_2d(_schedule("factors", factors))
-    top, curvature, level, start = (np.atleast_1d(np.asarray(v, np.float64)) for v in (peaks, eigenvalues, noise, v0))
-    for name, value in (("peaks", top), ("eigenvalues", curvature), ("noise", level), ("v0", start)):
-        if not (np.isfinite(value).all() and (value >= 0).all()):
-            raise ValueError(f"{name}: must be finite and at least 0")
+    given = {"peaks": peaks, "eigenvalues": eigenvalues, "noise": noise, "v0": v0}
+    top, curvature, level, start = (np.atleast_1d(within(name, of, "[0, inf)")) for name, of in given.items())
     if start.size not in (1, curvature.size):
         raise ValueError(f"v0: must be one number or one per eigenvalue ({curvature.size}), got {start.size}")
     return table, np.atleast_2d(top), curvature, level, start

@@ -105,6 +105,8 @@ def test_intervals_cover_the_planted_parameters():
     assert narrow < wide / 2
     with pytest.raises(ValueError, match="name: must be one of A, k, x0, b, got 'kk'"):
         found.interval("kk")
+    with pytest.raises(ValueError, match=r"^level: must lie in \(0, 1\), got 95$"):
+        found.interval("k", 95)
 
 
 @pytest.mark.parametrize(
@@ -179,3 +181,6 @@ def test_a_head_start_is_the_leaders_alone():
     assert 0 < peak_score_gap(head_start=100.0).time < peak_score_gap().time
     with pytest.raises(ValueError, match=r"^head_start: must be positive"):
         score_gap(1.0, head_start=0)
+    for horizon in (0.0, -1.0):
+        with pytest.raises(ValueError, match=r"^horizon: must be positive"):
+            peak_score_gap(horizon=horizon)

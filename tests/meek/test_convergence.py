@@ -17,7 +17,7 @@ from replication.evidence.samples import samples
 from replication.meek.benchmark import peak_score_gap
 from replication.meek.experiments import convergence
 from replication.meek.experiments.convergence import Config, corrections, follower_gap, plant, scheduled_gap
-from replication.meek.fit import fit_chinchilla
+from replication.meek.fit import bootstrap_chinchilla, fit_chinchilla
 from replication.meek.gap import inference_gap, peak_time, training_gap
 from replication.meek.law import BESIROGLU, PAPER, ParametricLaw
 
@@ -238,6 +238,14 @@ def test_draws_that_are_kept_are_the_first_of_all(monkeypatch):
     assert len(few[few["quantity"] == "gamma"]) == 10
     pick = whole["seed"].isna() | (whole["seed"] < 10)
     pd.testing.assert_frame_equal(few, whole[pick].reset_index(drop=True), check_dtype=False)
+
+
+def test_resamples_without_a_law_leave_growth_to_the_others(monkeypatch):
+    """The bootstrap leaves such resamples out, so that it has fewer draws than were asked for."""
+    fewer = {"resamples": 10}
+    monkeypatch.setattr(convergence, "bootstrap_chinchilla", lambda *runs, **_: bootstrap_chinchilla(*runs, **fewer))
+    found = evidence.tidy(convergence.refit(Config(resamples=12)))
+    assert {(found["quantity"] == name).sum() for name in ("gamma", "monte_carlo_gap_at_20")} == {10}
 
 
 def test_the_text_for_those_who_decide_follows_the_records(records, config):

@@ -76,6 +76,30 @@ def test_tables_that_are_asked_for_and_not_here_are_named_with_what_brings_them(
     assert empirical.missing(config) == {}
 
 
+def test_tables_that_come_while_a_kernel_lives_are_read(monkeypatch):
+    here = {}
+
+    def checksum(_name):
+        if not here:
+            raise data.DataNotFound("none of the tables was found")
+        return "tables of this test: " + ", ".join(here)
+
+    def read_table(name):
+        if name not in here:
+            raise data.DataNotFound(name)
+        return here[name]
+
+    monkeypatch.setattr(data, "checksum", checksum)
+    monkeypatch.setattr(data, "read_table", read_table)
+    config = Config(tables=True)
+    assert empirical.load(config) == {}
+    assert empirical.inputs(config) == {}
+    for name in ("art_analysis", "llm_elo"):
+        here[name] = pd.DataFrame()
+        assert empirical.load(config).keys() == here.keys()
+        assert name not in empirical.missing(config)["meek tables"]
+
+
 def test_the_same_config_gives_the_same_records():
     tiny = SMALL.model_copy(update={"planted_boards": 2, "planted_fits": 2})
     pd.testing.assert_frame_equal(run(tiny), run(tiny))

@@ -574,11 +574,12 @@ def test_seeds_are_integers_and_not_how_they_print(seed):
         bootstrap_chinchilla(*runs(n=20), resamples=2, seed=seed)
 
 
-def test_refuses_no_resample_and_a_negative_count():
-    with pytest.raises(ValueError, match=r"^resamples: must be at least 1, got 0$"):
-        bootstrap_chinchilla(*runs(n=20), resamples=0)
-    with pytest.raises(ValueError, match=r"^count: must not be negative, got -1$"):
-        drop_largest(-1)
+@pytest.mark.parametrize("bad", [-1, 2.5])
+def test_counts_are_whole(bad):
+    with pytest.raises(ValueError, match=rf"^resamples: must be an integer of at least 1, got {bad}$"):
+        bootstrap_chinchilla(*runs(n=20), resamples=bad)
+    with pytest.raises(ValueError, match=rf"^count: must be an integer of at least 0, got {bad}$"):
+        drop_largest(bad)
 
 
 def test_runs_without_a_law_are_refused():

@@ -349,6 +349,8 @@ def test_without_a_peak():
     assert peak_time(growth=still).tolist() == [np.inf, np.inf]
     assert np.isnan(peak_gap(growth=still)).all()
     assert np.isnan(time_below(0.01, growth=still)).all()
+    assert lag(5.0, still).tolist() == [np.inf, np.inf]
+    assert lag(0.0, still).tolist() == [0, 0]
     shrinking = Growth(g_i=np.array([0.9, 0.1]))
     assert peak_time(growth=shrinking).tolist() == [-np.inf, -np.inf]
     assert peak_gap(growth=shrinking).tolist() == [0, 0]

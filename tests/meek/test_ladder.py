@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from replication import evidence
 from replication.meek.experiments import ladder
 from replication.meek.experiments.ladder import TUNING_SEED, Cell, Config, Measured, Trained, cells
-from replication.meek.fit import CONDITION
+from replication.meek.fit import CONDITION, bootstrap_chinchilla
 from replication.meek.gap import peak_time, training_gap
 from replication.meek.language import MarkovSource, NeuralNgram
 from replication.meek.law import ScalingLaw
@@ -239,6 +239,15 @@ def test_a_planted_law_is_found_again_with_the_gap_that_it_implies():
     assert 1 < of(rows, "fit_condition")["value"].item() < CONDITION
     assert (of(rows, "gap_error")["value"] < 0.03).all()
     assert (of(rows, "end_over_peak")["value"] < 0.995).all()
+
+
+def test_resamples_without_a_law_have_no_peak_to_compare(monkeypatch):
+    """The bootstrap leaves such resamples out, so that it has fewer draws than were asked for."""
+    fewer = {"resamples": 3}
+    monkeypatch.setattr(ladder, "bootstrap_chinchilla", lambda *runs, **_: bootstrap_chinchilla(*runs, **fewer))
+    config = Config(**TINY | {"budgets": 5, "smallest_budget": 2e6, "resamples": 5, "most_tokens": 1e5})
+    rows = evidence.tidy(ladder._gaps(config, *planted(config, A=5.0, alpha=0.6)))
+    assert len(of(rows, "peak_time_ratio")) == len(of(rows, "entropy_error")) == 3
 
 
 def sequential(config, source, models, monkeypatch):

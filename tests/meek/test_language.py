@@ -119,6 +119,7 @@ def test_exact_loss_is_the_mean_over_text(source, text):
     ("changes", "named"),
     [
         ({"vocabulary": 1}, "vocabulary"),
+        ({"vocabulary": 2.5}, "vocabulary: must be an integer of at least 2"),
         ({"scales": (1, -1, 0)}, "scales"),
         ({"seed": True}, "seed: must be an integer"),
     ],

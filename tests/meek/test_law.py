@@ -156,7 +156,8 @@ def test_the_plot_has_a_curve_per_budget_through_its_runs():
     assert law.BESIROGLU.plot(N, C / 6 / N, loss, axis=again) is again
     plt.close("all")
     for change, message in (
-        ({"budgets": 0}, r"^budgets: must be at least 1, got 0$"),
+        ({"budgets": 0}, r"^budgets: must be an integer of at least 1, got 0$"),
+        ({"budgets": 2.5}, r"^budgets: must be an integer of at least 1, got 2\.5$"),
         ({"loss": loss[1:]}, r"^N, D, loss: must be equally long, got shapes \(15,\), \(15,\), \(14,\)$"),
         ({"N": -N}, r"^N: must be positive"),
     ):

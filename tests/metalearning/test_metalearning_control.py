@@ -116,6 +116,7 @@ def test_without_mujoco_it_is_told_what_to_install_and_nothing_is_imported(monke
     records = evidence.gather(control, config)
     for draw_it in (figures_control.adapted, figures_control.lead, figures_control.frames, figures_control.alone):
         assert "pip install" in "".join(text.get_text() for text in draw_it(records).findobj(match=has_text))
+    assert figures_control.chosen(records).rows == ()
     with pytest.raises(ImportError, match=r"pip install 'replication-notebooks\[rl\]'"):
         environments.make("cheetah velocity")
     assert control.missing(control.Config()) == {}
@@ -490,12 +491,13 @@ def test_the_grid_of_the_inner_rate_is_widened_at_the_best_of_adams(monkeypatch)
 
 
 def test_bad_arguments_are_refused_by_name():
-    with pytest.raises(ValueError, match="hidden: must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="hidden: must be an integer of at least 1, got 0"):
         GaussianPolicy(2, 2, 0)
     with pytest.raises(ValueError, match="environment: must be one of point mass"):
         environments.make("cart")
-    with pytest.raises(ValueError, match="epochs: must be at least 1, got 0"):
-        PolicyPopulation(PointMass(), "DRS", [0], torch.ones(1), torch.ones(1), hidden=3, epochs=0)
+    for epochs in (0, 1.5):
+        with pytest.raises(ValueError, match=f"epochs: must be an integer of at least 1, got {epochs}"):
+            PolicyPopulation(PointMass(), "DRS", [0], torch.ones(1), torch.ones(1), hidden=3, epochs=epochs)
     with pytest.raises(ValueError, match="minibatches: MAML takes its batches whole, got 2"):
         population("MAML", minibatches=2)
     with pytest.raises(ValueError, match=r"seeds, lr and inner_rates: .* got 1, \(2,\) and \(1,\)"):

@@ -110,7 +110,7 @@ def test_without_a_split_all_samples_adapt_and_judge():
 def test_nested_numbers_of_tasks_must_divide_each_other():
     with pytest.raises(ValueError, match=r"M: each number must be a multiple of the one before, got \[10, 25\]"):
         nested_estimates([0.5], 5, [10, 25])
-    with pytest.raises(ValueError, match="M: each number must be a multiple"):
+    with pytest.raises(ValueError, match="M: is empty"):
         nested_estimates([0.5], 5, [])
     with pytest.raises(ValueError, match="M: 1 tasks of N = 1 samples in a half do not determine p = 2 parameters"):
         nested_estimates([0.5], 1, [1, 2], Tasks(2.0, p=2))
@@ -264,6 +264,8 @@ def test_drs_wins_at_the_zero_of_the_modelling_error(row):
         ("N", {"N": 0}),
         ("N", {"N": 2.5}),
         ("N", {"N": [5, -1]}),
+        ("N", {"N": []}),
+        ("M", {"M": []}),
         ("M", {"M": 0}),
         ("M", {"M": [2, 2.5]}),
         ("M", {"N": 2, "M": 2, "beta": Tasks(p=5)}),
@@ -285,6 +287,8 @@ def test_the_bound_is_attained_by_uniform_negative_curvature():
     risks = quadratic(-2 * np.tile(np.eye(3), (4, 1, 1)), np.zeros((4, 3)))
     for alpha in (0.01, 0.5, 3.0):
         assert bound_ratio(risks, np.array([1.0, -2.0, 0.5]), alpha) == pytest.approx(1, abs=1e-12)
+    with pytest.raises(ValueError, match="alpha: must be positive and finite, got 0"):
+        bound_ratio(risks, np.ones(3), 0.0)
 
 
 def test_the_ratio_uses_the_gradient_of_the_risk_after_a_step():

@@ -118,6 +118,7 @@ def test_digits_split_is_disjoint_and_noise_stays_in_training():
         ({"schedules": ["uba 2"]}, "schedules"),
         ({"replicated": ["rex"]}, "replicated"),
         ({"schedules": ["uba 0.5", "cosine", "linear"]}, "replicated"),
+        ({"adamw_schedules": ["rex"]}, "adamw_schedules: must be among the schedules, got rex"),
         ({"budgets": [0.0]}, "budgets"),
         ({"label_noise": 1.0}, "label_noise"),
         ({"model": "vgg"}, "model"),

@@ -157,7 +157,13 @@ def test_a_trial_carries_its_schedule():
     assert Trial("wsd", 1.0, 0).rates(100, 5)[5:8].tolist() == Trial("wsd", 1.0, 0).rates(100)[:3].tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["uba", "uba x3", "uba 0", "uba -1", "uba 1 2", "cosine 2", "sine", "power p"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "uba", "uba x3", "uba 0", "uba -1", "uba inf", "uba 1 2", "cosine 2", "sine", "power p"),
+        *("linear x0", "linear x-1", "linear x²"),
+    ],
+)
 def test_a_schedule_that_is_none_is_refused(name):
     with pytest.raises(ValueError, match="schedules: must be"):
         Arm.of(name)
@@ -167,13 +173,15 @@ def test_a_schedule_that_is_none_is_refused(name):
     ("schedules", "replicated", "message"),
     [
         (["uba 2"], [], "is trained as"),
+        (["uba 2.0"], [], 'is trained as "cosine", got "uba 2.0"'),
         (["cosine", "cosine"], [], "each must stand once"),
+        (["uba 5", "cosine", "uba 5.0"], [], "each must stand once"),
         (["cosine"], ["linear"], "replicated: must be among the schedules, got linear"),
     ],
 )
 def test_lists_of_schedules_that_cannot_be_compared_are_refused(schedules, replicated, message):
     with pytest.raises(ValueError, match=message):
-        check(schedules, replicated)
+        check(schedules, replicated=replicated)
 
 
 def test_more_seeds_and_one_more_schedule_leave_the_other_parts_as_they_are():

@@ -156,8 +156,11 @@ def test_stationarity_bound_is_the_sum_over_the_schedule(phi):
         (lambda: chebyshev_steps(0.1, math.inf, 8), "lambda_max"),
         (lambda: chebyshev_steps(0.1, 1.0, 0), "T"),
         (lambda: worst_case_contraction([math.nan], 0.1, 1.0), "steps"),
-        (lambda: worst_case_contraction([-1.0], 0.1, 1.0), "steps"),
-        (lambda: theory.quadratic_loss([1.0], -1.0, [1.0], 0.1), "peaks"),
+        (lambda: worst_case_contraction([-1.0], 0.1, 1.0), r"steps: must lie in \[0, inf\), got -1$"),
+        (lambda: theory.quadratic_loss([1.0], -1.0, [1.0], 0.1), r"peaks: must lie in \[0, inf\), got -1$"),
+        (lambda: theory.quadratic_loss([1.0], [], [1.0], 0.1), "peaks: is empty"),
+        (lambda: theory.mean_factor(-1.0), "phi: must be at least 0, got -1"),
+        (lambda: theory.mean_square_factor(math.nan), "phi: must be at least 0, got nan"),
         (lambda: theory.quadratic_loss([1.0], 1.0, [1.0, 2.0], 0.1, v0=[1.0, 1.0, 1.0]), "v0"),
     ],
 )

@@ -170,12 +170,11 @@ def parts(config: Config) -> list[Part]:
         *(Part(name, formula, only()) for name, formula in FORMULAS.items()),
         Part("refit", refit, only("points", "noise", "resamples", *growth)),
         *(
-            Part(f"coverage, {part} of {COVERAGE_PARTS}", coverage, settings, {"part": part})
-            for settings in [only("coverage_sets", "coverage_resamples", "noise")]
-            for part in range(1, COVERAGE_PARTS + 1)
-        ),
-        *(
-            Part(f"profiles, {part} of {COVERAGE_PARTS}", profiles, only("profile_sets", "noise"), {"part": part})
+            Part(f"{compute.__name__}, {part} of {COVERAGE_PARTS}", compute, settings, {"part": part})
+            for compute, settings in (
+                (coverage, only("coverage_sets", "coverage_resamples", "noise")),
+                (profiles, only("profile_sets", "noise")),
+            )
             for part in range(1, COVERAGE_PARTS + 1)
         ),
     ]
@@ -230,8 +229,7 @@ class Inference(NamedTuple):
     @property
     def zero(self) -> float:
         """When the fixed inference spend has caught up with the leader, years."""
-        crossing = inference_crossing(INFERENCE, self.g_inf, reading=self.reading, constant=self.constant)
-        return float(crossing)
+        return float(inference_crossing(INFERENCE, self.g_inf, reading=self.reading, constant=self.constant))
 
     def gap(self, t: Float) -> Float:
         """Loss at the fixed spend minus the leader's, nats per token."""
@@ -398,12 +396,11 @@ def refit(config: Config) -> Iterator[Row]:
     yield {"quantity": "fit_condition", "value": float(fitted.condition)}
     draws = bootstrap_chinchilla(*points, resamples=config.resamples)
     law = draws.frontier()
-    times = peak_time(law)
-    growth = _uncertain_growth(config)
+    growth = _uncertain_growth(config, np.size(law.alpha))
     kept = {
         "gamma": np.asarray(law.alpha),
         "ln_K": np.log(law.A),
-        "bootstrap_peak_time": times,
+        "bootstrap_peak_time": peak_time(law),
         "monte_carlo_gap_at_20": training_gap(20.0, law, growth),
     }
     for quantity, values in kept.items():
@@ -412,33 +409,26 @@ def refit(config: Config) -> Iterator[Row]:
     for years in (10.0, 20.0):
         for draw, value in enumerate(100 * score_gap(years, PAPER_SIGMOID, law, growth)[:KEPT]):
             yield {"quantity": "monte_carlo_points", "t": years, "seed": draw, "value": float(value)}
-    summaries = {
-        "peak time": times,
-        "peak gap": peak_gap(law),
-        "gap at 10 years": training_gap(10.0, law),
-    }
-    uncertain = {
-        "peak time": peak_time(law, growth),
-        "peak gap": peak_gap(law, growth),
-        "gap at 10 years": training_gap(10.0, law, growth),
-    }
-    for source, found in (("law", summaries), ("law and growth", uncertain)):
+    growths = {"law": Growth(), "law and growth": growth}
+    for source, of in growths.items():
+        found = {
+            "peak time": peak_time(law, of),
+            "peak gap": peak_gap(law, of),
+            "gap at 10 years": training_gap(10.0, law, of),
+        }
         for what, values in found.items():
             for level, value in zip(LEVELS, np.quantile(values, list(LEVELS.values())), strict=True):
                 yield {"quantity": "summary", "source": source, "what": what, "level": level, "value": float(value)}
-    for source, curves in (
-        ("law", training_gap(YEARS[:, None], law)),
-        ("law and growth", training_gap(YEARS[:, None], law, growth)),
-    ):
+    for source, of in growths.items():
+        curves = training_gap(YEARS[:, None], law, of)
         for level, curve in zip(LEVELS, np.quantile(curves, list(LEVELS.values()), axis=1), strict=True):
             for t, value in zip(YEARS, curve, strict=True):
                 yield {"quantity": "gap", "source": source, "level": level, "t": float(t), "value": float(value)}
 
 
-def _uncertain_growth(config: Config) -> Growth:
-    """One draw of every growth rate for each resample of the law, independent of it and of each other."""
-    rng = np.random.default_rng(1)
-    z = rng.standard_normal((3, config.resamples))
+def _uncertain_growth(config: Config, draws: int) -> Growth:
+    """One draw of every growth rate for each draw of the law, independent of it and of each other."""
+    z = np.random.default_rng(1).standard_normal((3, draws))
     months = config.doubling_months * np.exp(config.doubling_spread * z[0])
     return Growth(
         g_alg=2 ** (12 / months),

@@ -7,14 +7,17 @@ absent gives no records. What the methods do is decided on planted tables, whose
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from pydantic import Field, PositiveFloat, field_validator
 
 from replication import data, evidence
+from replication.checks import one_of
 from replication.evidence import Part
 from replication.meek.benchmark import NAMES, Sigmoid, SigmoidFit, fit_sigmoid, peak_score_gap
 from replication.meek.benchmark import PAPER as PAPER_SIGMOID
@@ -172,31 +175,32 @@ def load(config: Config) -> dict[str, pd.DataFrame]:
     ChecksumMismatch
         A table is there, but damaged or another version.
     """
-    return _tables() if config.tables else {}
+    if not config.tables:
+        return {}
+    try:
+        # by their checksum: a table that comes while a kernel lives is read
+        return _tables(data.checksum("meek"))
+    except data.DataNotFound:
+        return {}
 
 
 @cache
-def _tables() -> dict[str, pd.DataFrame]:
+def _tables(_checksum: str) -> dict[str, pd.DataFrame]:
     found = {}
-    for name in _wanted():
-        try:
+    for name in READ:
+        with suppress(data.DataNotFound):
             found[name] = data.read_table(name)
-        except data.DataNotFound:
-            continue
     return found
 
 
 def missing(config: Config) -> dict[str, str]:
     """What the config asks for and is not on this machine, with what brings it."""
-    absent = [name for name in _wanted() if name not in load(config)] if config.tables else []
-    if not absent:
+    here = load(config)
+    absent = [name for name in READ if name not in here]
+    if not config.tables or not absent:
         return {}
     command = 'python -c "from replication import data; data.download_tables()"'
     return {"meek tables": f"Not here: {', '.join(absent)}. To get them: {command}, or set REPLICATION_DATA."}
-
-
-def _wanted() -> list[str]:
-    return [name for name in READ if name in data.TABLES]
 
 
 def sizes(config: Config) -> Iterator[Row]:
@@ -258,7 +262,8 @@ def board_part(config: Config, board: str) -> Iterator[Row]:
     found = next(one for one in boards(load(config), config) if one.name == board)
     cell = {"origin": "observed", "board": board}
     yield from board_records(found, config, cell)
-    yield from maxima(found, cell)
+    known = {series: pd.Series(best, dtype=np.float64) for (name, series), best in MAXIMA.items() if name == board}
+    yield from maxima(found, known, cell)
 
 
 # --- the tables, cleaned ---------------------------------------------------------------------------------------------
@@ -359,10 +364,10 @@ def boards(tables: Tables, config: Config) -> list[Board]:
     found = []
     if "art_analysis" in tables:
         rows = scrape(tables["art_analysis"])
-        bands = (_price_band(config), _parameter_band(config))
-        found.append(Board("MMLU-Pro", rows.assign(score=rows["mmlu_pro"]), bands))
-        band = Band("price band", "price", config.arena_low, config.arena_high)
-        found.append(Board("Chatbot Arena", rows.assign(score=rows["arena"]), (band,)))
+        price = Band("price band", "price", config.price_low, config.price_high)
+        found.append(Board("MMLU-Pro", rows.assign(score=rows["mmlu_pro"]), (price, _parameter_band(config))))
+        price = Band("price band", "price", config.arena_low, config.arena_high)
+        found.append(Board("Chatbot Arena", rows.assign(score=rows["arena"]), (price,)))
     if "aider_polyglot" in tables:
         budgets = tuple(Band(f"at most ${budget:g}", "cost", 0.0, budget) for budget in config.budgets)
         found.append(Board("Aider polyglot", aider(tables["aider_polyglot"]), budgets))
@@ -388,10 +393,6 @@ def _percent(column: pd.Series[Any]) -> pd.Series[float]:
 def _number(column: pd.Series[Any]) -> pd.Series[float]:
     """Numbers with a dollar or a per cent sign, thousands' commas or blanks."""
     return pd.to_numeric(column.astype("string").str.replace(r"[$%,\s]", "", regex=True)).astype("float64")
-
-
-def _price_band(config: Config) -> Band:
-    return Band("price band", "price", config.price_low, config.price_high)
 
 
 def _parameter_band(config: Config) -> Band:
@@ -486,12 +487,11 @@ def together(config: Config) -> Iterator[Row]:
             yield {"quantity": "closing_difference", **cell, "draw": draw, "value": _short(value)}
 
 
-def maxima(board: Board, cell: Row) -> Iterator[Row]:
-    """Differences of a board's running maxima from `MAXIMA`, for the series that are known."""
+def maxima(board: Board, known: Mapping[str, pd.Series[float]], cell: Row) -> Iterator[Row]:
+    """Differences of a board's running maxima from those that are known, by series."""
     for series, rows in [("overall", board.table), *((band.name, band.of(board.table)) for band in board.bands)]:
-        if (board.name, series) in MAXIMA:
-            expected = pd.Series(MAXIMA[board.name, series], dtype=np.float64)
-            value = difference(new_bests(rows), expected)
+        if series in known:
+            value = difference(new_bests(rows), known[series])
             yield {"quantity": "maxima_difference", **cell, "series": series, "value": value}
 
 
@@ -556,8 +556,7 @@ def plant_board(trend: Trend, seed: int, months: int = 24, models: int = 120) ->
     months, models : int
         Size of the board.
     """
-    if trend not in get_args(Trend):
-        raise ValueError(f"trend: must be one of {', '.join(get_args(Trend))}, got {trend!r}")
+    one_of("trend", trend, get_args(Trend))
     rng = np.random.default_rng([seed, get_args(Trend).index(trend)])
     dates = pd.date_range("2023-01-01", periods=months, freq="MS")
     rises = rng.integers(1, 6, months) * (rng.random(months) < 0.5)
@@ -593,9 +592,7 @@ def planted_boards(config: Config) -> Iterator[Row]:
             board, truth = plant_board(trend, seed, config.planted_months, config.planted_models)
             cell = {"origin": "planted", "board": trend, "seed": seed}
             (band,) = board.bands
-            for series, rows in (("overall", board.table), (band.name, band.of(board.table))):
-                value = difference(new_bests(rows), truth[series])
-                yield {"quantity": "maxima_difference", **cell, "series": series, "value": value}
+            yield from maxima(board, truth, cell)
             if seed == 0:
                 yield from board_records(board, config, cell)
                 yield from _two_orders(board.table, band, cell)
@@ -631,10 +628,7 @@ def planted_sigmoids(config: Config) -> Iterator[Row]:
     """Whether the 95 % interval of each parameter covers the planted one; a table that determines none covers none."""
     for seed in range(config.planted_fits):
         rows = plant_models(seed, PAPER_SIGMOID, config.planted_noise)
-        try:
-            fit = fit_sigmoid(HOFFMANN.loss(rows["N"], rows["D"]), rows["score"])
-        except ValueError:
-            fit = None
+        fit = _fitted(HOFFMANN.loss(rows["N"], rows["D"]), rows["score"])
         for name in NAMES:
             low, high = fit.interval(name) if fit else (np.inf, -np.inf)
             covered = low <= getattr(PAPER_SIGMOID, name) <= high
@@ -687,7 +681,7 @@ def _resampled(loss: Float, score: Float, draws: int) -> list[SigmoidFit | None]
     return [_fitted(loss[index], score[index]) for index in rng.integers(0, len(loss), (draws, len(loss)))]
 
 
-def _fitted(loss: Float, score: Float) -> SigmoidFit | None:
+def _fitted(loss: Float, score: ArrayLike) -> SigmoidFit | None:
     try:
         return fit_sigmoid(loss, score)
     except ValueError:

@@ -66,7 +66,7 @@ class Config(evidence.Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(set(self.widths)) < len(self.widths) or sorted(self.widths) != self.widths:
+        if sorted(set(self.widths)) != self.widths:
             raise ValueError(f"widths: must increase, got {self.widths}")
         if self.least_tokens >= self.most_tokens:
             raise ValueError(f"least_tokens: {self.least_tokens} must be below most_tokens = {self.most_tokens}")
@@ -211,9 +211,7 @@ def parts(config: Config) -> list[Part]:
     ]
 
 
-@cache
-def _source(vocabulary: int) -> MarkovSource:
-    return MarkovSource(vocabulary)
+_source = cache(MarkovSource)
 
 
 @cache
@@ -337,8 +335,8 @@ def _gaps(config: Config, source: MarkovSource, runs: Sequence[Measured], fronti
         yield {"quantity": "end_over_peak", "seed": seed, "value": float(gap[-1] / gap.max())}
         yield {"quantity": "gap_error", "seed": seed, "value": float(np.abs(gap - predicted).max() / top)}
         yield from _curve("measured_gap", "t", t, gap, seed=seed)
-    # each resample of the runs beside one of the seeds
-    again = np.random.default_rng(1).integers(0, config.seeds, (config.resamples, config.seeds))
+    # each resample of the runs that determines a law beside one of the seeds
+    again = np.random.default_rng(1).integers(0, config.seeds, (np.size(draws.alpha), config.seeds))
     times = t[measured[again].mean(axis=1).argmax(axis=1)]
     for draw, ratio in enumerate(peak_time(draws, growth) / times):
         yield {"quantity": "peak_time_ratio", "draw": draw, "value": float(ratio)}

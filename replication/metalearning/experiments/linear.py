@@ -463,4 +463,4 @@ def _seeds(config: Config) -> range:
 
 
 def _grid(first: Any, second: Any) -> Iterator[tuple[tuple[int, Any], tuple[int, Any]]]:
-    return ((one, other) for one in enumerate(first) for other in enumerate(second))
+    return itertools.product(enumerate(first), enumerate(second))

@@ -70,7 +70,7 @@ class Config(evidence.Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        protocol.check(self.schedules, self.replicated)
+        protocol.check(self.schedules, replicated=self.replicated)
         if self.held_out_bytes < 2 * self.context:
             raise ValueError(f"held_out_bytes: must hold two windows, got {self.held_out_bytes}")
         return self

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,14 +62,15 @@ class Arm(NamedTuple):
         >>> Arm.of("uba 0.5"), Arm.of("cosine x3")
         (Arm(schedule='uba', options={'phi': 0.5}, finer=1), Arm(schedule='cosine', options={}, finer=3))
         """
-        schedule, *rest = name.split()
-        finer = int(rest.pop()[1:]) if rest and rest[-1][0] == "x" and rest[-1][1:].isdigit() else 1
+        schedule, *rest = name.split() or [""]
+        finer = int(rest.pop()[1:]) if rest and re.fullmatch("x[1-9][0-9]*", rest[-1]) else 1
         option = {"uba": "phi", "power": "exponent"}.get(schedule)
         try:
             numbers = [float(part) for part in rest]
         except ValueError:
             numbers = [math.nan]
-        if schedule not in SCHEDULES or len(numbers) != (option is not None) or not all(n > 0 for n in numbers):
+        positive = all(0 < number < math.inf for number in numbers)
+        if schedule not in SCHEDULES or len(numbers) != (option is not None) or not positive:
             shapes = ", ".join(one for one in SCHEDULES if one not in ("uba", "power"))
             raise ValueError(f'schedules: must be {shapes}, "uba φ" or "power p" with a positive number, got {name!r}')
         return cls(schedule, {option: numbers[0]} if option else {}, finer)
@@ -108,16 +110,17 @@ class Functions(NamedTuple):
     choice: Callable[..., list[Row]]
 
 
-def check(schedules: Sequence[str], replicated: Sequence[str]) -> None:
-    """Refuse lists of schedules that cannot be compared."""
-    for name in schedules:
-        Arm.of(name)
-    if "uba 2" in schedules:
-        raise ValueError('schedules: UBA at φ = 2 is cosine and is trained as "cosine", got "uba 2"')
-    if len(set(schedules)) < len(schedules):
-        raise ValueError(f"schedules: each must stand once, got {list(schedules)}")
-    if unknown := [name for name in replicated if name not in schedules]:
-        raise ValueError(f"replicated: must be among the schedules, got {', '.join(unknown)}")
+def check(schedules: Sequence[str], **among: Sequence[str]) -> None:
+    """Refuse lists of schedules that cannot be compared; those in `among`, by argument, must be of the first."""
+    arms = [Arm.of(name) for name in schedules]
+    for name, arm in zip(schedules, arms, strict=True):
+        if arm.options.get("phi") == 2:
+            raise ValueError(f'schedules: UBA at φ = 2 is cosine and is trained as "cosine", got "{name}"')
+        if arms.count(arm) > 1:
+            raise ValueError(f"schedules: each must stand once, got {list(schedules)}")
+    for argument, names in among.items():
+        if unknown := [name for name in names if name not in schedules]:
+            raise ValueError(f"{argument}: must be among the schedules, got {', '.join(unknown)}")
 
 
 def cell_parts(

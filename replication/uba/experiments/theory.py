@@ -472,9 +472,8 @@ def stationarity_quadratic(config: Config, kappa: float) -> Iterator[Row]:
         path = theory.quadratic_trajectory(_tables(config.rate_phis, budget), [peak], spectrum, config.noises)
         least = path.gradient[..., :-1].min(axis=-1)[:, 0]
         constants = {"smoothness": 1.0, "variance": np.array(config.noises) * spectrum.mean()}
-        largest = _ratio(config, budget, peak, least, **constants, gap=path.loss[0, 0, :, 0])
-        yield from _gradients("quadratic", config.rate_phis, kappa, config.noises, budget, least)
-        yield from _ratios("quadratic", config.rate_phis, kappa, budget, largest)
+        bound = _bound(config, budget, peak, **constants, gap=path.loss[0, 0, :, 0])
+        yield from _gradients("quadratic", config.rate_phis, kappa, config.noises, budget, least, bound)
 
 
 def stationarity_logistic(config: Config, kappa: float) -> Iterator[Row]:
@@ -486,27 +485,22 @@ def stationarity_logistic(config: Config, kappa: float) -> Iterator[Row]:
         least = problem.sgd(tables, np.array([peak]), config.logistic_noises, gradients=True).gradient[:, 0]
         variance = np.array(config.logistic_noises) * problem.scales.sum()
         constants = {"smoothness": problem.smoothness, "variance": variance, "gap": problem.gap.mean()}
-        largest = _ratio(config, budget, peak, least, **constants)
-        yield from _gradients("logistic", config.rate_phis, kappa, config.logistic_noises, budget, least)
-        yield from _ratios("logistic", config.rate_phis, kappa, budget, largest)
+        bound = _bound(config, budget, peak, **constants)
+        yield from _gradients("logistic", config.rate_phis, kappa, config.logistic_noises, budget, least, bound)
 
 
-def _ratio(config: Config, budget: int, peak: float, least: Float, **constants: Any) -> Float:
-    """Largest ratio of the least gradient to the bound over the noise levels, shape (phi,)."""
-    bound = theory.stationarity_bound(np.array(config.rate_phis)[:, None], budget, peak, **constants)
-    return np.asarray((least / bound).max(axis=1))
+def _bound(config: Config, budget: int, peak: float, **constants: Any) -> Float:
+    return theory.stationarity_bound(np.array(config.rate_phis)[:, None], budget, peak, **constants)
 
 
 def _gradients(
-    problem: str, phis: Sequence[float], kappa: float, noises: Sequence[float], budget: int, least: Float
+    problem: str, phis: Sequence[float], kappa: float, noises: Sequence[float], budget: int, least: Float, bound: Float
 ) -> Iterator[Row]:
+    """The least gradients, shape (phi, noise), and the largest ratio to their bounds over the noise levels."""
     for phi, row in zip(phis, least, strict=True):
         for noise, value in zip(noises, row, strict=True):
             cell = {"problem": problem, "phi": phi, "kappa": kappa, "noise": noise, "budget": budget}
             yield {"quantity": "min_gradient", **cell, "value": float(value)}
-
-
-def _ratios(problem: str, phis: Sequence[float], kappa: float, budget: int, largest: Float) -> Iterator[Row]:
-    for phi, value in zip(phis, largest, strict=True):
+    for phi, value in zip(phis, (least / bound).max(axis=1), strict=True):
         cell = {"problem": problem, "phi": phi, "kappa": kappa, "budget": budget}
         yield {"quantity": "gradient_over_bound", **cell, "value": float(value)}

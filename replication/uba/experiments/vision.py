@@ -99,7 +99,7 @@ class Config(evidence.Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        protocol.check(self.schedules, [*self.replicated, *self.adamw_schedules])
+        protocol.check(self.schedules, replicated=self.replicated, adamw_schedules=self.adamw_schedules)
         if self.mean_rate and not {"uba 5", "cosine"} <= set(self.schedules):
             raise ValueError("mean_rate: needs 'uba 5' and 'cosine' among the schedules")
         return self
@@ -115,7 +115,6 @@ class Images:
     mean: Tensor
     std: Tensor
     name: str
-    checksum: str
 
 
 def load(config: Config) -> Images:
@@ -138,15 +137,14 @@ def _load(dataset: str, limit: int, side: int, validation: int, label_noise: flo
     if dataset == "digits":
         digits = data.digits()
         order = rng.permutation(len(digits.labels))
-        images, labels, name, checksum = digits.images[order], digits.labels[order], digits.name, digits.checksum
-        images = (255 * images).round().astype(np.uint8)
-        held_out = 497
+        images, labels = (255 * digits.images[order]).round().astype(np.uint8), digits.labels[order]
+        name, held_out = digits.name, 497
     else:
         train, test = data.cifar10(limit=limit or None)
         order = rng.permutation(len(train.labels))
         images = np.concatenate([train.images[order], test.images])
         labels = np.concatenate([train.labels[order], test.labels])
-        name, checksum, held_out = train.name, train.checksum, len(test.labels)
+        name, held_out = train.name, len(test.labels)
     images = averaged(images, side)
     n = len(labels) - held_out
     if validation >= n:
@@ -165,7 +163,7 @@ def _load(dataset: str, limit: int, side: int, validation: int, label_noise: flo
     shown = ((x[cut:].float() / 255 - mean) / std).to(where)
     held = n - cut
     splits = ((x[:cut].to(where), y[:cut]), (shown[:held], y[cut:n]), (shown[held:], y[n:]))
-    return Images(*splits, mean, std, name, checksum)
+    return Images(*splits, mean, std, name)
 
 
 def averaged(images: npt.NDArray[Any], side: int) -> npt.NDArray[np.uint8]:
