@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from replication.checks import one_of, positive
 from replication.training.models import count_parameters
-from replication.training.optimizers import Optimizer, per_replica
+from replication.training.optimizers import Optimizer, Parameters, State, per_replica
 from replication.training.progress import track
-from replication.training.replicas import Parameters, Replicas, check_function, gradients, stack
+from replication.training.replicas import Replicas, check_function, gradients, stack
 
 Stacked = Callable[[Parameters, Tensor], Tensor]
 Backend = Literal["population", "plain"]
@@ -355,7 +355,7 @@ class _Module(NamedTuple):
     module: nn.Module
     leaves: dict[str, list[nn.Parameter]]
     flat: Parameters
-    state: dict[str, Parameters]
+    state: State
 
 
 def _rows(flat: Parameters, row: slice) -> Parameters:

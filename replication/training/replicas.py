@@ -15,10 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from replication.atomic import replacing
-from replication.training.optimizers import SGD, AdamW, Optimizer
+from replication.training.optimizers import SGD, AdamW, Optimizer, Parameters
 from replication.training.seeding import distinct, seeded
-
-Parameters = dict[str, Tensor]
 
 
 class Stack(NamedTuple):
