@@ -286,11 +286,10 @@ class ConsistencyTrainer(Replicas):
             alive = torch.stack([p.flatten(1).isfinite().all(1) for p in self.parameters.values()]).all(0).tolist()
             self._pairs.refresh(self.step, self._present, alive)
         begin = time.process_time()
-        idle: dict[str, Tensor] = {}
+        idle: set[str] = set()
         found, _ = gradients(lambda leaves: self._losses(leaves).mean(-1), self.parameters, idle)
-        self._descend(self._flatten(found), self._lr)
-        for name, p in idle.items():  # weight decay
-            self.parameters[name].copy_(p)
+        with self._resting(idle):
+            self._descend(self._flatten(found), self._lr)
         # the warm-up of the average counts the steps, which a checkpoint keeps
         decay = min(self._decay, self.step / (9 + self.step))
         for part, p in self._flat.items():

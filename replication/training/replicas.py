@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,19 +137,18 @@ def check_function(model: nn.Module, forward: Callable[[nn.Module], object]) -> 
 
 
 def gradients(
-    losses: Callable[[Parameters], Tensor], parameters: Parameters, idle: Parameters | None = None
+    losses: Callable[[Parameters], Tensor], parameters: Parameters, idle: set[str] | None = None
 ) -> tuple[Parameters, Tensor]:
     """Return every replica's gradient, and the losses, from the losses (R,) of all replicas as one function.
 
-    With ``idle``, copies of the parameters that the losses do not depend on go into it, since `torch.optim` leaves them
-    as they are; their gradients are zero.
+    With ``idle``, the names of the parameters that the losses do not depend on go into it; their gradients are zero.
     """
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     values = losses(leaves)
     # replicas share no parameter: the gradient of the sum of their losses holds each one's own
     found = torch.autograd.grad(values.sum(), list(leaves.values()), allow_unused=idle is not None)
     if idle is not None:
-        idle |= {name: parameters[name].clone() for name, g in zip(leaves, found, strict=True) if g is None}
+        idle |= {name for name, g in zip(leaves, found, strict=True) if g is None}
     slopes = {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(leaves.items(), found, strict=True)}
     return slopes, values.detach()
 
@@ -211,6 +211,15 @@ class Replicas:
         """Take an optimiser's step down these gradients, laid side by side; ``lr`` has shape (R,)."""
         self.steps += 1
         self._update.step(self._flat, slopes, self._state, lr, self.steps)
+
+    @contextmanager
+    def _resting(self, idle: Iterable[str]) -> Iterator[None]:
+        """Put parameters back after the block: what the loss does not depend on stays, as in `torch.optim`."""
+        held = {name: self.parameters[name].clone() for name in idle}
+        yield
+        # their gradient is zero, but weight decay has moved them
+        for name, p in held.items():
+            self.parameters[name].copy_(p)
 
     def checkpoint(self, path: Path) -> None:
         """Save the whole state, by one rename: a safetensors file that carries counters and settings in its header."""
