@@ -226,7 +226,10 @@ class Replicas:
         tensors, state = self._more()
         tensors = self._tensors() | tensors
         whole = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-        header = json.dumps({"settings": self._all_settings(), "step": self.steps, **state})
+        # settings may be numbers of NumPy's
+        header = json.dumps(
+            {"settings": self._all_settings(), "step": self.steps, **state}, default=lambda number: number.item()
+        )
         with replacing(path) as temporary:
             save_file(whole, temporary, metadata={"state": header})
 
@@ -236,11 +239,15 @@ class Replicas:
         Raises
         ------
         ValueError
-            The file is of a trainer with other settings; the message names the first that differs.
+            The file is none that a trainer saved, or of a trainer with other settings; the message names the first that
+            differs.
         """
         device = next(iter(self._flat.values())).device
         with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
+            header = file.metadata() or {}
+            if "state" not in header:
+                raise ValueError(f"path: must be a state that a trainer saved, got {path}, which holds none")
+            state = json.loads(header["state"])
             tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
         for name, ours in self._all_settings().items():
             if (theirs := state["settings"].get(name)) != ours:
