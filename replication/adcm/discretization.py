@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replication.adcm.models import Sample, parted
+from replication.adcm.models import Sample, evaluating, parted
 from replication.adcm.schedules import P_MEAN, P_STD, Model, Schedule, standard_normal
-from replication.adcm.segmentation import tangent
-from replication.checks import positive, within
+from replication.adcm.segmentation import Derivative, Diverged
+from replication.checks import finite, positive, whole, within
 
 NEVER = sys.maxsize
 """The step at which a discretisation that is fixed for good changes."""
@@ -364,7 +364,7 @@ def constant_local(
     Parameters
     ----------
     model : callable(x, t, **conditioning) -> x0
-        The frozen model.
+        The frozen model. A module is put into evaluation mode and full precision, and back.
     sample : callable(n) -> Tensor or (Tensor, mapping)
         Draws data of shape `(*replicas, n, *event)`, as for `segment`.
     schedule : Schedule
@@ -388,20 +388,19 @@ def constant_local(
     ValueError
         The speed is not finite and positive everywhere.
     """
-    times, speeds = schedule.levels(rule.nodes), []
-    for time in times:
-        x0, conditioning = parted(sample(rule.batch_size))
-        z = standard_normal(x0, generator) if noise is None else noise(x0)
-        t = torch.full(x0.shape[:batch_dims], float(time), dtype=x0.dtype, device=x0.device)
-        v = tangent(model, x0, z, t, schedule, conditioning=conditioning)[1]
-        speeds.append(v.flatten(batch_dims).square().sum(-1).mean(-1).sqrt())
+    times, speeds, derivative = schedule.levels(rule.nodes), [], Derivative()
+    with evaluating(model, schedule):
+        for time in times:
+            x0, conditioning = parted(sample(rule.batch_size))
+            z = standard_normal(x0, generator) if noise is None else noise(x0)
+            t = torch.full(x0.shape[:batch_dims], float(time), dtype=x0.dtype, device=x0.device)
+            v = derivative(model, x0, z, t, schedule, conditioning)[1]
+            speeds.append(v.flatten(batch_dims).square().sum(-1).mean(-1).sqrt())
     # ds/dlnτ with dt/dlnτ = τ/τ'(t), then integrated in ln τ
     ratios = schedule.ratio(times)
     rates = torch.stack(speeds, -1).double().cpu() * ratios / schedule.ratio_dot(times)
     if not bool((rates.isfinite() & (rates > 0)).all()):
-        raise ValueError(
-            "model: its speed |df/dt| is not finite and positive at every time; has the training diverged?"
-        )
+        raise Diverged("model: its speed |df/dt| is not finite and positive at every time; has the training diverged?")
     lengths = torch.cumulative_trapezoid(rates, ratios.log()).reshape(-1, rule.nodes - 1)
     grids = []
     for length in lengths:

@@ -25,7 +25,8 @@ from replication.adcm.models import parted
 from replication.adcm.objectives import consistency_loss, denoising_loss, tangent_loss
 from replication.adcm.pairs import Pairs, Rule, Segmented, grouped
 from replication.adcm.schedules import P_MEAN, P_STD, Model, Schedule
-from replication.checks import one_of, positive, within
+from replication.adcm.segmentation import Derivative
+from replication.checks import finite, one_of, positive, whole, within
 from replication.training import Optimizer, RAdam, track
 from replication.training.replicas import Replicas, gradients
 
@@ -200,6 +201,7 @@ class ConsistencyTrainer(Replicas):
         self._training_seconds = 0.0
         self._about = {
             "objective": objective,
+        self._derivative = Derivative()
             "schedule": repr(schedule),
             "replicas": [
                 [one.seed, one.lr, repr(one.discretization), one.weight, *constants]
@@ -306,7 +308,8 @@ class ConsistencyTrainer(Replicas):
         t = log_normal_times(batch.u, self.schedule, *self._ln_tau).to(batch.x0.dtype)
         if self._objective == "denoising":
             return denoising_loss(model, self.schedule, batch, t)
-        return tangent_loss(model, self.schedule, batch, t, frozen=self._ensemble.model(self.parameters))
+        frozen = self._ensemble.model(self.parameters)
+        return tangent_loss(model, self.schedule, batch, t, frozen=frozen, derivative=self._derivative)
 
     def _present(self, rows: Sequence[int]) -> Model:
         """The present model of some replicas."""
