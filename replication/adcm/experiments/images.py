@@ -516,11 +516,7 @@ def grids(study: Study, chunk: Sequence[Trial], trainer: ConsistencyTrainer) -> 
     rows: list[dict[str, Any]] = []
     for one in trainer.segmentations:
         trial = chunk[one.replica]
-        labels = {"dataset": study.bench.dataset, "method": trial.method, "seed": trial.seed, "step": one.step}
-        rows.append({"quantity": "segments", "value": one.segments, **labels})
-        rows += [
-            {"quantity": "safeguard", "safeguard": name, "value": count, **labels} for name, count in one.counts.items()
-        ]
+        rows += one.rows({"dataset": study.bench.dataset, "method": trial.method, "seed": trial.seed})
     for index in sorted({one.replica for one in trainer.segmentations}):
         labels = {"dataset": study.bench.dataset, "method": chunk[index].method, "seed": chunk[index].seed}
         rows.append({"quantity": "log_step_spread", "value": spread(trainer.grid(index).times), **labels})

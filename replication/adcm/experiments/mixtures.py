@@ -469,13 +469,8 @@ def _grids(bed: Bed, trainer: ConsistencyTrainer, trials: Sequence[Trial]) -> li
     rows: list[dict[str, Any]] = []
     for one in trainer.segmentations:
         trial = trials[one.replica]
-        if not trial.chosen:
-            continue
-        label = {**bed._asdict(), "method": trial.method, "seed": trial.seed, "step": one.step}
-        rows.append({"quantity": "segments", "value": one.segments, **label})
-        rows += [
-            {"quantity": "safeguard", "safeguard": kind, "value": count, **label} for kind, count in one.counts.items()
-        ]
+        if trial.chosen:
+            rows += one.rows({**bed._asdict(), "method": trial.method, "seed": trial.seed})
     return rows
 
 
