@@ -157,7 +157,7 @@ def safeguards(records: pd.DataFrame) -> Table:
             mean = now.groupby("safeguard")["value"].mean()
             steps = (f"{mean[kind]:,.0f} ({mean[kind] / mean['segments']:.0%})" for kind in ("floored", "capped"))
             nodes = (f"{mean[kind]:.2g}" for kind in ("nonpositive", "nonfinite"))
-            name = f"{_name(method)}, {SCHEDULES[schedule]}"
+            name = f"{_name(str(method))}, {SCHEDULES[str(schedule)]}"
             lines.append((name, f"{step:.0f}", f"{mean['segments']:,.0f}", *steps, *nodes))
     heads = ("grid", "training step", "segments", "made by the floor", "by the cap", "estimates ≤ 0", "not finite")
     return Table(heads, tuple(lines))

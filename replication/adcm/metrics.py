@@ -107,7 +107,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> Tensor:
     _check_two(a, b)
     a, b = a.double(), b.double()
     # of one feature the covariance is a number
-    first, second = (torch.atleast_2d(sample.T.cov()) for sample in (a, b))
+    first, second = (sample.T.cov().reshape(sample.shape[1], -1) for sample in (a, b))
     values, vectors = torch.linalg.eigh(first)
     root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
     # tr (C_a C_b)^(1/2) is that of the symmetric C_a^(1/2) C_b C_a^(1/2)
