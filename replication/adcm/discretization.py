@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replication.adcm.models import Sample, parted
+from replication.adcm.models import Sample, evaluating, parted
 from replication.adcm.schedules import P_MEAN, P_STD, Model, Schedule, standard_normal
-from replication.adcm.segmentation import tangent
-from replication.checks import positive, within
+from replication.adcm.segmentation import Derivative, Diverged
+from replication.checks import finite, positive, whole, within
 
 NEVER = sys.maxsize
 """The step at which a discretisation that is fixed for good changes."""
@@ -91,7 +91,8 @@ class Grid:
     Raises
     ------
     ValueError
-        There are fewer than two times, they do not ascend or are not positive, or ``p_std`` is not positive.
+        There are fewer than two times, they do not ascend or are not positive, ``p_std`` is not positive, or the
+        distribution has no mass between the times.
 
     Examples
     --------
@@ -111,7 +112,11 @@ class Grid:
         self.naive = naive
         forward, _ = _coordinate(schedule, naive)
         masses = torch.special.ndtr((forward(self.times).log() - p_mean) / p_std).diff()
+        if not masses.sum() > 0:
+            got = f"{p_mean} and {p_std} on times from {times[0]:g} to {times[-1]:g}"
+            raise ValueError(f"p_mean and p_std: the distribution must have mass between the times, got {got}")
         self._cumulative = masses.cumsum(0) / masses.sum()
+        self._p_mean, self._p_std = p_mean, p_std
 
     def __len__(self) -> int:
         """Number of segments."""
@@ -119,6 +124,8 @@ class Grid:
 
     def __repr__(self) -> str:
         kind = "naive, " if self.naive else ""
+        if (self._p_mean, self._p_std) != (P_MEAN, P_STD):
+            kind += f"p_mean={self._p_mean}, p_std={self._p_std}, "
         return f"Grid({len(self)} segments, {kind}crc32 {zlib.crc32(self.times.cpu().numpy().tobytes()):08x})"
 
     def pairs(self, u: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
@@ -276,7 +283,7 @@ class ECM:
     Raises
     ------
     ValueError
-        q is not above 1, ``doubling_every`` or k or b not positive.
+        q is not above 1 and finite, ``doubling_every``, k, b or ``p_std`` is not positive, or ``p_mean`` not finite.
 
     Examples
     --------
@@ -296,12 +303,12 @@ class ECM:
     naive: bool = False
 
     def __post_init__(self) -> None:
-        if not self.q > 1:
-            raise ValueError(f"q: must be above 1, got {self.q}")
-        if self.doubling_every is not None and self.doubling_every < 1:
-            raise ValueError(f"doubling_every: need at least 1 step, got {self.doubling_every}")
-        if not (self.k > 0 and self.b > 0):
-            raise ValueError(f"k and b: must be positive, got {self.k} and {self.b}")
+        within("q", self.q, "(1, inf)")
+        if self.doubling_every is not None:
+            whole("doubling_every", self.doubling_every)
+        positive("k and b", [self.k, self.b])
+        finite("p_mean", self.p_mean)
+        positive("p_std", self.p_std)
 
     def pairs(self, u: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
         """See `Discretization.pairs`."""
@@ -364,7 +371,7 @@ def constant_local(
     Parameters
     ----------
     model : callable(x, t, **conditioning) -> x0
-        The frozen model.
+        The frozen model. A module is put into evaluation mode and full precision, and back.
     sample : callable(n) -> Tensor or (Tensor, mapping)
         Draws data of shape `(*replicas, n, *event)`, as for `segment`.
     schedule : Schedule
@@ -388,20 +395,19 @@ def constant_local(
     ValueError
         The speed is not finite and positive everywhere.
     """
-    times, speeds = schedule.levels(rule.nodes), []
-    for time in times:
-        x0, conditioning = parted(sample(rule.batch_size))
-        z = standard_normal(x0, generator) if noise is None else noise(x0)
-        t = torch.full(x0.shape[:batch_dims], float(time), dtype=x0.dtype, device=x0.device)
-        v = tangent(model, x0, z, t, schedule, conditioning=conditioning)[1]
-        speeds.append(v.flatten(batch_dims).square().sum(-1).mean(-1).sqrt())
+    times, speeds, derivative = schedule.levels(rule.nodes), [], Derivative()
+    with evaluating(model, schedule):
+        for time in times:
+            x0, conditioning = parted(sample(rule.batch_size))
+            z = standard_normal(x0, generator) if noise is None else noise(x0)
+            t = torch.full(x0.shape[:batch_dims], float(time), dtype=x0.dtype, device=x0.device)
+            v = derivative(model, x0, z, t, schedule, conditioning)[1]
+            speeds.append(v.flatten(batch_dims).square().sum(-1).mean(-1).sqrt())
     # ds/dlnτ with dt/dlnτ = τ/τ'(t), then integrated in ln τ
     ratios = schedule.ratio(times)
     rates = torch.stack(speeds, -1).double().cpu() * ratios / schedule.ratio_dot(times)
     if not bool((rates.isfinite() & (rates > 0)).all()):
-        raise ValueError(
-            "model: its speed |df/dt| is not finite and positive at every time; has the training diverged?"
-        )
+        raise Diverged("model: its speed |df/dt| is not finite and positive at every time; has the training diverged?")
     lengths = torch.cumulative_trapezoid(rates, ratios.log()).reshape(-1, rule.nodes - 1)
     grids = []
     for length in lengths:

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from replication.adcm.experiments.images import METHODS, trained
 from replication.evidence import Table, mean_interval, plots, rows_of
 from replication.evidence.claims import load_claims
 
 NAMES = load_claims("adcm").levels
 
-METHODS = ("adcm-wt", "log-wt", "ecm256-wt", "adcm-sample", "ecm2", "ict")
 LOOKS = plots.distinct(METHODS)
 DATASETS = {"digits": "digits", "cifar10": "CIFAR-10 at 16 × 16"}
 FRECHET = "Fréchet distance in the\nclassifier's features"
@@ -53,7 +53,7 @@ def samples(records: pd.DataFrame) -> Figure:
 def quality(records: pd.DataFrame) -> Figure:
     """Draw the Fréchet distance of one-step samples over the images seen, with 95 % intervals over seeds."""
     rows = rows_of(records, "log_frechet", sampling_steps=1)
-    datasets = [name for name in DATASETS if name in set(rows["dataset"])]
+    datasets = trained(rows)
     label = "share of the budget of images"
     figure, axes = plots.panels([DATASETS[name] for name in datasets], height=4, xlabel=label, ylabel=FRECHET, log="y")
     for axis, dataset in zip(axes, datasets, strict=True):
@@ -79,7 +79,7 @@ def differences(records: pd.DataFrame) -> Figure:
     label = "Fréchet distance: ADCM with w(t) / method\n(left of 1 ADCM is better)"
     rows = rows_of(records, "log_frechet", sampling_steps=1, share=1)
     rows = rows[rows["method"].isin(METHODS)]
-    datasets = [name for name in DATASETS if name in set(rows["dataset"])]
+    datasets = trained(rows)
     titles = [DATASETS[name] for name in datasets]
     figure, axes = plots.panels(titles, height=2.6, share="y", xlabel=label, log="x")
     for axis, dataset in zip(axes, datasets, strict=True):

@@ -65,8 +65,13 @@ def cpu_time(records: pd.DataFrame) -> Figure:
 
 
 def _at_first(records: pd.DataFrame, quantity: str, **levels: object) -> pd.DataFrame:
-    """Rows of a quantity at the paper's range, the largest."""
-    return rows_of(records, quantity, range=records["range"].max(), **({"schedule": "VE"} | levels))
+    """Rows of a quantity on VE at the first range, where everything is compared."""
+    return rows_of(records, quantity, range=_first(records), **({"schedule": "VE"} | levels))
+
+
+def _first(records: pd.DataFrame) -> float:
+    """The first range that was run; its parts come first."""
+    return float(records["range"].dropna().iloc[0])
 
 
 def _distances(records: pd.DataFrame) -> dict[str, dict[float, Interval]]:
@@ -109,7 +114,7 @@ def transfer(records: pd.DataFrame) -> Figure:
         "ecm2": "ECM (q = 2), rewritten",
         "ecm2-naive": "ECM (q = 2), naive",
     }
-    rows = rows_of(records, "log_rmse", budget=1.0, range=records["range"].max())
+    rows = rows_of(records, "log_rmse", budget=1.0, range=_first(records))
     found = plots.intervals(rows, "schedule", "method", transform=np.exp)
     # on VE there is nothing to rewrite
     found["VE"] |= {name: found["VE"][name.removesuffix("-naive")] for name in names}
@@ -133,7 +138,7 @@ def trade_off(records: pd.DataFrame) -> Figure:
 def segments(records: pd.DataFrame) -> Figure:
     """Draw how long the adaptive grid is in the course of training, one line a seed."""
     figure, (axis,) = plots.panels(height=2.6, xlabel="training step of the segmentation", ylabel="segments N")
-    rows = rows_of(records, "segments", method="adcm-wt", range=records["range"].max())
+    rows = rows_of(records, "segments", method="adcm-wt", range=_first(records))
     for schedule, own in rows.groupby("schedule", sort=False):
         each = plots.means(own, "seed", "step")
         plots.curves(axis, each, plots.alike(each, **OF_SCHEDULE[schedule]), label=SCHEDULES[str(schedule)].format)
@@ -143,7 +148,7 @@ def segments(records: pd.DataFrame) -> Figure:
 
 def safeguards(records: pd.DataFrame) -> Table:
     """How many steps of ADCM's first and last grid a safeguard made, for every lambda: means over seeds."""
-    at = records[(records["range"] == records["range"].max()) & records["quantity"].isin(["segments", "safeguard"])]
+    at = records[(records["range"] == _first(records)) & records["quantity"].isin(["segments", "safeguard"])]
     at = at[at["method"].str.fullmatch("adcm-wt|adcm-lambda-.*")]
     lines = []
     for (schedule, method), rows in at.groupby(["schedule", "method"]):
@@ -152,7 +157,7 @@ def safeguards(records: pd.DataFrame) -> Table:
             mean = now.groupby("safeguard")["value"].mean()
             steps = (f"{mean[kind]:,.0f} ({mean[kind] / mean['segments']:.0%})" for kind in ("floored", "capped"))
             nodes = (f"{mean[kind]:.2g}" for kind in ("nonpositive", "nonfinite"))
-            name = f"{_name(method)}, {SCHEDULES[schedule]}"
+            name = f"{_name(str(method))}, {SCHEDULES[str(schedule)]}"
             lines.append((name, f"{step:.0f}", f"{mean['segments']:,.0f}", *steps, *nodes))
     heads = ("grid", "training step", "segments", "made by the floor", "by the cap", "estimates ≤ 0", "not finite")
     return Table(heads, tuple(lines))
@@ -178,7 +183,7 @@ def samples(records: pd.DataFrame) -> Figure:
 def tuning(records: pd.DataFrame) -> Figure:
     """Draw the mean tuning score against the learning rate on both schedules; dots mark the chosen rates."""
     label = "distance to the exact map\n(RMSE, geometric mean)"
-    rows = rows_of(records, "tuning_score", range=records["range"].max())
+    rows = rows_of(records, "tuning_score", range=_first(records))
     trained = [name for name in SCHEDULES if name in set(rows["schedule"])]
     figure, axes = plots.panels([SCHEDULES[name] for name in trained], height=3.2, share="y", ylabel=label, log="y")
     looks = plots.distinct((*MAIN, "ict-naive", "ecm2-naive", "ecm256-wt", "adcm-sample"))

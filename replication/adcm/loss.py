@@ -12,7 +12,7 @@ from torch import Tensor
 
 from replication.adcm.models import Sample, evaluating, parted
 from replication.adcm.schedules import Model, Schedule, interpolate, standard_normal
-from replication.adcm.segmentation import over_ranks
+from replication.adcm.segmentation import Diverged, over_ranks
 from replication.checks import one_of
 
 Weight = Literal["per_sample", "w_t", "inverse_step", "inverse_t", "one"]
@@ -169,7 +169,7 @@ def target_error(
     errors = torch.stack(values, -1).to(torch.float64)
     errors = over_ranks(errors) if across_ranks else errors
     if not bool(errors.isfinite().all()):
-        raise ValueError("model: its error E d(f(x_t), x0) is not finite at some times; has the training diverged?")
+        raise Diverged("model: its error E d(f(x_t), x0) is not finite at some times; has the training diverged?")
     return TargetError(schedule, times.to(x0.device), errors.clamp(min=FLOOR))
 
 

@@ -42,10 +42,13 @@ def energy_distance(a: Tensor, b: Tensor) -> Tensor:
     Returns
     -------
     Tensor, scalar
+
+    Raises
+    ------
+    ValueError
+        There are fewer than two points, or they are no vectors.
     """
-    for name, sample in (("a", a), ("b", b)):
-        if sample.dim() != 2 or len(sample) < 2:
-            raise ValueError(f"{name}: need at least two points, shape (n, d), got {tuple(sample.shape)}")
+    _check_two(a, b)
     within = torch.pdist(a).mean() + torch.pdist(b).mean()
     return 2 * torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").mean() - within
 
@@ -95,11 +98,24 @@ def frechet_distance(a: Tensor, b: Tensor) -> Tensor:
     Returns
     -------
     Tensor, float64, scalar
+
+    Raises
+    ------
+    ValueError
+        There are fewer than two samples, or they are no vectors.
     """
+    _check_two(a, b)
     a, b = a.double(), b.double()
-    first, second = a.T.cov(), b.T.cov()
+    # of one feature the covariance is a number
+    first, second = (sample.T.cov().reshape(sample.shape[1], -1) for sample in (a, b))
     values, vectors = torch.linalg.eigh(first)
     root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
     # tr (C_a C_b)^(1/2) is that of the symmetric C_a^(1/2) C_b C_a^(1/2)
     cross: Tensor = torch.linalg.eigvalsh(root @ second @ root).clamp(min=0).sqrt().sum()
     return (a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * cross
+
+
+def _check_two(a: Tensor, b: Tensor) -> None:
+    for name, sample in (("a", a), ("b", b)):
+        if sample.dim() != 2 or len(sample) < 2:
+            raise ValueError(f"{name}: need at least two points, shape (n, d), got {tuple(sample.shape)}")

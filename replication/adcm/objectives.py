@@ -11,7 +11,7 @@ from replication.adcm.draws import Batch
 from replication.adcm.loss import loss_weight, pseudo_huber
 from replication.adcm.models import student_and_target
 from replication.adcm.schedules import Model, Schedule, over
-from replication.adcm.segmentation import tangent
+from replication.adcm.segmentation import Derivative
 
 Groups = Sequence[tuple[float, Tensor]]
 """Replicas by the constant of their distance."""
@@ -42,12 +42,17 @@ def consistency_loss(
 
 
 def denoising_loss(model: Model, schedule: Schedule, batch: Batch, t: Tensor) -> Tensor:
-    """Eq. 1 with w = 1 / c_out^2: the network's own squared error, of the same size at every noise level."""
+    """Eq. 1 with w = 1 / c_out^2: the network's own squared error, of the same size at every noise level.
+
+    Not on `VE` with ``exact_boundary``, whose c_out is zero at t_min: there the error grows without bound.
+    """
     error = model(schedule.perturb(batch.x0, batch.z, t), t, **batch.conditioning) - batch.x0
     return (error / over(schedule.c_out(t), batch.x0)).square().flatten(2).mean(-1)
 
 
-def tangent_loss(model: Model, schedule: Schedule, batch: Batch, t: Tensor, *, frozen: Model) -> Tensor:
+def tangent_loss(
+    model: Model, schedule: Schedule, batch: Batch, t: Tensor, *, frozen: Model, derivative: Derivative
+) -> Tensor:
     """The limit of Eq. 3 with sCM's normalised tangent g / (||g|| + 0.1) (Lu and Song 2025), as the network sees it.
 
     Its learned weight and its warm-up are left out. The gradient is that of F · -g / (||g|| + 0.1), where
@@ -55,7 +60,7 @@ def tangent_loss(model: Model, schedule: Schedule, batch: Batch, t: Tensor, *, f
     """
     x = schedule.perturb(batch.x0, batch.z, t)
     with torch.no_grad():
-        v = tangent(frozen, batch.x0, batch.z, t, schedule, conditioning=batch.conditioning)[1]
+        v = derivative(frozen, batch.x0, batch.z, t, schedule, batch.conditioning)[1]
         # sCM's g = cos(s) df/ds with tan(s) = tau / sigma_d, in the schedule's own time; c_out > 0 turns its sign
         sigma_data = getattr(schedule, "sigma_data", 0.5)
         scale = (schedule.ratio(t) ** 2 + sigma_data**2).sqrt() / schedule.ratio_dot(t)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,9 +15,13 @@ from replication.adcm.discretization import ConstantLocal, Discretization, Grid,
 from replication.adcm.draws import BLOCK, Draws
 from replication.adcm.loss import TargetError, Weight, loss_weight, target_error
 from replication.adcm.schedules import Model, Schedule
-from replication.adcm.segmentation import Adaptive, segment
+from replication.adcm.segmentation import Adaptive, Diverged, segment
 
 Rule = Discretization | Adaptive | ConstantLocal
+ModelOf = Callable[[Sequence[int]], Model]
+"""The present model of some replicas."""
+
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -39,14 +44,11 @@ class Segmented:
     counts: dict[str, int]
     seconds: float
 
-
-@dataclass
-class _Ahead:
-    """Pairs and weights of the steps from `begin` to before `end`, shapes (L, R, B)."""
-
-    begin: int = 0
-    end: int = 0
-    parts: tuple[Tensor, ...] = field(default_factory=tuple)
+    def rows(self, labels: dict[str, Any]) -> list[dict[str, Any]]:
+        """Tidy records of it: how many segments, and how often each safeguard acted."""
+        at = {**labels, "step": self.step}
+        acted = [{"quantity": "safeguard", "safeguard": kind, "value": n, **at} for kind, n in self.counts.items()]
+        return [{"quantity": "segments", "value": self.segments, **at}, *acted]
 
 
 class Pairs:
@@ -70,6 +72,11 @@ class Pairs:
         Times at which w(t) is estimated, and examples of each estimate.
     ln_tau : (float, float)
         Mean and standard deviation of ln tau on the grids.
+
+    Attributes
+    ----------
+    made_at : int
+        The step before which grids and weights were made last; -1 if never.
     """
 
     def __init__(
@@ -92,18 +99,21 @@ class Pairs:
         self.weight_seconds = 0.0
         self.grids: dict[int, Grid] = {}
         self._errors: dict[int, TargetError] = {}
-        self._made_at = -1
-        self._ahead = _Ahead()
+        self.made_at = -1
+        # the steps whose pairs and weights are there, and these, shapes (L, R, B)
+        self._ahead = range(0)
+        self._parts: tuple[Tensor, ...] = ()
 
     def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """t, r and weight of a step, shapes (R, B); computed as far ahead as nothing changes."""
-        if not self._ahead.begin <= step < self._ahead.end:
+        if step not in self._ahead:
             rules = [self._now(i) for i in range(len(self._rules))]
             ends = [(step // BLOCK + 1) * BLOCK, *(rule.until(step) for rule in rules)]
             end = min(ends if self._every is None else [*ends, (step // self._every + 1) * self._every])
             parts = [self._weighted(i, rule, step, end) for i, rule in enumerate(rules)]
-            self._ahead = _Ahead(step, end, tuple(torch.stack(part, 1) for part in zip(*parts, strict=True)))
-        t, r, weight = (part[step - self._ahead.begin] for part in self._ahead.parts)
+            self._parts = tuple(torch.stack(part, 1) for part in zip(*parts, strict=True))
+            self._ahead = range(step, end)
+        t, r, weight = (part[step - self._ahead.start] for part in self._parts)
         return t, r, weight
 
     def _now(self, replica: int) -> Discretization:
@@ -122,47 +132,68 @@ class Pairs:
 
     def due(self, step: int) -> bool:
         """Whether what depends on the model is to be made anew before a step."""
-        return self._made_at != step and (step == 0 if self._every is None else step % self._every == 0)
+        return self.made_at != step and (step == 0 if self._every is None else step % self._every == 0)
 
     @torch.no_grad()
-    def refresh(self, step: int, model_of: Callable[[Sequence[int]], Model], alive: Sequence[bool]) -> None:
+    def refresh(self, step: int, model_of: ModelOf, alive: Sequence[bool]) -> None:
         """Make grids and weights w(t) anew from the present models (theta^-).
 
-        A replica that has diverged keeps what it has; its score says what became of it.
+        A replica that has diverged keeps what it has; its score says what became of it. Nothing is taken over before
+        all is made, so that what was interrupted is due again.
         """
-        self._made_at, self._ahead = step, _Ahead()
+        grids: dict[int, Grid] = {}
+        segmentations: list[Segmented] = []
+        errors: dict[int, TargetError] = {}
         adaptive = {i: rule for i, rule in enumerate(self._rules) if isinstance(rule, Adaptive | ConstantLocal)}
         for rule in dict.fromkeys(rule for i, rule in adaptive.items() if alive[i]):
             rows = [i for i, other in adaptive.items() if other == rule and alive[i]]
             begin = time.process_time()
-            made = self._segment(rule, model_of(rows), rows, step)
+            made = self._each(rows, partial(self._segment, rule, model_of, step))
             seconds = (time.process_time() - begin) / len(rows)
-            for i, (times, counts) in zip(rows, made, strict=True):
-                self.grids[i] = Grid(times, self._schedule, *self._ln_tau)
-                self.segmentations.append(Segmented(step, i, len(self.grids[i]), counts, seconds))
+            for i, (times, counts) in made.items():
+                grids[i] = Grid(times, self._schedule, *self._ln_tau)
+                segmentations.append(Segmented(step, i, len(grids[i]), counts, seconds))
         begin = time.process_time()
         weighted = [i for i, kind in enumerate(self._weights) if kind == "w_t" and alive[i]]
         for c, rows in grouped(self._constants, weighted):
-            sample, noise = self._draws.streams(rows, f"weight {step}")
-            errors = target_error(
-                model_of(rows),
-                sample,
-                self._schedule,
-                self._schedule.levels(self._nodes),
-                c,
-                batch_size=self._weight_batch,
-                noise=noise,
-                batch_dims=2,
-                across_ranks=False,
-            )
-            self._errors |= {i: replace(errors, values=row) for i, row in zip(rows, errors.values, strict=True)}
+            errors |= self._each(rows, partial(self._weigh, c, model_of, step))
         self.weight_seconds += time.process_time() - begin
+        self.grids |= grids
+        self.segmentations += segmentations
+        self._errors |= errors
+        self.made_at, self._ahead = step, range(0)
+
+    def _each(self, rows: Sequence[int], make: Callable[[Sequence[int]], Sequence[Made]]) -> dict[int, Made]:
+        """What is made for replicas together; if some model of theirs has diverged, for each of the others alone."""
+        try:
+            return dict(zip(rows, make(rows), strict=True))
+        except Diverged:
+            # before anything was made there is nothing to keep
+            if self.made_at < 0:
+                raise
+        return {i: own for row in rows for i, own in self._each([row], make).items()} if len(rows) > 1 else {}
+
+    def _weigh(self, c: float, model_of: ModelOf, step: int, rows: Sequence[int]) -> list[TargetError]:
+        """What the weights w(t) of these replicas are the inverse of."""
+        sample, noise = self._draws.streams(rows, f"weight {step}")
+        found = target_error(
+            model_of(rows),
+            sample,
+            self._schedule,
+            self._schedule.levels(self._nodes),
+            c,
+            batch_size=self._weight_batch,
+            noise=noise,
+            batch_dims=2,
+            across_ranks=False,
+        )
+        return [replace(found, values=row) for row in found.values]
 
     def _segment(
-        self, rule: Adaptive | ConstantLocal, model: Model, rows: Sequence[int], step: int
+        self, rule: Adaptive | ConstantLocal, model_of: ModelOf, step: int, rows: Sequence[int]
     ) -> list[tuple[Tensor, dict[str, int]]]:
         """Grids of these replicas, and how often each safeguard acted."""
-        sample, noise = self._draws.streams(rows, f"segment {step}")
+        model, (sample, noise) = model_of(rows), self._draws.streams(rows, f"segment {step}")
         if isinstance(rule, ConstantLocal):
             times = constant_local(model, sample, self._schedule, rule, noise=noise, batch_dims=2)
             return [(one, {}) for one in times]
@@ -183,13 +214,8 @@ class Pairs:
         self.grids = {i: Grid(of.cpu(), self._schedule, *self._ln_tau) for i, of in _numbered(tensors, "grid/")}
         nodes = self._schedule.levels(self._nodes)
         self._errors = {i: TargetError(self._schedule, nodes.to(of), of) for i, of in _numbered(tensors, "error/")}
-        self._made_at, self._ahead = made_at, _Ahead()
+        self.made_at, self._ahead = made_at, range(0)
         self.segmentations = [Segmented(**one) for one in segmentations]
-
-    @property
-    def made_at(self) -> int:
-        """The step before which grids and weights were made last; -1 if never."""
-        return self._made_at
 
 
 def grouped(constants: Sequence[float], rows: Sequence[int]) -> list[tuple[float, list[int]]]:

@@ -31,6 +31,10 @@ RELATIVE_STEP = 1e-3
 """That of the central difference which takes the place of a JVP where a model cannot be passed by one."""
 
 
+class Diverged(ValueError):
+    """A model whose outputs are no numbers, so that nothing can be estimated from it."""
+
+
 @dataclass(frozen=True)
 class Adaptive:
     """The paper's discretisation: how [t_min, t_max] is segmented by the Gauss-Newton step of a model.
@@ -178,45 +182,58 @@ def tangent(
     ValueError
         The shapes do not fit together.
     """
-    return _tangent(model, x0, z, _times(t, x0), schedule, relative_step, conditioning or {})[:2]
+    return Derivative(relative_step)(model, x0, z, _times(t, x0), schedule, conditioning or {})
 
 
-def _tangent(
-    model: Model,
-    x0: Tensor,
-    z: Tensor,
-    t: Tensor,
-    schedule: Schedule,
-    relative_step: float | None,
-    conditioning: Mapping[str, Tensor],
-) -> tuple[Tensor, Tensor, float | None]:
-    """Value, derivative, and the relative step that was taken (None for a JVP)."""
-    x, direction = schedule.perturb(x0, z, t), schedule.velocity(x0, z, t)
-    # in full precision: a difference over a thousandth of t is below what half precision resolves
-    with torch.no_grad(), torch.autocast(x0.device.type, enabled=False):
-        failed = None
-        if relative_step is None:
-            try:
-                with _Forward():
-                    one = torch.func.jvp(
-                        lambda x, t: model(x, t, **conditioning), (x, t), (direction, torch.ones_like(t))
-                    )
-                return one[0], one[1], None
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                failed, relative_step = error, RELATIVE_STEP
-        h = relative_step * t
-        # what is wrong with the model itself is raised here
-        value = model(x, t, **conditioning)
-        after, before = (model(schedule.perturb(x0, z, s), s, **conditioning) for s in (t + h, t - h))
-    if failed is not None:
-        reason = str(failed).strip().partition("\n")[0]
-        warnings.warn(
-            f"model: a JVP cannot pass it ({reason}); central differences are taken, relative_step={relative_step}",
-            stacklevel=3,
-        )
-    return value, (after - before) / (2 * h).reshape(h.shape + (1,) * (x0.dim() - h.dim())), relative_step
+@dataclass
+class Derivative:
+    """Takes what `tangent` returns, and remembers where a JVP cannot pass the model, so that it is tried once.
+
+    Parameters
+    ----------
+    relative_step : float, optional
+        That of central differences; None for JVPs, until one fails.
+    """
+
+    relative_step: float | None = None
+
+    def __call__(
+        self,
+        model: Model,
+        x0: Tensor,
+        z: Tensor,
+        t: Tensor,
+        schedule: Schedule,
+        conditioning: Mapping[str, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Return value and derivative; arguments as of `tangent`, times as a tensor."""
+        x, direction = schedule.perturb(x0, z, t), schedule.velocity(x0, z, t)
+        # in full precision: a difference over a thousandth of t is below what half precision resolves
+        with torch.no_grad(), torch.autocast(x0.device.type, enabled=False):
+            failed, step = None, self.relative_step
+            if step is None:
+                try:
+                    with _Forward():
+                        one = torch.func.jvp(
+                            lambda x, t: model(x, t, **conditioning), (x, t), (direction, torch.ones_like(t))
+                        )
+                    return one[0], one[1]
+                except torch.OutOfMemoryError:
+                    raise
+                except RuntimeError as error:
+                    failed, step = error, RELATIVE_STEP
+            h = step * t
+            # what is wrong with the model itself is raised here
+            value = model(x, t, **conditioning)
+            after, before = (model(schedule.perturb(x0, z, s), s, **conditioning) for s in (t + h, t - h))
+        if failed is not None:
+            self.relative_step = step
+            reason = str(failed).strip().partition("\n")[0]
+            warnings.warn(
+                f"model: a JVP cannot pass it ({reason}); central differences are taken, relative_step={step}",
+                stacklevel=3,
+            )
+        return value, (after - before) / (2 * h).reshape(h.shape + (1,) * (x0.dim() - h.dim()))
 
 
 class _Forward(TorchFunctionMode):
@@ -476,11 +493,10 @@ def segment(
     (True, 0)
     """
     rule = Adaptive() if rule is None else rule
-    relative_step, axis = rule.relative_step, 0 if replicas is None else 1
+    derivative, axis = Derivative(rule.relative_step), 0 if replicas is None else 1
 
     def rates(t: Tensor) -> Tensor:
         """Estimate R at times of shape (R,) on fresh data; float64, shape (R,)."""
-        nonlocal relative_step
         x0, conditioning = parted(sample(rule.batch_size))
         _check_data(x0, rule.batch_size, replicas)
         z = noise(x0) if noise else standard_normal(x0, generator)
@@ -489,7 +505,7 @@ def segment(
             conditioning = {name: torch.cat([part, part], axis) for name, part in conditioning.items()}
         times = _times(t.to(x0.device)[:, None].expand(-1, x0.shape[axis]).reshape(x0.shape[: axis + 1]), x0)
         before = random_state(x0.device)
-        value, v, relative_step = _tangent(model, x0, z, times, schedule, relative_step, conditioning)
+        value, v = derivative(model, x0, z, times, schedule, conditioning)
         if not torch.equal(before, random_state(x0.device)):
             warnings.warn(
                 "model: draws random numbers, as dropout does in train mode; put it in eval mode", stacklevel=3
@@ -498,9 +514,9 @@ def segment(
 
     with evaluating(model, schedule):
         found = (_by_mini_batches if rule.mode == "paper" else _by_nodes)(rates, schedule, rule, replicas or 1)
-    made = [Segmentation(*one, relative_step) for one in found]
+    made = [Segmentation(*one, derivative.relative_step) for one in found]
     if not any(bool(one.rates.isfinite().any()) for one in made):
-        raise ValueError("model: no estimate of the time step is finite; has the training diverged?")
+        raise Diverged("model: no estimate of the time step is finite; has the training diverged?")
     return made[0] if replicas is None else made
 
 

@@ -25,7 +25,8 @@ from replication.adcm.models import parted
 from replication.adcm.objectives import consistency_loss, denoising_loss, tangent_loss
 from replication.adcm.pairs import Pairs, Rule, Segmented, grouped
 from replication.adcm.schedules import P_MEAN, P_STD, Model, Schedule
-from replication.checks import one_of, positive, within
+from replication.adcm.segmentation import Derivative
+from replication.checks import finite, one_of, positive, whole, within
 from replication.training import Optimizer, RAdam, track
 from replication.training.replicas import Replicas, gradients
 
@@ -118,9 +119,9 @@ class ConsistencyTrainer(Replicas):
     Raises
     ------
     ValueError
-        There is no replica, a size or rate is not positive, a discretisation is missing or superfluous, data are sparse
-        or not finite, or the network holds batch norm, casts itself to float16, or is an `EDMModel` on another schedule
-        than `VE`.
+        There is no replica, a size or rate is not positive, a discretisation is missing or superfluous, ``start`` does
+        not fit or is not finite, data are sparse or not finite, or the network holds batch norm, casts itself to
+        float16, or is an `EDMModel` on another schedule than `VE`.
 
     Examples
     --------
@@ -155,9 +156,15 @@ class ConsistencyTrainer(Replicas):
         autocast: torch.dtype | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
+        _check(replicas, objective)
         sizes = {"batch_size": batch_size, "segment_every": segment_every, "weight_batch": weight_batch}
-        _check(replicas, objective, {**sizes, "nodes": nodes - 1})
+        for name, size in sizes.items():
+            if size is not None:
+                whole(name, size)
+        whole("nodes", nodes, 2)
         within("ema", ema, "[0, 1)")
+        finite("p_mean", p_mean)
+        positive("p_std", p_std)
         if autocast not in (None, torch.bfloat16):
             raise ValueError(f"autocast: must be torch.bfloat16 or None, got {autocast}")
         self.replicas, self.schedule, self.batch_size = tuple(replicas), schedule, batch_size
@@ -165,10 +172,7 @@ class ConsistencyTrainer(Replicas):
         self._device = torch.device(device)
         self._ensemble = Ensemble(build, seeds, schedule, self._device, autocast)
         fresh = self._ensemble.fresh
-        super().__init__(
-            fresh if start is None else {name: p.to(self._device) for name, p in _like(start, fresh).items()},
-            RAdam() if optimizer is None else optimizer,
-        )
+        super().__init__(fresh if start is None else _like(start, fresh), RAdam() if optimizer is None else optimizer)
         self._averages = {part: p.clone() for part, p in self._flat.items()}
         self.ema = self._views(self._averages)
         self._decay, self._lr = ema, torch.tensor([one.lr for one in replicas], device=self._device)
@@ -197,6 +201,7 @@ class ConsistencyTrainer(Replicas):
                 ln_tau=self._ln_tau,
             )
         self._objective: Objective = objective
+        self._derivative = Derivative()
         self._training_seconds = 0.0
         self._about = {
             "objective": objective,
@@ -259,7 +264,7 @@ class ConsistencyTrainer(Replicas):
         parameters = self.ema if ema else self.parameters
         if replica is None:
             return self._ensemble.model(parameters)
-        one = self._ensemble.model({name: p[replica : replica + 1] for name, p in parameters.items()}, [replica])
+        one = self._ensemble.model({name: p[replica][None] for name, p in parameters.items()}, [replica])
         return lambda x, t, **given: one(x[None], t[None], **{name: c[None] for name, c in given.items()})[0]
 
     def fit(self, images: int, *, checkpoint: Path | None = None, every: int | None = None) -> None:
@@ -273,7 +278,14 @@ class ConsistencyTrainer(Replicas):
             Where to save the state every ``every`` steps and at the end.
         every : int, optional
             Steps between two checkpoints; default: at the end only.
+
+        Raises
+        ------
+        ValueError
+            ``every`` is not positive, or the draws of ``sample`` are sparse or not finite.
         """
+        if every is not None:
+            whole("every", every)
         for _ in track(range(self.step, images // self.batch_size), self._objective):
             self._train_step()
             if checkpoint is not None and every is not None and self.step % every == 0:
@@ -286,11 +298,10 @@ class ConsistencyTrainer(Replicas):
             alive = torch.stack([p.flatten(1).isfinite().all(1) for p in self.parameters.values()]).all(0).tolist()
             self._pairs.refresh(self.step, self._present, alive)
         begin = time.process_time()
-        idle: dict[str, Tensor] = {}
+        idle: set[str] = set()
         found, _ = gradients(lambda leaves: self._losses(leaves).mean(-1), self.parameters, idle)
-        self._descend(self._flatten(found), self._lr)
-        for name, p in idle.items():  # weight decay
-            self.parameters[name].copy_(p)
+        with self._resting(idle):
+            self._descend(self._flatten(found), self._lr)
         # the warm-up of the average counts the steps, which a checkpoint keeps
         decay = min(self._decay, self.step / (9 + self.step))
         for part, p in self._flat.items():
@@ -307,7 +318,8 @@ class ConsistencyTrainer(Replicas):
         t = log_normal_times(batch.u, self.schedule, *self._ln_tau).to(batch.x0.dtype)
         if self._objective == "denoising":
             return denoising_loss(model, self.schedule, batch, t)
-        return tangent_loss(model, self.schedule, batch, t, frozen=self._ensemble.model(self.parameters))
+        frozen = self._ensemble.model(self.parameters)
+        return tangent_loss(model, self.schedule, batch, t, frozen=frozen, derivative=self._derivative)
 
     def _present(self, rows: Sequence[int]) -> Model:
         """The present model of some replicas."""
@@ -336,14 +348,10 @@ class ConsistencyTrainer(Replicas):
             self._pairs.weight_seconds = state["seconds"]["weight"]
 
 
-def _check(replicas: Sequence[Replica], objective: str, sizes: dict[str, int | None]) -> None:
-    """Refuse replicas that cannot be trained by an objective, and sizes that are not positive."""
+def _check(replicas: Sequence[Replica], objective: str) -> None:
+    """Refuse replicas that cannot be trained by an objective."""
     if not replicas:
         raise ValueError("replicas: need at least one, got an empty sequence")
-    if bad := {name: size for name, size in sizes.items() if size is not None and size < 1}:
-        name, size = next(iter(bad.items()))
-        least = (2, size + 1) if name == "nodes" else (1, size)
-        raise ValueError(f"{name}: need at least {least[0]}, got {least[1]}")
     one_of("objective", objective, get_args(Objective))
     for index, replica in enumerate(replicas):
         if (replica.discretization is None) == (objective == "consistency"):
@@ -354,12 +362,12 @@ def _check(replicas: Sequence[Replica], objective: str, sizes: dict[str, int | N
 
 
 def _like(start: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights to start from, in the network's order.
+    """The weights to start from, in the network's order and type.
 
     Raises
     ------
     ValueError
-        A name or a shape differs from the network's.
+        A name or a shape differs from the network's, or a weight is not finite.
     """
     shapes = {name: tuple(p.shape) for name, p in fresh.items()}
     got = {name: tuple(p.shape) for name, p in start.items()}
@@ -368,4 +376,6 @@ def _like(start: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tenso
     for name, shape in shapes.items():
         if got[name] != shape:
             raise ValueError(f"start: {name} must have shape {shape}, one a replica; got {got[name]}")
-    return {name: start[name].detach() for name in shapes}
+        if bad := [replica for replica, p in enumerate(start[name]) if not p.isfinite().all()]:
+            raise ValueError(f"start: {name} must be finite, got NaN or infinity in replica {bad[0]}")
+    return {name: start[name].detach().to(p) for name, p in fresh.items()}

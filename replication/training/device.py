@@ -32,8 +32,14 @@ def resolve_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"device: {name!r} is not a device; allowed are 'auto', 'cpu', 'cuda', 'cuda:0', …") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device: {name!r} was asked for, but torch finds no CUDA device here; use 'cpu' or 'auto'")
+    if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
+        there = f"{found} CUDA device(s)" if found else "no CUDA device"
+        raise ValueError(f"device: {name!r} was asked for, but torch finds {there} here; use 'cpu' or 'auto'")
+    if device.type not in ("cpu", "cuda"):
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device: torch cannot use {name!r} here; use 'cpu' or 'auto'") from error
     return device
 
 

@@ -17,6 +17,10 @@ from torch import Tensor
 from replication.checks import at_least, positive, within
 
 Decays = Callable[[str, int], bool]
+Parameters = dict[str, Tensor]
+"""One tensor of shape (R, …) for each parameter, by its name."""
+State = dict[str, Parameters]
+"""The moments that an optimiser keeps, each like the parameters."""
 
 
 def matrices_only(name: str, ndim: int) -> bool:
@@ -34,18 +38,11 @@ def everything(name: str, ndim: int) -> bool:
 class Optimizer(Protocol):
     """An optimiser of stacked parameters, which changes every element by itself."""
 
-    def init(self, parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    def init(self, parameters: Parameters) -> State:
         """Return the state for these stacked parameters."""
         ...
 
-    def step(
-        self,
-        parameters: dict[str, Tensor],
-        gradients: dict[str, Tensor],
-        state: dict[str, dict[str, Tensor]],
-        lr: Tensor,
-        count: int,
-    ) -> None:
+    def step(self, parameters: Parameters, gradients: Parameters, state: State, lr: Tensor, count: int) -> None:
         """Update the parameters and the state in place; ``lr`` has shape (R,), ``count`` is the step from 1 on."""
         ...
 
@@ -80,21 +77,14 @@ class SGD:
     def __post_init__(self) -> None:
         within("momentum", self.momentum, "[0, 1)")
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov: needs momentum > 0")
+            raise ValueError(f"nesterov: needs momentum > 0, got {self.momentum}")
         at_least("weight_decay", self.weight_decay, 0)
 
-    def init(self, parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    def init(self, parameters: Parameters) -> State:
         """Return zero momentum buffers (with dampening 0, a zero start equals torch's start at the first gradient)."""
         return {"momentum": {k: torch.zeros_like(p) for k, p in parameters.items()}} if self.momentum else {}
 
-    def step(
-        self,
-        parameters: dict[str, Tensor],
-        gradients: dict[str, Tensor],
-        state: dict[str, dict[str, Tensor]],
-        lr: Tensor,
-        count: int,
-    ) -> None:
+    def step(self, parameters: Parameters, gradients: Parameters, state: State, lr: Tensor, count: int) -> None:
         """Update in place; see ``Optimizer.step``."""
         del count
         for name, p in parameters.items():
@@ -133,18 +123,11 @@ class AdamW:
         positive("eps", self.eps)
         at_least("weight_decay", self.weight_decay, 0)
 
-    def init(self, parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    def init(self, parameters: Parameters) -> State:
         """Return zero first and second moments."""
         return _moments(parameters)
 
-    def step(
-        self,
-        parameters: dict[str, Tensor],
-        gradients: dict[str, Tensor],
-        state: dict[str, dict[str, Tensor]],
-        lr: Tensor,
-        count: int,
-    ) -> None:
+    def step(self, parameters: Parameters, gradients: Parameters, state: State, lr: Tensor, count: int) -> None:
         """Update in place; see ``Optimizer.step``."""
         beta1, beta2 = self.betas
         correction1, root2 = 1 - beta1**count, math.sqrt(1 - beta2**count)
@@ -180,18 +163,11 @@ class RAdam:
         within("betas", self.betas, "[0, 1)")
         positive("eps", self.eps)
 
-    def init(self, parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    def init(self, parameters: Parameters) -> State:
         """Return zero first and second moments."""
         return _moments(parameters)
 
-    def step(
-        self,
-        parameters: dict[str, Tensor],
-        gradients: dict[str, Tensor],
-        state: dict[str, dict[str, Tensor]],
-        lr: Tensor,
-        count: int,
-    ) -> None:
+    def step(self, parameters: Parameters, gradients: Parameters, state: State, lr: Tensor, count: int) -> None:
         """Update in place; see ``Optimizer.step``."""
         beta1, beta2 = self.betas
         correction1, correction2 = 1 - beta1**count, 1 - beta2**count
@@ -210,5 +186,5 @@ class RAdam:
             p.addcmul_(direction, rate, value=-scale)
 
 
-def _moments(parameters: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def _moments(parameters: Parameters) -> State:
     return {moment: {k: torch.zeros_like(p) for k, p in parameters.items()} for moment in ("first", "second")}

@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from replication.checks import one_of, positive
 from replication.training.models import count_parameters
-from replication.training.optimizers import Optimizer, per_replica
+from replication.training.optimizers import Optimizer, Parameters, State, per_replica
 from replication.training.progress import track
-from replication.training.replicas import Parameters, Replicas, check_function, gradients, stack
+from replication.training.replicas import Replicas, check_function, gradients, stack
 
 Stacked = Callable[[Parameters, Tensor], Tensor]
 Backend = Literal["population", "plain"]
@@ -152,7 +152,7 @@ class Population(Replicas):
         self._gradients = partial(_written, stacked) if stacked else mapped
         self._forward = vmap(one, in_dims=(0, 0, None))
         self._checked = stacked is not None
-        self._idle: Parameters = {}
+        self._idle: set[str] = set()
         # a CPU convolves faster where the channels of a pixel lie together
         convolves = any(isinstance(module, nn.Conv2d) for module in self._skeleton.modules())
         self._channels_last = convolves and torch.device(device).type == "cpu"
@@ -193,11 +193,12 @@ class Population(Replicas):
         for name, slope in zip(named, slopes, strict=True):
             if slope is not None and slope.is_sparse:
                 raise ValueError(f"build: the gradient of {name} is sparse; set sparse=False in its layer")
-        self._idle = {
-            name: self.parameters[name].clone() for name, slope in zip(named, slopes, strict=True) if slope is None
-        }
+        self._idle = {name for name, slope in zip(named, slopes, strict=True) if slope is None}
 
-    def _choose(self, x: Tensor) -> None:
+    def _prepare(self, x: Tensor, y: Tensor) -> None:
+        """Check the first batch, then choose the back end by it."""
+        if not self._checked:
+            self._check(x, y)
         if self.backend == "auto":
             self.backend = faster(self._skeleton, len(self), x[0])
             if self.backend == "plain":
@@ -233,17 +234,13 @@ class Population(Replicas):
                 raise ValueError(
                     f"x and lr: need {len(self)} replicas along the first axis, got {len(x)} and {tuple(lr.shape)}"
                 )
-        if not self._checked:
-            self._check(*steps[0][:2])
-        self._choose(steps[0][0])
-        if self.backend == "population":
-            losses = torch.stack([self._together(*step) for step in steps])
-        else:
+        self._prepare(*steps[0][:2])
+        with self._resting(self._idle):
+            if self.backend == "population":
+                return torch.stack([self._together(*step) for step in steps])
             losses = torch.stack([self._alone(index, steps) for index in range(len(self))], 1)
             self.steps += len(steps)
-        for name, p in self._idle.items():  # weight decay
-            self.parameters[name].copy_(p)
-        return losses
+            return losses
 
     def _together(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
         found, losses = self._gradients(self.parameters, self._constants, x, y)
@@ -295,7 +292,7 @@ class Population(Replicas):
         losses, waiting = [], []
         for t in track(range(len(table)), description):
             x, y = batches(t)
-            self._choose(x)
+            self._prepare(x, y)
             waiting.append((x, y, table[t]))
             enough = 1 if self.backend == "population" else min(BLOCK, BLOCK_BYTES // x.nbytes)
             if len(waiting) >= enough or t == len(table) - 1:
@@ -355,7 +352,7 @@ class _Module(NamedTuple):
     module: nn.Module
     leaves: dict[str, list[nn.Parameter]]
     flat: Parameters
-    state: dict[str, Parameters]
+    state: State
 
 
 def _rows(flat: Parameters, row: slice) -> Parameters:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from replication.atomic import replacing
-from replication.training.optimizers import SGD, AdamW, Optimizer
+from replication.training.optimizers import SGD, AdamW, Optimizer, Parameters
 from replication.training.seeding import distinct, seeded
-
-Parameters = dict[str, Tensor]
 
 
 class Stack(NamedTuple):
@@ -138,19 +137,18 @@ def check_function(model: nn.Module, forward: Callable[[nn.Module], object]) -> 
 
 
 def gradients(
-    losses: Callable[[Parameters], Tensor], parameters: Parameters, idle: Parameters | None = None
+    losses: Callable[[Parameters], Tensor], parameters: Parameters, idle: set[str] | None = None
 ) -> tuple[Parameters, Tensor]:
     """Return every replica's gradient, and the losses, from the losses (R,) of all replicas as one function.
 
-    With ``idle``, copies of the parameters that the losses do not depend on go into it, since `torch.optim` leaves them
-    as they are; their gradients are zero.
+    With ``idle``, the names of the parameters that the losses do not depend on go into it; their gradients are zero.
     """
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     values = losses(leaves)
     # replicas share no parameter: the gradient of the sum of their losses holds each one's own
     found = torch.autograd.grad(values.sum(), list(leaves.values()), allow_unused=idle is not None)
     if idle is not None:
-        idle |= {name: parameters[name].clone() for name, g in zip(leaves, found, strict=True) if g is None}
+        idle |= {name for name, g in zip(leaves, found, strict=True) if g is None}
     slopes = {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(leaves.items(), found, strict=True)}
     return slopes, values.detach()
 
@@ -214,12 +212,24 @@ class Replicas:
         self.steps += 1
         self._update.step(self._flat, slopes, self._state, lr, self.steps)
 
+    @contextmanager
+    def _resting(self, idle: Iterable[str]) -> Iterator[None]:
+        """Put parameters back after the block: what the loss does not depend on stays, as in `torch.optim`."""
+        held = {name: self.parameters[name].clone() for name in idle}
+        yield
+        # their gradient is zero, but weight decay has moved them
+        for name, p in held.items():
+            self.parameters[name].copy_(p)
+
     def checkpoint(self, path: Path) -> None:
         """Save the whole state, by one rename: a safetensors file that carries counters and settings in its header."""
         tensors, state = self._more()
         tensors = self._tensors() | tensors
         whole = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-        header = json.dumps({"settings": self._all_settings(), "step": self.steps, **state})
+        # settings may be numbers of NumPy's
+        header = json.dumps(
+            {"settings": self._all_settings(), "step": self.steps, **state}, default=lambda number: number.item()
+        )
         with replacing(path) as temporary:
             save_file(whole, temporary, metadata={"state": header})
 
@@ -229,11 +239,15 @@ class Replicas:
         Raises
         ------
         ValueError
-            The file is of a trainer with other settings; the message names the first that differs.
+            The file is none that a trainer saved, or of a trainer with other settings; the message names the first that
+            differs.
         """
         device = next(iter(self._flat.values())).device
         with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
+            header = file.metadata() or {}
+            if "state" not in header:
+                raise ValueError(f"path: must be a state that a trainer saved, got {path}, which holds none")
+            state = json.loads(header["state"])
             tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
         for name, ours in self._all_settings().items():
             if (theirs := state["settings"].get(name)) != ours:

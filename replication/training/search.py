@@ -108,7 +108,9 @@ def tune(
     left = widen
     while True:
         new = [one for one in dict.fromkeys(one for grid in grids.values() for one in grid) if one not in scores]
-        scores |= dict(zip(new, np.asarray(score(new), dtype=float), strict=True))
+        # what an arm was widened to, another may have been tried at already
+        if new:
+            scores |= dict(zip(new, np.asarray(score(new), dtype=float), strict=True))
         found = {arm: _chosen(grid, scores, rate) for arm, grid in grids.items()}
         wider = {arm: _wider(found[arm], rate, arms[arm].block) for arm in grids if not found[arm].inside}
         if not left or not wider:

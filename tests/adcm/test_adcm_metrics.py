@@ -58,6 +58,15 @@ def test_frechet_distance_against_a_matrix_square_root():
     assert frechet_distance(a, a).item() == pytest.approx(0, abs=1e-9)
     # fewer samples than features: a singular covariance is no trouble
     assert frechet_distance(normal(3, 8), normal(3, 8, seed=4)).isfinite()
+    # of one feature it is the squared difference of means and of deviations
+    expected = (a[:, 0].mean() - b[:, 0].mean()) ** 2 + (a[:, 0].std() - b[:, 0].std()) ** 2
+    assert frechet_distance(a[:, :1], b[:, :1]).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("distance_of", [energy_distance, frechet_distance])
+def test_one_sample_has_no_distribution(distance_of):
+    with pytest.raises(ValueError, match=r"b: need at least two points, shape \(n, d\), got \(1, 3\)"):
+        distance_of(normal(5, 3), normal(1, 3))
 
 
 @pytest.mark.parametrize("schedule", [VE(), FlowMatching()], ids=["VE", "FM"])

@@ -221,6 +221,18 @@ def test_figures_draw_every_axis(records: pd.DataFrame, name: str) -> None:
     assert all(axis.get_xlabel() or axis.get_ylabel() for axis in figure.axes)
 
 
+def test_figures_show_the_first_range_whichever_is_larger(records: pd.DataFrame) -> None:
+    """It is where everything is compared."""
+    swapped = records.assign(range=records["range"].map({80.0: 5.0, 5.0: 80.0}))
+    for name in ("against", "transfer", "tuning", "segments"):
+        one, other = (getattr(figures, name)(rows).axes for rows in (records, swapped))
+        assert [axis.get_legend_handles_labels()[1] for axis in one] == [
+            axis.get_legend_handles_labels()[1] for axis in other
+        ]
+        assert [len(axis.lines) for axis in one] == [len(axis.lines) for axis in other]
+    assert figures.safeguards(swapped) == figures.safeguards(records)
+
+
 def test_safeguards_are_counted_for_every_lambda(records: pd.DataFrame) -> None:
     rows = figures.safeguards(records).rows
     names = [f"ADCM with w(t){of}" for of in (", flow matching", ", λ = 0.001, VE", ", λ = 1, VE", ", VE")]

@@ -16,12 +16,14 @@ from replication.adcm import (
     VE,
     Adaptive,
     ConsistencyTrainer,
+    ConstantLocal,
     EDMModel,
     FlowMatching,
     Gaussian,
     Preconditioned,
     Replica,
     TimeMLP,
+    constant_local,
     sample_one_step,
     sample_two_step,
     segment,
@@ -148,6 +150,10 @@ def test_attention_of_torch_trains_with_every_objective(objective: str) -> None:
     with pytest.warns(UserWarning, match="a JVP cannot pass it"):
         told.fit(3 * BATCH)
     assert not any(torch.equal(told.parameters[name], p) for name, p in before.items())
+    if objective == "tangent":  # what failed once is not tried again
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.func, "jvp", None)
+            told.fit(5 * BATCH)
     if objective == "consistency":
         asked = own(replace(RULE, relative_step=1e-3))
         with warnings.catch_warnings():
@@ -173,6 +179,24 @@ def test_labels_reach_the_model_with_their_own_example() -> None:
     torch.testing.assert_close(given, step_rate(lambda x, t: model(x, t, scale=labels), x0, z, 1.0, VE5))
     error = target_error(model, lambda n: (x0, {"scale": labels}), VE5, VE5.levels(3), 0.0, batch_size=5)
     assert float(error(torch.tensor([0.002]))) < 0.01
+
+
+@pytest.mark.filterwarnings("ignore:model")
+def test_a_grid_of_constant_consistency_is_made_like_any_other() -> None:
+    """In evaluation mode, put back; by a JVP that is tried once; on a schedule that fits."""
+    model, rule, tried = EDMModel(Net(0.5)).train(), ConstantLocal(5, nodes=4, batch_size=8), []
+    data, z = draw(None, 8), torch.randn(8, 1, 2, 2)
+    jvp = torch.func.jvp
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.func, "jvp", lambda *given: tried.append(1) or jvp(*given))
+        with pytest.warns(UserWarning, match="is in train mode and holds Net"):
+            first = constant_local(model, lambda n: data, VE5, rule, noise=lambda x: z)
+    assert len(tried) == 1
+    assert model.net.training
+    again = constant_local(model.eval(), lambda n: data, VE5, rule, noise=lambda x: z)
+    assert torch.equal(first, again)
+    with pytest.raises(ValueError, match="schedule: must be VE for an EDMModel"):
+        constant_local(model, lambda n: data, FlowMatching(), rule)
 
 
 def test_modes_are_put_back_and_dropout_is_said() -> None:

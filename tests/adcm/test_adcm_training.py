@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from kills import killed, on_posix
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from replication.adcm.discretization import ECM, ICT, ConstantLocal, log_grid
@@ -17,7 +19,7 @@ from replication.adcm.loss import adaptive_loss, huber_constant, pseudo_huber
 from replication.adcm.networks import TimeMLP
 from replication.adcm.objectives import tangent_loss
 from replication.adcm.schedules import VE, FlowMatching, Schedule
-from replication.adcm.segmentation import Adaptive, kappa, tangent
+from replication.adcm.segmentation import Adaptive, Derivative, kappa, tangent
 from replication.adcm.training import ConsistencyTrainer, Replica
 from replication.training import seeded, stream_seed
 
@@ -175,7 +177,8 @@ def test_the_tangent_is_that_of_sCM(schedule: Schedule) -> None:
     generator = torch.Generator().manual_seed(0)
     x0, z = torch.randn(2, 1, 9, 2, generator=generator, dtype=torch.float64)
     t = torch.linspace(0.1, 0.7, 9, dtype=torch.float64)[None]
-    losses = tangent_loss(own.model(ema=False), schedule, Batch(x0, z, t, {}), t, frozen=own.model(ema=False))
+    model = own.model(ema=False)
+    losses = tangent_loss(model, schedule, Batch(x0, z, t, {}), t, frozen=model, derivative=Derivative())
     v = tangent(own.model(ema=False), x0, z, t, schedule, relative_step=1e-5)[1]
     g = -v * ((schedule.ratio(t) ** 2 + 0.25).sqrt() / schedule.ratio_dot(t))[..., None]
     norm = g.norm(dim=-1)
@@ -189,7 +192,7 @@ def test_the_tangent_step_lowers_the_change_along_the_path() -> None:
     t = torch.tensor([[0.6]], dtype=torch.float64)
     leaves = {name: p.clone().requires_grad_() for name, p in own.parameters.items()}
     model, frozen = own._ensemble.model(leaves), own.model(ema=False)
-    losses = tangent_loss(model, VE5, Batch(x0, z, t, {}), t, frozen=frozen)
+    losses = tangent_loss(model, VE5, Batch(x0, z, t, {}), t, frozen=frozen, derivative=Derivative())
     ours = torch.autograd.grad(losses.sum(), list(leaves.values()))
     v = tangent(own.model(ema=False), x0, z, t, VE5, relative_step=1e-3)[1]
     f = model(VE5.perturb(x0, z, t), t)
@@ -233,6 +236,19 @@ def test_a_diverged_replica_leaves_the_others_alone() -> None:
     assert [one.step for one in both.segmentations if one.replica == 1] == [0]
 
 
+def test_a_replica_whose_outputs_overflow_leaves_the_others_their_grids() -> None:
+    """Its weights are still finite when grids and w(t) are made anew after the first step."""
+    for rule in (adaptive(0.3), ConstantLocal(20, nodes=6, batch_size=32)):
+        calm, wild = Replica(0, 1e-3, rule), Replica(0, 1e12, rule)
+        both, alone = (trainer(replicas, segment_every=1) for replicas in ([calm, wild], [calm]))
+        for own in (both, alone):
+            own.fit(4 * BATCH)
+        assert not bool(both.parameters["layers.0.weight"][1].isfinite().all())
+        assert_same({name: p[:1] for name, p in both.ema.items()}, alone.ema, rtol=1e-4, atol=1e-6)
+        made = [one.step for one in both.segmentations if one.replica == 0]
+        assert made == [one.step for one in alone.segmentations] == [0, 1, 2, 3]
+
+
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 
@@ -267,6 +283,63 @@ def test_a_killed_run_resumes_as_if_it_had_never_been_killed(tmp_path: Path) -> 
         assert_same(ours, theirs)
 
 
+def test_an_interrupted_segmentation_is_made_again() -> None:
+    """As after Ctrl-C in a notebook: the next call of `fit` goes on as if nothing had been."""
+    replicas, stops = [mixed()[i] for i in (0, 2)], [False]
+
+    def draw(generator: torch.Generator, n: int) -> Tensor:
+        # the grids' examples are 32, drawn node by node; stop in the middle of the second segmentation
+        if stops[0] and n == 32:
+            seen.append(n)
+            if len(seen) == 9:
+                stops[0] = False
+                raise KeyboardInterrupt
+        return sample(generator, n)
+
+    seen: list[int] = []
+    own = ConsistencyTrainer(network, replicas, VE5, draw, segment_every=4, **SMALL)
+    undisturbed = trainer(replicas, segment_every=4)
+    undisturbed.fit(6 * BATCH)
+    for done in (0, 4):
+        own.fit(done * BATCH)
+        stops[0], seen[:] = True, []
+        with pytest.raises(KeyboardInterrupt):
+            own.fit(6 * BATCH)
+        assert own.step == done
+    own.fit(6 * BATCH)
+    assert_same(own.parameters, undisturbed.parameters)
+    made, expected = ([(one.step, one.replica) for one in of.segmentations] for of in (own, undisturbed))
+    assert made == expected
+
+
+def test_settings_may_be_numbers_of_numpy(tmp_path: Path) -> None:
+    path, lr = tmp_path / "state.safetensors", np.float32(1e-3)
+    for rate in (lr, float(lr)):
+        replicas = [Replica(seed, rate, ECM(VE5), "one") for seed in np.arange(2)]
+        own = trainer(replicas, batch_size=np.int64(BATCH))
+        own.fit(BATCH, checkpoint=path)
+        trainer(replicas).resume(path)
+
+
+def test_weights_to_start_from_take_the_networks_precision() -> None:
+    replica = Replica(0, 1e-2, ECM(VE5), "one")
+    start = trainer([replica]).parameters
+    exact, own = trainer([replica], start=start), trainer([replica], start={k: p.double() for k, p in start.items()})
+    for one in (exact, own):
+        one.fit(2 * BATCH)
+    assert_same(own.parameters, exact.parameters)
+    start["layers.0.weight"][0, 0, 0] = math.nan
+    with pytest.raises(ValueError, match=r"start: layers\.0\.weight must be finite, got NaN or infinity in replica 0"):
+        trainer([replica], start=start)
+
+
+def test_replicas_are_counted_from_the_end_too() -> None:
+    own, x, t = trainer(mixed()), torch.ones(3, 2), torch.ones(3)
+    assert torch.equal(own.model(-1)(x, t), own.model(9)(x, t))
+    with pytest.raises(IndexError, match="index 10 is out of bounds"):
+        own.model(10)
+
+
 def test_refuses_a_state_of_other_settings(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     trainer(mixed()).fit(BATCH, checkpoint=path)
@@ -280,6 +353,13 @@ def test_refuses_a_state_of_other_settings(tmp_path: Path) -> None:
     for other, named in others:
         with pytest.raises(ValueError, match=f"path: .* was saved with {named} ="):
             other.resume(path)
+    drawn = [trainer([Replica(0, 1e-3, log_grid(VE5, 0.1, p_mean=mean), "one")]) for mean in (-1.1, 1.0)]
+    drawn[0].fit(BATCH, checkpoint=path)
+    with pytest.raises(ValueError, match=r"path: .* was saved with replicas ="):
+        drawn[1].resume(path)
+    save_file({"w": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=r"path: must be a state that a trainer saved, got .*, which holds none"):
+        drawn[0].resume(path)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +369,11 @@ def test_refuses_a_state_of_other_settings(tmp_path: Path) -> None:
         (lambda: trainer(mixed(), batch_size=0), "batch_size"),
         (lambda: trainer(mixed(), objective="guessing"), "objective"),
         (lambda: trainer(mixed(), ema=1.0), "ema"),
+        (lambda: trainer(mixed(), nodes=1), "nodes: must be an integer of at least 2, got 1"),
+        (lambda: trainer(mixed(), batch_size=8.0), "batch_size: must be an integer of at least 1, got 8.0"),
+        (lambda: trainer([Replica(0, 1e-3)], objective="denoising", p_std=math.nan), "p_std: must be positive"),
+        (lambda: trainer([Replica(0, 1e-3)], objective="denoising", p_mean=math.nan), "p_mean: must be finite"),
+        (lambda: trainer(mixed()).fit(BATCH, every=0), "every: must be an integer of at least 1, got 0"),
         (lambda: trainer([Replica(0, 1e-3)]), "discretization of replica 0"),
         (lambda: trainer(mixed(), objective="denoising"), "discretization of replica 0"),
         (lambda: trainer([Replica(0, -1.0, ECM(VE5))]), "lr of replica 0"),

@@ -291,6 +291,33 @@ def test_sparse_gradients_and_inputs_are_refused_by_name(backend):
         population.step(torch.zeros(2, 4, 2).to_sparse(), torch.zeros(2, 4, dtype=torch.long), torch.ones(2))
 
 
+def test_the_first_batch_is_looked_at_before_a_back_end_is_chosen_by_it():
+    population = Population(lambda: nn.EmbeddingBag(5, 3), [0, 1], SGD())
+    with pytest.raises(ValueError, match="x: must be dense"):
+        population.fit(
+            lambda _: (torch.zeros(2, 4, 2).to_sparse(), torch.zeros(2, 4, dtype=torch.long)), torch.ones(1, 2)
+        )
+
+
+@both
+def test_what_has_no_part_in_the_loss_is_taken_from_a_checkpoint_too(backend, tmp_path):
+    def build(value):
+        model = Partly()
+        nn.init.constant_(model.spare, value)
+        return model
+
+    one, other = (
+        Population(lambda v=value: build(v), [0], AdamW(weight_decay=0.1), backend=backend) for value in (2, 3)
+    )
+    batch = torch.randn(1, 4, 2), torch.zeros(1, 4, dtype=torch.long), torch.full((1,), 0.1)
+    for population in (one, other):
+        population.step(*batch)
+    other.checkpoint(tmp_path / "state")
+    one.resume(tmp_path / "state")
+    one.step(*batch)
+    assert one.parameters["spare"].item() == 3
+
+
 @pytest.mark.parametrize("seed", [np.random.RandomState(0), True, 1.0, -1, "0"])
 def test_seeds_are_integers_and_not_how_they_print(seed):
     with pytest.raises(ValueError, match="seeds: must be an integer of at least 0"):

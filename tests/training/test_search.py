@@ -89,3 +89,16 @@ def test_a_single_rate_is_widened_by_two() -> None:
     found = tune(bowl(2.0, []), {"a": Grid([Run("a", 1.0)])}, rate="lr", widen=3)["a"]
     assert found.best.lr == 2.0
     assert found.inside
+
+
+def test_nothing_is_trained_where_another_arm_has_tried_it() -> None:
+    asked: list[Run] = []
+    arms = {"few": Grid([Run("a", lr) for lr in (1.0, 2.0)]), "many": Grid([Run("a", lr) for lr in (1.0, 2.0, 4.0)])}
+
+    def score(runs: Sequence[Run]) -> list[list[float]]:
+        assert runs
+        return bowl(2.0, asked)(runs)
+
+    found = tune(score, arms, rate="lr", widen=1)
+    assert [run.lr for run in found["few"].settings] == [1.0, 2.0, 4.0]
+    assert len(asked) == 3

@@ -50,3 +50,7 @@ def test_bad_arguments_are_named():
         with pytest.raises(ValueError, match="no CUDA device"):
             resolve_device("cuda")
         assert resolve_device("auto").type == "cpu"
+    beyond = f"cuda:{torch.cuda.device_count()}"
+    for lacking in (beyond, *([] if torch.backends.mps.is_available() else ["mps"])):
+        with pytest.raises(ValueError, match=f"device: .*'{lacking}'"):
+            resolve_device(lacking)

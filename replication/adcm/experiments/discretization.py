@@ -402,22 +402,14 @@ def _noise(config: Config) -> Iterator[Row]:
     for seed, (dimension, batch) in itertools.product(range(config.seeds), ((2, 256), (64, 128), (3072, 128))):
         sums = batch_sums(dimension, batch, config.batches, seed)
         for pairs in ("plain", "antithetic"):
-            at = {"pairs": pairs, "seed": seed}
+            at, shape = {"pairs": pairs, "seed": seed}, {"dimension": dimension, "batch": batch}
             found = numerators(sums, times, antithetic=pairs == "antithetic")
             for t, value in zip(times.tolist(), (found.mean(0) / found.std(0)).tolist(), strict=True):
-                yield {
-                    "quantity": "ratio_by_time",
-                    "value": value,
-                    "t": t,
-                    "dimension": dimension,
-                    "batch": batch,
-                    **at,
-                }
+                yield {"quantity": "ratio_by_time", "value": value, "t": t, **shape, **at}
             for case, of in BATCHES.items():
                 if of[:2] == (dimension, batch):
-                    found = numerators(
-                        sums, torch.tensor([of[2]], dtype=torch.float64), antithetic=pairs == "antithetic"
-                    )
+                    at_t = torch.tensor([of[2]], dtype=torch.float64)
+                    found = numerators(sums, at_t, antithetic=pairs == "antithetic")
                     ratio, share = float(found.mean() / found.std()), float((found <= 0).double().mean())
                     yield {"quantity": "signal_to_noise", "value": ratio, "case": case, **at}
                     yield {"quantity": "nonpositive_share", "value": share, "case": case, **at}

@@ -14,6 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal, NamedTuple, get_args
@@ -314,9 +315,13 @@ class Study:
         return float(energy_distance(samples.flatten(1), self.images.held_out[0][: len(samples)].flatten(1)))
 
 
-def inputs(config: Config) -> dict[str, str]:
+def inputs(config: Config) -> dict[Dataset, str]:
     """Checksums of the data that are here, by name."""
-    return {name: data.checksum(name) for name in _here(config)}
+    found: dict[Dataset, str] = {}
+    for name in config.datasets:
+        with suppress(data.DataNotFound):
+            found[name] = data.checksum(name)
+    return found
 
 
 def missing(config: Config) -> dict[str, str]:
@@ -328,14 +333,7 @@ def missing(config: Config) -> dict[str, str]:
 
 def _here(config: Config) -> list[Dataset]:
     """The data sets that are asked for and can be found."""
-    found: list[Dataset] = []
-    for name in config.datasets:
-        try:
-            data.checksum(name)
-        except data.DataNotFound:
-            continue
-        found.append(name)
-    return found
+    return list(inputs(config))
 
 
 def parts(config: Config) -> list[Part]:
@@ -476,18 +474,11 @@ def closeness(study: Study, samples: Tensor, labels: dict[str, Any]) -> list[dic
 def shown(study: Study, samples: Tensor, method: str) -> list[dict[str, Any]]:
     """Pixels of the first samples, in [0, 1], for the page."""
     pixels = study.images.pixels(samples[: study.config.shown]).cpu().numpy()
+    labels = {"quantity": "pixel", "dataset": study.bench.dataset, "method": method}
+    axes = ("image", "channel", "row", "column")
     return [
-        {
-            "quantity": "pixel",
-            "dataset": study.bench.dataset,
-            "method": method,
-            "image": image,
-            "channel": channel,
-            "row": row,
-            "column": column,
-        }
-        | {"value": round(float(value), 3)}
-        for (image, channel, row, column), value in np.ndenumerate(pixels)
+        {**labels, **dict(zip(axes, place, strict=True)), "value": round(float(value), 3)}
+        for place, value in np.ndenumerate(pixels)
     ]
 
 
@@ -503,8 +494,8 @@ def curves(
         if trial.seed:
             continue
         rule = replica.discretization
-        adaptive = rule is None or not hasattr(rule, "pairs")
-        t, r = (trainer.grid(index) if adaptive else rule).pairs(u, trainer.step - 1)  # type: ignore[union-attr]
+        own = trainer.grid(index) if isinstance(rule, Adaptive) else rule
+        t, r = own.pairs(u, trainer.step - 1)  # type: ignore[union-attr]
         for time_, step in zip(t.tolist(), ((t - r) / t).tolist(), strict=True):
             labels = {"dataset": study.bench.dataset, "method": trial.method, "share": share}
             rows.append({"quantity": "relative_step", "t": time_, "value": step, **labels})
@@ -516,11 +507,7 @@ def grids(study: Study, chunk: Sequence[Trial], trainer: ConsistencyTrainer) -> 
     rows: list[dict[str, Any]] = []
     for one in trainer.segmentations:
         trial = chunk[one.replica]
-        labels = {"dataset": study.bench.dataset, "method": trial.method, "seed": trial.seed, "step": one.step}
-        rows.append({"quantity": "segments", "value": one.segments, **labels})
-        rows += [
-            {"quantity": "safeguard", "safeguard": name, "value": count, **labels} for name, count in one.counts.items()
-        ]
+        rows += one.rows({"dataset": study.bench.dataset, "method": trial.method, "seed": trial.seed})
     for index in sorted({one.replica for one in trainer.segmentations}):
         labels = {"dataset": study.bench.dataset, "method": chunk[index].method, "seed": chunk[index].seed}
         rows.append({"quantity": "log_step_spread", "value": spread(trainer.grid(index).times), **labels})

@@ -280,15 +280,15 @@ def train(
     budgets: Sequence[float],
 ) -> Iterator[tuple[float, ConsistencyTrainer, list[Trial]]]:
     """Train trials as populations, one for each objective, and yield each at every share of the budget."""
-    for objective in ("consistency", "tangent"):
+    objectives: tuple[Objective, ...] = ("consistency", "tangent")
+    for objective in objectives:
         chosen = [one for one in trials if (one.setting.rule is None) == (objective == "tangent")]
         if not chosen:
             continue
         replicas = [Replica(one.seed, one.lr, *one.setting) for one in chosen]
         rows = torch.tensor([seeds.index(one.seed) for one in chosen])
         start = {name: p[rows] for name, p in pretrained.items()}
-        kind: Objective = "tangent" if objective == "tangent" else "consistency"
-        trainer = _trainer(config, schedule, ring, replicas, steps, objective=kind, start=start)
+        trainer = _trainer(config, schedule, ring, replicas, steps, objective=objective, start=start)
         for share in budgets:
             trainer.fit(max(1, round(share * steps)) * config.batch_size)
             yield share, trainer, chosen
@@ -469,13 +469,8 @@ def _grids(bed: Bed, trainer: ConsistencyTrainer, trials: Sequence[Trial]) -> li
     rows: list[dict[str, Any]] = []
     for one in trainer.segmentations:
         trial = trials[one.replica]
-        if not trial.chosen:
-            continue
-        label = {**bed._asdict(), "method": trial.method, "seed": trial.seed, "step": one.step}
-        rows.append({"quantity": "segments", "value": one.segments, **label})
-        rows += [
-            {"quantity": "safeguard", "safeguard": kind, "value": count, **label} for kind, count in one.counts.items()
-        ]
+        if trial.chosen:
+            rows += one.rows({**bed._asdict(), "method": trial.method, "seed": trial.seed})
     return rows
 
 
