@@ -86,7 +86,8 @@ class Outcome:
     n
         Replicates; the fewest over the cells.
     visible
-        Where the answer is open: the smallest distance from the rule's bound that the run would have seen (80 % power).
+        Where the answer is open: the smallest distance from the rule's bound that the run would have seen (80 % power);
+        where every cell is asked, that of the cell which sees least.
     reason
         A short phrase without measured numbers.
     blind
@@ -318,7 +319,8 @@ def answer(test: Test, found: Sequence[Sample]) -> Outcome:
     said, reason = every(test, of, [_decisive(test, one) for one in found]) if test.every else one(test, pooled)
     if test.every and len(found) > 1:
         reason += f"; least favourable: {found[least_favourable(test, made.comparisons)].name}"
-    return replace(made, answer=said, reason=reason, visible=pooled.visible() if said == "open" else None)
+    seen = max(cell.visible() for cell in (of if test.every else [pooled]))
+    return replace(made, answer=said, reason=reason, visible=seen if said == "open" else None)
 
 
 def one(test: Test, estimate: Estimate) -> tuple[Answer, str]:

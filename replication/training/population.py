@@ -264,7 +264,7 @@ class Population(Replicas):
     def _clipped(self, slopes: Parameters) -> Parameters:
         if self._clip_norm is None:
             return slopes
-        squares = [g.flatten(1).square().sum(1) for g in self._views(slopes).values()]
+        squares = [g.reshape(len(g), -1).square().sum(1) for g in self._views(slopes).values()]
         norms = torch.stack(squares).sum(0).sqrt()
         scale = (self._clip_norm / (norms + 1e-6)).clamp(max=1.0)
         return {part: g * per_replica(scale, g) for part, g in slopes.items()}

@@ -90,6 +90,7 @@ def test_it_stands_in_a_pipeline_of_imbalanced_learn():
 def test_columns_are_known_by_their_names():
     selector = DiSFSelector(k=5).fit(pd.DataFrame(X, columns=list("abcdef")))
     assert selector.feature_names_in_.tolist() == list("abcdef")
+    assert not hasattr(selector.fit(torch.from_numpy(X)), "feature_names_in_")
 
 
 def test_random_state_is_that_of_scikit_learn():

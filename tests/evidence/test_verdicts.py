@@ -217,6 +217,17 @@ def test_an_open_answer_says_what_the_run_would_have_seen() -> None:
     assert again.count("yes") / 150 == pytest.approx(0.8, abs=0.1)
 
 
+def test_where_every_cell_is_asked_the_least_sharp_one_says_what_would_have_been_seen() -> None:
+    sharp = values([0.48, 0.49, 0.51, 0.52], budget=25)
+    blunt = values([-0.5, 0.0, 1.0, 1.5], budget=50)
+    both = ask(pd.concat([sharp, blunt], ignore_index=True), "interval")
+    alone = ask(blunt, "interval", by=[], every=False)
+    assert (both.answer, both.visible) == ("open", pytest.approx(alone.visible))
+    pooled = ask(pd.concat([sharp, blunt], ignore_index=True), "interval", every=False, lower=0.4)
+    assert pooled.visible is not None and alone.visible is not None
+    assert pooled.visible < 0.8 * alone.visible
+
+
 def test_direction_pairs_by_seed() -> None:
     records = grid({"uba": 0.0, "linear": 0.5, "step": 0.5}, noise=0.1)
     assert ask(records, "direction").answer == "yes"

@@ -128,6 +128,26 @@ def test_clipping_equals_torch(backend):
     assert (losses - unclipped).abs().max() > 1e-3
 
 
+class Scaled(nn.Module):
+    """A network with a parameter that is one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.scale = nn.Linear(3, 2), nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.body(x)
+
+
+@both
+def test_clipping_takes_a_parameter_that_is_one_number(backend):
+    x, y = torch.randn(4, 2, 5, 3), torch.randint(0, 2, (4, 2, 5))
+    rates = torch.full((4, 2), 0.1)
+    losses = Population(Scaled, [0, 1], SGD(), clip_norm=0.01, backend=backend).fit(lambda t: (x[t], y[t]), rates)
+    expected, _ = alone(Scaled, 0, SGD(), x[:, 0], y[:, 0], rates[:, 0], clip=0.01)
+    torch.testing.assert_close(losses[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
 @both
 def test_a_replica_does_not_depend_on_its_company(backend):
     """Neither on the others' seeds and rates, nor on a neighbour that diverges."""
