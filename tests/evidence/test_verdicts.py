@@ -224,7 +224,8 @@ def test_where_every_cell_is_asked_the_least_sharp_one_says_what_would_have_been
     alone = ask(blunt, "interval", by=[], every=False)
     assert (both.answer, both.visible) == ("open", pytest.approx(alone.visible))
     pooled = ask(pd.concat([sharp, blunt], ignore_index=True), "interval", every=False, lower=0.4)
-    assert pooled.visible is not None and alone.visible is not None
+    assert pooled.visible is not None
+    assert alone.visible is not None
     assert pooled.visible < 0.8 * alone.visible
 
 
