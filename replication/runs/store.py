@@ -242,7 +242,8 @@ class RunStore:
     def machine(self, run: Run) -> dict[str, Any]:
         """What a finished run's machine told: when, how long, volatile quantities, processor; nothing compares it."""
         about = read_json(self.folder(run) / "provenance.json") or {}
-        return about.get("machine", {})
+        machine: dict[str, Any] = about.get("machine", {})
+        return machine
 
     def current(self, run: Run) -> dict[str, Any] | None:
         """A finished run's results if its verdicts are today's, else None: it must be executed."""
