@@ -102,13 +102,23 @@ def _listed(parameters: Mapping[str, Any], most: int = 4) -> str:
 @click.command("parts")
 @click.argument("notebook")
 @common.profile
-def parts_command(notebook: str, profile: str) -> None:
-    """List the parts of a NOTEBOOK's experiment: done, running, failed (with the traceback) or waiting."""
+@click.option("--restore", is_flag=True, help="First take over what published results hold of them.")
+def parts_command(notebook: str, profile: str, restore: bool) -> None:
+    """List the parts of a NOTEBOOK's experiment: done, running, failed (with the traceback) or waiting.
+
+    \b
+    replicate parts 22_adcm_images --profile standard --restore
+
+    After a profile got more seeds, methods or data sets, --restore spares the next run the parts that are published,
+    as long as these would be computed alike: same settings, sources, packages, data and kind of device.
+    """
     store = RunStore(Project.find())
     asked = store.plan(Spec(store.project.notebook(notebook), profile, {}))
     if not asked.experiment:
         raise RefusedError(f"{asked.notebook} has no experiment.")
     plan = plan_of(asked.experiment, asked.config, store.project.store)
+    if restore:
+        say(f"{len(publish.restore(store.project, plan, asked))} parts restored.")
     rows = []
     for part, key in plan.listed():
         told = plan.stored(key) or {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import functools
 import os
 import platform
@@ -269,13 +270,48 @@ def sweep(plan: Plan, *, helping: bool = False, started: float | None = None) ->
             time.sleep(_LOOK)
 
 
+def restore(plan: Plan, results: Mapping[str, Any]) -> list[str]:
+    """Put the rows of published results into the store, of the parts that would be computed alike and are not there.
+
+    So a profile may be extended where another machine computed it. Rows that depend on the machine follow the others
+    of their part.
+
+    Parameters
+    ----------
+    plan : Plan
+        The extended one.
+    results : mapping
+        As `finish` leaves them; those of before parts had their numbers of rows restore nothing.
+
+    Returns
+    -------
+    list of str
+        Names of the parts that were restored.
+    """
+    machine, named, restored = results["machine"], {key: part for part, key in plan.listed()}, []
+    frames = [load_records(told) for told in (results["records"], machine["volatile"])]
+    for name, counts in results.get("rows", {}).items():
+        own = [frame[:count] for frame, count in zip(frames, counts, strict=True)]
+        frames = [frame[count:] for frame, count in zip(frames, counts, strict=True)]
+        key = results["parts"][name]
+        if key in named and not plan.stored(key):
+            # columns that other parts alone fill in are not its own
+            filled = [one.loc[:, one.notna().any() | one.columns.isin(["quantity", "value"])] for one in own]
+            seconds, cpu_seconds, processor = machine["parts"][name]
+            about = {"seconds": seconds, "cpu_seconds": cpu_seconds, "processor": processor, "machine": "published"}
+            when = datetime.datetime.fromisoformat(machine["started"]).timestamp()
+            _keep(plan, key, named[key], joined(filled), **about, when=when)
+            restored.append(named[key].name)
+    return restored
+
+
 class Collected(NamedTuple):
     """What the parts of a plan left."""
 
     records: pd.DataFrame
     """The rows of all finished parts, in order."""
     finished: dict[str, dict[str, Any]]
-    """When, where and how long each finished part was computed, by its name."""
+    """When, where and how long each finished part was computed, and its number of rows, by its name."""
     failures: dict[str, str]
     """The names of those that failed, with what went wrong."""
     undecidable: set[str]
@@ -290,7 +326,7 @@ def collect(plan: Plan) -> Collected:
     for part, key in plan.listed():
         if found := plan.stored(key):
             frames[part.name] = load_records(found.pop("rows"))
-            finished[part.name] = found
+            finished[part.name] = found | {"rows": len(frames[part.name])}
         else:
             failures[part.name] = str((plan.failure(key) or {"message": "not computed"})["message"])
     records = joined(frames.values())
@@ -322,27 +358,29 @@ def _try(plan: Plan, i: int) -> bool | None:
                 _fail(plan, key, part, f"{type(error).__name__}: {error}", traceback.format_exc())
                 return False
             spent = time.perf_counter() - begin[0], time.process_time() - begin[1]
-            rows_made = dump_records(made)
-            write_json(
-                file,
-                {
-                    "schema": SCHEMA,
-                    "name": part.name,
-                    "settings": part.settings.model_dump(mode="json", exclude_none=True) | dict(part.cell),
-                    "seconds": round(spent[0], 3),
-                    "cpu_seconds": round(spent[1], 3),
-                    "processor": provenance.cpu_model(),
-                    "machine": platform.node(),
-                    "when": time.time(),
-                    "digest": sources.digest(rows_made),
-                    "rows": rows_made,
-                },
-                indent=None,
+            _keep(
+                plan,
+                key,
+                part,
+                made,
+                seconds=round(spent[0], 3),
+                cpu_seconds=round(spent[1], 3),
+                processor=provenance.cpu_model(),
+                machine=platform.node(),
+                when=time.time(),
             )
             file.with_suffix(".failed.json").unlink(missing_ok=True)
             return True
     except Timeout:
         return None
+
+
+def _keep(plan: Plan, key: str, part: Part, made: pd.DataFrame, **about: Any) -> None:
+    """Write a finished part, with what is told about how it was computed."""
+    rows = dump_records(made)
+    settings = part.settings.model_dump(mode="json", exclude_none=True) | dict(part.cell)
+    told = {"schema": SCHEMA, "name": part.name, "settings": settings, **about}
+    write_json(plan.file(key), {**told, "digest": sources.digest(rows), "rows": rows}, indent=None)
 
 
 def _compute(part: Part, rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

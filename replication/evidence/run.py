@@ -294,6 +294,7 @@ class Run:
                 "missing": self._missing,
                 "failed": self._collected.failures,
                 "parts": {part.name: key for part, key in self._plan.listed()} if self._plan else {},
+                "rows": self._rows(volatile),
                 "verdicts": [verdict.to_dict() for verdict in decided],
                 "tests": [outcome.to_dict() for outcome in answered],
                 "records": dump_records(records[~volatile]),
@@ -306,6 +307,15 @@ class Run:
         print("\n".join(f"- {verdict.claim_id}: {verdict.verdict}" for verdict in decided))  # noqa: T201 (for the page)
         for name, command in self._missing.items():
             print(f"Missing data: {name}. {command}")  # noqa: T201
+
+    def _rows(self, volatile: pd.Series[bool]) -> dict[str, list[int]]:
+        """How many rows each finished part has among the records, and among those that depend on the machine."""
+        found, begin = {}, 0
+        for name, told in self._collected.finished.items():
+            own = volatile[begin : begin + told["rows"]]
+            found[name] = [int((~own).sum()), int(own.sum())]
+            begin += told["rows"]
+        return found
 
     def _machine(self) -> dict[str, Any]:
         """When, for how long and on what the run was, so far."""

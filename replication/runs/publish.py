@@ -19,6 +19,7 @@ from replication.runs.store import GENERATED_TAGS, Run, RunStore, Spec
 from replication.sources import digest
 
 if TYPE_CHECKING:
+    from replication.evidence.parts import Plan
     from replication.evidence.scoreboard import Board
 
 BEGIN, END = "<!-- verdicts:begin -->", "<!-- verdicts:end -->"
@@ -144,6 +145,14 @@ def refresh_parameters(project: Project, notebook: str) -> bool:
     cells[0]["source"] = source
     write_text(path, json.dumps(node, indent=1, ensure_ascii=False) + "\n")
     return True
+
+
+def restore(project: Project, plan: Plan, run: Run) -> list[str]:
+    """Names of the parts whose rows were taken over from a run's published results (see `parts.restore`)."""
+    from replication.evidence import parts
+
+    results = read_json(project.results / run.profile / f"{run.notebook}.json")
+    return parts.restore(plan, results) if results else []
 
 
 def scoreboards(project: Project) -> list[Spec]:

@@ -86,6 +86,33 @@ def test_only_what_is_new_is_computed(tmp_path: Path) -> None:
     assert CALLS == ["a", "b", "best"]
 
 
+def test_a_profile_is_extended_from_its_published_rows(tmp_path: Path) -> None:
+    """Of the parts that would be computed alike; rows that depend on the machine are published apart."""
+    plan, records, _ = compute(tmp_path / "there")
+    results: dict[str, Any] = {
+        "parts": {part.name: key for part, key in plan.listed()},
+        "rows": {"a": [1, 1], "b": [2, 0], "best": [1, 0]},
+        "records": evidence.dump_records(records.drop(index=0)),
+        "machine": {
+            "started": "2026-01-01T00:00:00+00:00",
+            "parts": dict.fromkeys(("a", "b", "best"), [1.5, 1.25, "a processor"]),
+            "volatile": evidence.dump_records(records.loc[[0]]),
+        },
+    }
+    extended = parts.Plan.of(EXPERIMENT, Config(methods=["a", "b", "c"]), tmp_path / "here")
+    assert parts.restore(extended, results) == ["a", "b"]
+    assert parts.restore(extended, results) == []
+    told = extended.stored(extended.keys[0]) or {}
+    assert (told["cpu_seconds"], told["processor"], told["machine"]) == (1.25, "a processor", "published")
+    CALLS.clear()
+    _, found, _ = compute(tmp_path / "here", methods=["a", "b", "c"])
+    assert CALLS == ["c", "best"]
+    whole = evidence.gather(EXPERIMENT, Config(methods=["a", "b", "c"]))
+    pd.testing.assert_frame_equal(found.loc[[1, 0, *range(2, 7)]].reset_index(drop=True), whole, check_exact=True)
+    assert parts.restore(parts.Plan.of(EXPERIMENT, Config(seeds=3), tmp_path / "here"), results) == []
+    assert parts.restore(extended, {**results, "rows": {}}) == []
+
+
 def test_force_computes_what_is_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compute(tmp_path)
     monkeypatch.setenv("REPLICATION_FRESH", str(time.time() + 0.001))

@@ -170,6 +170,7 @@ def test_what_depends_on_the_machine_is_shown_and_kept_apart(folder: Path) -> No
     finish(run, records)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert "seconds" not in load_records(results["records"])["quantity"].tolist()
+    assert results["rows"] == dict.fromkeys(results["parts"], [len(records) - 1, 1])
     assert load_records(results["provenance"]["volatile"])["value"].tolist() == [1.5]
 
 
@@ -190,8 +191,8 @@ def test_results_are_whole_and_say_where_they_come_from(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["parts.json", "results.json"]
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert list(results) == [
-        "schema", "notebook", "paper", "profile", "run_id", "parameters", "missing", "failed", "parts", "verdicts",
-        "tests", "records", "provenance", "evidence_key",
+        "schema", "notebook", "paper", "profile", "run_id", "parameters", "missing", "failed", "parts", "rows",
+        "verdicts", "tests", "records", "provenance", "evidence_key",
     ]  # fmt: skip
     assert (results["schema"], results["run_id"], results["profile"]) == (2, "id-1", "smoke")
     assert results["parameters"] == {"seeds": 1}

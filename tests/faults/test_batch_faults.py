@@ -148,6 +148,23 @@ def test_kills_cost_the_parts_in_flight_and_change_nothing(divided: tuple[Toy, b
     assert len(computed) <= 16 + 2 * kills
 
 
+def test_published_rows_spare_their_parts_and_change_nothing(divided: tuple[Toy, bytes]) -> None:
+    toy, expected = divided
+    published = toy.project.results / "smoke" / "toy.json"
+    published.parent.mkdir(parents=True, exist_ok=True)
+    machine = toy.store.machine(next(toy.store.runs()))
+    published.write_text(json.dumps({**json.loads(expected), "machine": machine}))
+    log = toy.root / "restored.log"
+    more = {"REPLICATION_RUNS": str(toy.root / "restored"), "TOY_LOG": str(log)}
+    restored = toy.replicate("parts", "toy", "--restore", **more)
+    published.unlink()
+    assert restored.stdout.startswith("17 parts restored."), restored.stderr
+    assert toy.replicate("run", "toy", **more).returncode == 0
+    assert not log.exists()
+    (results,) = (toy.root / "restored").glob("toy/*/results.json")
+    assert results.read_bytes() == expected
+
+
 def test_a_worker_of_a_cluster_that_is_killed_has_its_parts_done_by_another(divided: tuple[Toy, bytes]) -> None:
     toy, expected = divided
     store = toy.root / "worker"
