@@ -95,7 +95,7 @@ def test_a_profile_is_extended_from_its_published_rows(tmp_path: Path) -> None:
         "records": evidence.dump_records(records.drop(index=0)),
         "machine": {
             "started": "2026-01-01T00:00:00+00:00",
-            "parts": dict.fromkeys(("a", "b", "best"), [1.5, 1.25, "a processor"]),
+            "parts": {key: [1.5, 1.25, "a processor"] for key in ("a", "b", "best")},
             "volatile": evidence.dump_records(records.loc[[0]]),
         },
     }

@@ -170,7 +170,7 @@ def test_what_depends_on_the_machine_is_shown_and_kept_apart(folder: Path) -> No
     finish(run, records)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert "seconds" not in load_records(results["records"])["quantity"].tolist()
-    assert results["rows"] == dict.fromkeys(results["parts"], [len(records) - 1, 1])
+    assert results["rows"] == {key: [len(records) - 1, 1] for key in results["parts"]}
     assert load_records(results["provenance"]["volatile"])["value"].tolist() == [1.5]
 
 
