@@ -180,7 +180,7 @@ def test_batches_are_a_random_partition_that_shares_k(method):
     assert [len(set(batch) & set(picks)) for batch in batches] == [10, 10, 4]
     one = method(POOL, 24, 0, batch_size=60)
     assert one.tolist() == method(POOL, 24, 1).tolist()  # one batch: nothing is random
-    with pytest.raises(ValueError, match="batch_size: must be at least 1"):
+    with pytest.raises(ValueError, match="batch_size: must be an integer of at least 1, got 0"):
         method(POOL, 24, 5, batch_size=0)
 
 
