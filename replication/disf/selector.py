@@ -102,7 +102,7 @@ class DiSFSelector(BaseEstimator):  # type: ignore[misc]
         if isinstance(X, Tensor):
             features: Any = X
             # those of a data frame that was fitted before
-            vars(self).pop("feature_names_in_", None)
+            self.__dict__.pop("feature_names_in_", None)
         else:
             kinds = (np.float64, np.float32)
             features = validate_data(self, X, accept_sparse="csr", dtype=kinds, ensure_all_finite=False)
