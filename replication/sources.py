@@ -24,7 +24,7 @@ PINNED = {
 }
 # rooms that turn rows into verdicts and pages: no row depends on them, but for the statistics that experiments use
 _APART = ("evidence", "runs", "cli")
-_STATISTICS = ("evidence/statistics.py",)
+_STATISTICS = "evidence/statistics.py"
 
 
 def canonical(value: Any) -> str:
@@ -64,8 +64,8 @@ def closure(module: str | Iterable[str], package: Path) -> list[Path]:
     waiting = [module] if isinstance(module, str) else list(module)
     while waiting:
         parts = waiting.pop().split(".")
-        if parts[:2] == [package.name, "evidence"]:
-            found |= {package / name for name in _STATISTICS if (package / name).is_file()}
+        if parts[:2] == [package.name, "evidence"] and (package / _STATISTICS).is_file():
+            found.add(package / _STATISTICS)
         if parts[0] != package.name or (parts[1:2] and parts[1] in _APART):
             continue
         # to import a module runs its packages too; the package's own top is empty of numbers

@@ -26,12 +26,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from replication.atomic import read_json, write_json
 from replication.checks import near_of
 from replication.places import unchanging
 from replication.runs import parts
 from replication.runs.engines import Engine
 from replication.runs.errors import RefusedError
-from replication.runs.files import read_json, read_yaml, write_json
+from replication.runs.files import read_yaml
 from replication.runs.notebook import Listener, Options, Outcome, execute, message
 from replication.runs.profiles import Project, expand_range
 from replication.runs.store import Run, RunStore, Spec

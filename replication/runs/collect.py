@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from replication.atomic import read_json
 from replication.runs import publish
-from replication.runs.files import read_json
 from replication.runs.store import Run, RunStore, listed_parts
 from replication.sources import canonical
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from replication.atomic import read_json
 from replication.runs.agreement import Change, changes, flat, short
 from replication.runs.batch import Batch
 from replication.runs.errors import RefusedError
-from replication.runs.files import read_json
 from replication.runs.profiles import page_profile
 from replication.runs.store import Run, RunStore, room_files
 from replication.sources import canonical, file_digests

@@ -10,10 +10,8 @@ from typing import Any
 import yaml
 
 from replication import plain_yaml
-from replication.atomic import read_json, replacing, write_json
+from replication.atomic import replacing
 from replication.runs.errors import RefusedError
-
-__all__ = ["read_json", "read_yaml", "write_json", "write_rows", "write_text", "yaml_value"]
 
 
 def write_text(path: Path, text: str) -> None:

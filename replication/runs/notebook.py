@@ -28,9 +28,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from replication.atomic import read_json
 from replication.runs import profiles
 from replication.runs.errors import ReplicationError
-from replication.runs.files import read_json, write_text
+from replication.runs.files import write_text
 from replication.runs.profiles import Project
 from replication.runs.remote import local_folder
 from replication.runs.store import GENERATED_TAGS, Run, RunStore, listed_parts

@@ -20,9 +20,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 import replication
 from replication import places
+from replication.atomic import read_json
 from replication.checks import near_of
 from replication.runs.errors import RefusedError
-from replication.runs.files import read_json, read_yaml, yaml_value
+from replication.runs.files import read_yaml, yaml_value
 from replication.runs.remote import local_folder
 from replication.sources import canonical
 

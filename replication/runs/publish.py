@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replication.atomic import replacing
+from replication.atomic import read_json, replacing
 from replication.runs import notebook, profiles
 from replication.runs.errors import RefusedError, ReplicationError
-from replication.runs.files import read_json, write_rows, write_text
+from replication.runs.files import write_rows, write_text
 from replication.runs.profiles import Project
 from replication.runs.store import GENERATED_TAGS, Run, RunStore, Spec
 from replication.sources import digest

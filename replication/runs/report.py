@@ -10,9 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from replication.atomic import read_json
 from replication.runs import notebook
 from replication.runs.agreement import flat, shown
-from replication.runs.files import read_json
 from replication.runs.store import Run, RunStore
 from replication.sources import canonical
 

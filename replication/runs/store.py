@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import BaseFileLock, FileLock
 
+from replication.atomic import read_json, write_json
 from replication.provenance import pin_numerics
 from replication.runs import profiles
 from replication.runs.errors import RefusedError, ReplicationError
-from replication.runs.files import read_json, write_json
 from replication.runs.profiles import Project
 from replication.runs.remote import Remote
 from replication.sources import PINNED, closure, device_class, digest, file_digests, versions

@@ -7,10 +7,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from replication.atomic import read_json
 from replication.runs import notebook, profiles, publish
 from replication.runs.agreement import Results, changes, close
 from replication.runs.errors import RefusedError, ReplicationError
-from replication.runs.files import read_json
 from replication.runs.profiles import Project
 from replication.sources import canonical
 

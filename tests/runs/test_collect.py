@@ -14,10 +14,10 @@ import pytest
 from toys import Toy
 
 from replication import evidence
+from replication.atomic import write_json
 from replication.runs import collect
 from replication.runs.batch import Batch
 from replication.runs.errors import ReplicationError
-from replication.runs.files import write_json
 from replication.runs.store import Run, Spec
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from toys import FINISH, RUN, Toy, toy_cells
 
+from replication.atomic import write_json
 from replication.runs import notebook
-from replication.runs.files import write_json
 from replication.runs.notebook import Options, execute
 from replication.runs.store import Spec
 from replication.sources import digest
