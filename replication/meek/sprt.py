@@ -109,12 +109,12 @@ def run_sprt(log_ratios: ArrayLike, error: float, *, starts: ArrayLike) -> Stopp
     if ratios.ndim != 1:
         raise ValueError(f"log_ratios: must be one-dimensional, got shape {ratios.shape}")
     paths = np.concatenate([[0.0], np.cumsum(ratios)])
-    begin = np.asarray(starts, dtype=np.int64)
-    outside = begin[(begin < 0) | (begin >= len(ratios))]
+    begin = finite("starts", starts)
+    outside = begin[(begin < 0) | (begin >= len(ratios)) | (begin % 1 != 0)]
     if outside.size:
-        raise ValueError(f"starts: must lie in [0, {len(ratios)}), the tokens of the text, got {outside[0]}")
+        raise ValueError(f"starts: must be tokens of the text, whole numbers in [0, {len(ratios)}), got {outside[0]:g}")
     tokens, correct = np.empty(len(begin), np.int64), np.empty(len(begin), np.bool_)
-    for i, start in enumerate(begin):
+    for i, start in enumerate(begin.astype(np.int64)):
         window = 64
         while True:
             moved = paths[start + 1 : start + 1 + window] - paths[start]
