@@ -148,6 +148,7 @@ def differences(records: pd.DataFrame, quantity: str, *, unit: str, budgets: str
 class _Cell(NamedTuple):
     """What is lost and gained in one cell of a notebook, in its own unit."""
 
+    optimizer: str
     name: str
     gates: Mapping[str, str]
     """Gates that are closed, with their answers: the cell cannot tell schedules apart."""
@@ -180,6 +181,7 @@ def _cells_of(records: pd.DataFrame, outcomes: Iterable[Outcome]) -> list[_Cell]
         gains = {name: asked(won, where=where, ours=own, baselines=(name,)) for name in ("cosine", "linear")}
         made += [
             _Cell(
+                str(optimizer),
                 f"{named(optimizer)}, {budget:g} {'steps' if language else 'epochs'}",
                 closed,
                 won.margin,
@@ -244,7 +246,9 @@ def _advice(cells: list[_Cell], unit: str) -> str:
     cosine, own = (_shown(_average((cell.regrets[one] for cell in sees), units)) for one in (COSINE, OWN))
     gains = {one: _average((cell.gains[one] for cell in sees), units) for one in ("cosine", "linear")}
     over = gains["cosine"]
-    word = "Use the recommended φ" if over.high < 0 else "Keep φ = 2 (cosine)"
+    seen = list(dict.fromkeys(cell.optimizer for cell in sees))
+    better = " and ".join(f"φ = {phi_of(RECOMMENDED[of]):g} with {named(of)}" for of in seen)
+    word = f"Use {better}" if over.high < 0 else f"Keep φ = 2 (cosine) with {' and '.join(map(named, seen))}"
     why = "" if over.high < 0 or over.low > 0 else ": no gain of another φ is shown"
     linear = _shown(gains["linear"])
     return (
@@ -306,8 +310,8 @@ def practice(results: Path | None = None) -> Figure:
     figure, axes = plots.panels(("Networks", "Convex problems,\nmean over κ and noise"), height=height)
     for axis, found, label, at in zip(axes, (trained, exact), labels, (0, 1), strict=True):
         plots.forest(axis, found, plots.distinct(found), at=at)
-        axis.set_xlabel(textwrap.fill(label, 32))
-    figure.suptitle(textwrap.fill(_advice(cells, "margins"), 105), fontsize=plots.SIZE)
+        axis.set_xlabel(textwrap.fill(label, 26))
+    figure.suptitle(textwrap.fill(_advice(cells, "margins"), 95), fontsize=plots.SIZE)
     return plots.legend(figure)
 
 

@@ -35,13 +35,14 @@ def test_every_cell_weighs_the_same(records):
     said = figures.advice(records, answered(), unit="points")
     assert "φ = 2 loses 3.000 points and the recommended φ 1.000." in said
     assert "minus cosine is -2.000, minus linear decay -1.000 (below zero is better; 3 of 3 cells" in said
-    assert "Use the recommended φ" in said
+    assert "Use φ = 0.5 with AdamW and φ = 5 with SGD. To" in said
 
 
 def test_a_cell_whose_gate_is_closed_does_not_count(records):
     said = figures.advice(records, answered(**{"anneals-adamw": "no"}), unit="points")
     assert "φ = 2 loses 2.000 points and the recommended φ 0" in said
     assert "2 of 3 cells" in said
+    assert "Use φ = 5 with SGD. To" in said
 
 
 def test_nothing_is_advised_where_every_gate_is_closed(records):
