@@ -52,8 +52,10 @@ reproduce:  ## set up, run every notebook at the smoke profile, and say whether 
 
 test: setup lint  ## lint, all tests and doctests, and nbval: every stored output of every page is compared
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
-	$(PINNED) $(BIN)/python -m pytest --nbval notebooks -n $(WORKERS) --dist loadfile --nbval-cell-timeout 1200 --timeout 1300
-	$(PINNED) REPLICATION_RECORDS=$(CURDIR)/results $(BIN)/python -m pytest --nbval results -n $(WORKERS) --dist loadfile
+	@# from the published records: trained networks differ between processors in digits that pages show;
+	@# `make reproduce` computes them anew, and compares numbers with a tolerance
+	$(PINNED) REPLICATION_RECORDS=$(CURDIR)/results $(BIN)/python -m pytest --nbval notebooks results -n $(WORKERS) \
+	    --dist loadfile --nbval-cell-timeout 1200 --timeout 1300
 	$(BIN)/replicate verify
 
 test-versions:  ## quick tests on every Python and torch that can be had: PYTHONS="3.12 3.13" TORCHES="2.12" narrow it
