@@ -109,8 +109,8 @@ def run_sprt(log_ratios: ArrayLike, error: float, *, starts: ArrayLike) -> Stopp
     if ratios.ndim != 1:
         raise ValueError(f"log_ratios: must be one-dimensional, got shape {ratios.shape}")
     paths = np.concatenate([[0.0], np.cumsum(ratios)])
-    begin = finite("starts", starts)
-    outside = begin[(begin < 0) | (begin >= len(ratios)) | (begin % 1 != 0)]
+    begin = np.asarray(starts, dtype=np.float64)
+    outside = begin[(begin < 0) | (begin >= len(ratios)) | (begin != np.floor(begin))]
     if outside.size:
         raise ValueError(f"starts: must be tokens of the text, whole numbers in [0, {len(ratios)}), got {outside[0]:g}")
     tokens, correct = np.empty(len(begin), np.int64), np.empty(len(begin), np.bool_)
