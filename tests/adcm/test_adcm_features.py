@@ -41,10 +41,19 @@ def test_the_features_depend_on_the_seed_only(features):
 
 
 def test_nearest_distance_is_the_least_of_all():
-    a, b = torch.randn(7, 1, 3, 3), torch.randn(11, 1, 3, 3)
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(7, 1, 3, 3, generator=generator)
+    b = torch.randn(40, 1, 3, 3, generator=generator)
     expected = torch.stack([(b - x).flatten(1).norm(dim=1).min() for x in a])
     torch.testing.assert_close(nearest_distance(a, b, batch_size=3), expected)
     assert not nearest_distance(b[4:6], b).any()
+    few = torch.stack([(b[:3] - x).flatten(1).norm(dim=1).min() for x in a])
+    torch.testing.assert_close(nearest_distance(a, b[:3]), few)
+
+
+def test_copies_are_found_among_images_that_differ_little():
+    others = 100 + 0.01 * torch.randn(2000, 48, generator=torch.Generator().manual_seed(0))
+    assert not nearest_distance(others[:5], others).any()
 
 
 def test_copies_are_memorised_and_new_images_are_not():
