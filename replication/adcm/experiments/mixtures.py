@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -203,8 +202,10 @@ def methods(config: Config, bed: Bed, steps: int) -> dict[str, Setting]:
         return found
     others = {"ccm": Setting(ConstantLocal(len(logarithmic), config.nodes, config.segment_batch)), "scm": Setting(None)}
     found |= {other: others[other] for other in config.others}
-    with warnings.catch_warnings(action="ignore"):  # the floor takes over at lambda 0.001; the page says how often
-        found |= {f"adcm-lambda-{lam:g}": Setting(replace(adaptive, lam=lam)) for lam in config.lambdas}
+    found |= {  # the floor stays below the steps of a small lambda, as it does at the paper's
+        f"adcm-lambda-{lam:g}": Setting(replace(adaptive, lam=lam, floor=min(adaptive.floor, kappa(lam) / 5)))
+        for lam in config.lambdas
+    }
     found |= {f"adcm-{weight.replace('_', '-')}": Setting(adaptive, weight) for weight in config.weights}
     constants = {"l2": 0.0, "squared": SQUARED}
     found |= {f"adcm-{kind}": Setting(adaptive, c=constants[kind]) for kind in config.distances}
