@@ -123,8 +123,9 @@ def peak_time(law: ScalingLaw = PAPER, growth: Growth = PAPER_GROWTH, head_start
     """When the training gap is largest: t* = ln(ln G_s / ln G_m) / (alpha ln g_i) - ln(kappa) / ln(g_i), in years.
 
     The paper calls it an inflection; it is the maximum (the curve's inflection lies at twice t* when kappa is 1).
-    Negative: the gap shrinks from the first day. Infinite: it has no peak, because the meek's compute does not grow.
-    At g_i = 1 the limit 1 / (alpha ln G_m) for kappa = 1; minus infinity for g_i < 1, when the leader spends ever less.
+    Negative: the gap shrinks from the first day. At g_i = 1 and kappa = 1 the limit 1 / (alpha ln G_m). Where only one of
+    G_m and g_i grows there is no such time: minus infinity where the gap is largest at any start, infinity where it has no
+    peak, because it grows for ever.
 
     Parameters
     ----------
@@ -139,11 +140,13 @@ def peak_time(law: ScalingLaw = PAPER, growth: Growth = PAPER_GROWTH, head_start
     alpha, kappa = np.asarray(law.alpha), positive("head_start", head_start)
     x, y = np.log(growth.meek), np.log(np.asarray(growth.g_i, dtype=np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
-        # log1p keeps the digits where y is small; at y = 0 it is the limit
-        peak = np.where(y == 0, 1 / (alpha * x), np.log1p(y / x) / (alpha * y))
-        peak = peak - np.where(kappa == 1, 0.0, np.log(kappa) / y)
-        # with y < 0 the formula gives the minimum
-        return np.where(y < 0, -np.inf, np.where(x > 0, peak, np.inf))
+        # log1p keeps the digits where y is small
+        peak = np.log1p(y / x) / (alpha * y) - np.where(kappa == 1, 0.0, np.log(kappa) / y)
+        limit = 1 / (alpha * x)
+    # the leader ahead at last, by ever more; or behind, by ever less
+    grows = ((y > 0) & (x <= 0)) | ((y <= 0) & (x + y > 0) & (kappa < 1)) | ((y == 0) & (x < 0) & (kappa > 1))
+    monotone = np.where(grows, np.inf, np.where((y == 0) & (x > 0) & (kappa == 1), limit, -np.inf))
+    return np.where(x * y > 0, peak, monotone)
 
 
 def peak_gap(
@@ -151,7 +154,7 @@ def peak_gap(
 ) -> Float:
     """Largest training gap from the start on: at `peak_time`, or at t = 0 where that is earlier; nats per token.
 
-    NaN where the gap has no peak.
+    NaN where the gap has no peak, because it grows for ever.
     """
     time = peak_time(law, growth, head_start)
     peaks = time < np.inf
@@ -183,11 +186,12 @@ def time_below(
     start = np.maximum(peak_time(law, growth, head_start), 0.0)
     top = peak_gap(law, growth, C0, head_start)
     # the meek's own reducible loss bounds the gap from above, and falls to the level at a known time; a year more, so
-    # that rounding leaves a change of sign
+    # that rounding leaves a change of sign. Where the leader spends ever less, the gap is zero when he is caught up with
     alone = np.asarray(law.A) * positive("C0", C0) ** -np.asarray(law.alpha)
-    with np.errstate(divide="ignore"):
-        end = np.log(alone / level) / decay_rate(law, growth) + 1.0
-    reached = top >= level
+    y = np.log(np.asarray(growth.g_i, dtype=np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        end = np.where(y < 0, -np.log(head_start) / y, np.log(alone / level) / decay_rate(law, growth) + 1.0)
+    reached = (top >= level) & np.isfinite(end)
     start, end, level, reached = np.broadcast_arrays(start, end, level, reached)
     start, end, shape = np.where(reached, start, 0.0), np.where(reached, end, 0.0), start.shape
     fields = (law.A, law.alpha, growth.g_alg, growth.g_h, growth.g_i, C0, head_start)

@@ -76,11 +76,11 @@ class MarkovSource:
         odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
         self.transition: Float = odds / odds.sum(axis=-1, keepdims=True)
         self.stationary = self._stationary()
-        self.entropy = -float(np.sum(self.joint * np.log(self.transition)))
-        single = self.stationary.sum(axis=0)
-        self.unigram_entropy = -float(np.sum(single * np.log(single)))
-        pairs = self.joint.sum(axis=0)
-        self.bigram_entropy = -float(np.sum(pairs * np.log(pairs / single[:, None])))
+        self.entropy = _cross_entropy(self.joint, self.transition)
+        single, pairs = self.stationary.sum(axis=0), self.joint.sum(axis=0)
+        self.unigram_entropy = _cross_entropy(single, single)
+        with np.errstate(invalid="ignore"):  # a token that never comes
+            self.bigram_entropy = _cross_entropy(pairs, pairs / single[:, None])
         self._cumulative = np.cumsum(self.joint)
 
     @property
@@ -112,7 +112,8 @@ class MarkovSource:
             Nats per token.
         """
         V = self.vocabulary
-        return -np.asarray(np.sum(self.joint.reshape(V * V, V) * log_probabilities, axis=(-2, -1)))
+        joint = self.joint.reshape(V * V, V)
+        return -np.asarray(np.sum(joint * np.where(joint > 0, log_probabilities, 0.0), axis=(-2, -1)))
 
     def examples(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
         """Draw contexts and next tokens, independent of each other: int64, shapes (count, 2) and (count,)."""
@@ -142,6 +143,11 @@ class MarkovSource:
                 return np.asarray(following / following.sum())
             # half a step: a chain that cycles would otherwise never settle
             pairs = (pairs + following) / 2
+
+
+def _cross_entropy(p: Float, q: Float) -> float:
+    """-sum p ln q in nats, where 0 ln 0 is 0."""
+    return -float(np.sum(p * np.log(np.where(p > 0, q, 1.0))))
 
 
 class NeuralNgram(nn.Module):

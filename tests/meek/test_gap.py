@@ -405,3 +405,27 @@ def test_growth_must_be_positive(name, bad):
 def test_refuses(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+any_growths = st.builds(Growth, *[st.sampled_from([0.5, 0.8, 1.0, 1.3, 3.0])] * 3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(any_growths, st.sampled_from([0.3, 1.0, 1.5, 40.0, 1e4]))
+def test_peak_where_compute_or_spending_shrinks(growth, kappa):
+    law = ScalingLaw(10.0, 0.154, 1.0)
+    t = np.concatenate([[0.0], np.geomspace(1e-3, 400, 4000)])
+    values = training_gap(t, law, growth, C0=1.0, head_start=kappa)
+    time = float(peak_time(law, growth, kappa))
+    top = float(peak_gap(law, growth, C0=1.0, head_start=kappa))
+    if time == np.inf:
+        assert np.isnan(top)
+        assert values.argmax() == len(t) - 1 or np.ptp(values[values.argmax() :]) < 1e-9 * abs(values).max()
+        return
+    assert top == pytest.approx(values.max(), rel=1e-4, abs=1e-9)
+    if 0 < time < 400:
+        assert training_gap(time, law, growth, C0=1.0, head_start=kappa) == top
+    if top > 1e-6:
+        year = float(time_below(0.7 * top, law, growth, C0=1.0, head_start=kappa))
+        after = t[(t > max(time, 0)) & (values < 0.7 * top)]
+        assert np.isnan(year) if len(after) == 0 else year <= after[0] <= 1.01 * year + 1e-3

@@ -75,6 +75,15 @@ def test_a_chain_that_almost_cycles_has_a_stationary_law():
     np.testing.assert_allclose(source.stationary.sum(axis=0), source.stationary.sum(axis=1), atol=1e-12)
 
 
+def test_tokens_that_never_follow_have_no_share_in_the_entropy():
+    source = MarkovSource(4, scales=(900, 300, 0))
+    assert (source.transition == 0).any()
+    assert 0 <= source.entropy <= source.bigram_entropy <= source.unigram_entropy <= np.log(4)
+    with np.errstate(divide="ignore"):
+        perfect = np.log(source.transition.reshape(16, 4))
+    assert source.loss(perfect) == pytest.approx(source.entropy, abs=1e-12)
+
+
 def test_text_has_the_entropy_and_follows_the_transition(source, text):
     u, v, w = text[:, :-2], text[:, 1:-1], text[:, 2:]
     surprise = -np.log(source.transition[u, v, w]).mean(axis=1)
