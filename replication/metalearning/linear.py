@@ -303,8 +303,11 @@ def crossover_tasks(alpha: ArrayLike, N: ArrayLike, beta: Family = 2.0) -> Float
     """
     tasks = family(beta)
     drs, maml = variances(alpha, N, tasks)
+    distance = optimum_drs(tasks) - optimum_maml(alpha, N, tasks)
+    # a difference of rounding, as at `neutral_alpha`, is none
+    distance = np.where(np.isclose(distance, 0, atol=1e-14 * abs(optimum_drs(tasks))), 0, distance)
     with np.errstate(divide="ignore"):
-        return np.asarray((maml - drs) / (optimum_drs(tasks) - optimum_maml(alpha, N, tasks)) ** 2)
+        return np.asarray((maml - drs) / distance**2)
 
 
 # --- arguments -------------------------------------------------------------------------------------------------------

@@ -106,6 +106,9 @@ def test_neutral_alpha_in_other_families():
         at = neutral_alpha([2, 20], tasks)
         assert (at > 0).all()
         np.testing.assert_allclose(modelling_error(at, [2, 20], tasks), 0, atol=1e-13)
+    N = np.arange(1, 40)
+    assert (crossover_tasks(neutral_alpha(N), N) == np.inf).all()
+    assert np.isfinite(crossover_tasks(neutral_alpha(N) * (1 + 1e-6), N)).all()
     assert np.isnan(neutral_alpha(5, Tasks(tied=False)))
     assert np.isnan(neutral_alpha(5, Tasks(spread=0)))
 
