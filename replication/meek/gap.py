@@ -123,9 +123,9 @@ def peak_time(law: ScalingLaw = PAPER, growth: Growth = PAPER_GROWTH, head_start
     """When the training gap is largest: t* = ln(ln G_s / ln G_m) / (alpha ln g_i) - ln(kappa) / ln(g_i), in years.
 
     The paper calls it an inflection; it is the maximum (the curve's inflection lies at twice t* when kappa is 1).
-    Negative: the gap shrinks from the first day. At g_i = 1 and kappa = 1 the limit 1 / (alpha ln G_m). Where only one of
-    G_m and g_i grows there is no such time: minus infinity where the gap is largest at any start, infinity where it has no
-    peak, because it grows for ever.
+    Negative: the gap shrinks from the first day. At g_i = 1 and kappa = 1 it is the limit 1 / (alpha ln G_m). Where G_m
+    and g_i neither both grow nor both shrink there is no such time: minus infinity where the gap only shrinks, infinity
+    where it has no peak, because it grows for ever.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def time_below(
     start = np.maximum(peak_time(law, growth, head_start), 0.0)
     top = peak_gap(law, growth, C0, head_start)
     # the meek's own reducible loss bounds the gap from above, and falls to the level at a known time; a year more, so
-    # that rounding leaves a change of sign. Where the leader spends ever less, the gap is zero when he is caught up with
+    # that rounding leaves a change of sign. Where the leader spends ever less, the meek catch up at a known time
     alone = np.asarray(law.A) * positive("C0", C0) ** -np.asarray(law.alpha)
     y = np.log(np.asarray(growth.g_i, dtype=np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
