@@ -124,8 +124,8 @@ def peak_time(law: ScalingLaw = PAPER, growth: Growth = PAPER_GROWTH, head_start
 
     The paper calls it an inflection; it is the maximum (the curve's inflection lies at twice t* when kappa is 1).
     Negative: the gap shrinks from the first day. At g_i = 1 and kappa = 1 it is the limit 1 / (alpha ln G_m). Where G_m
-    and g_i neither both grow nor both shrink there is no such time: minus infinity where the gap only shrinks, infinity
-    where it has no peak, because it grows for ever.
+    and g_i neither both grow nor both shrink there is no such time: minus infinity where the gap is largest at the
+    start, infinity where it has no peak, because it grows for ever.
 
     Parameters
     ----------

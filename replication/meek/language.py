@@ -76,12 +76,13 @@ class MarkovSource:
         odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
         self.transition: Float = odds / odds.sum(axis=-1, keepdims=True)
         self.stationary = self._stationary()
-        self.entropy = _cross_entropy(self.joint, self.transition)
-        single, pairs = self.stationary.sum(axis=0), self.joint.sum(axis=0)
+        joint = self.joint
+        self.entropy = _cross_entropy(joint, self.transition)
+        single, pairs = self.stationary.sum(axis=0), joint.sum(axis=0)
         self.unigram_entropy = _cross_entropy(single, single)
         with np.errstate(invalid="ignore"):  # a token that never comes
             self.bigram_entropy = _cross_entropy(pairs, pairs / single[:, None])
-        self._cumulative = np.cumsum(self.joint)
+        self._cumulative = np.cumsum(joint)
 
     @property
     def vocabulary(self) -> int:
