@@ -6,6 +6,8 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
+import itertools
 import json
 import os
 import sys
@@ -43,9 +45,18 @@ def imported(file: Path) -> set[str]:
     for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = importlib.util.resolve_name("." * node.level + base, _package_of(file))
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
     return names
+
+
+def _package_of(file: Path) -> str:
+    """Dotted name of the package that a source is in."""
+    packages = itertools.takewhile(lambda folder: (folder / "__init__.py").is_file(), file.parents)
+    return ".".join(folder.name for folder in reversed(list(packages)))
 
 
 def closure(module: str | Iterable[str], package: Path) -> list[Path]:

@@ -179,8 +179,8 @@ def second_picks(records: pd.DataFrame) -> Figure:
 # --- 31_disf_pretraining ----------------------------------------------------------------------------------------------
 
 
-def contrasts(records: pd.DataFrame, test: Test) -> Figure:
-    """Draw DiSF minus every other selection, over all domains and without the one that carried differences before.
+def contrasts(records: pd.DataFrame, test: Test, left_out: str) -> Figure:
+    """Draw DiSF minus every other selection, over all domains and without one.
 
     Parameters
     ----------
@@ -188,13 +188,15 @@ def contrasts(records: pd.DataFrame, test: Test) -> Figure:
         Tidy records of the experiment ``pretraining``.
     test : Test
         The direction test whose number stands in the title; its intervals carry the choice of the peaks.
+    left_out : str
+        The domain that the second mean leaves out.
     """
     assert isinstance(test, DirectionTest)
     methods = _order(rows_of(records, test.quantity, view="main")["method"])
     others = {name: methods[name] for name in ("random", *methods) if name != test.ours}
     asked: dict[str, dict[str, Any]] = {
         "all domains": {},
-        "without translations": {"quantity": "macro_without_bits_per_byte", "tuned": None},
+        f"without {left_out}": {"quantity": "macro_without_bits_per_byte", "tuned": None},
     }
     assert test.tuned is not None
     tuned = set(rows_of(records, test.tuned.tests)["method"])

@@ -525,7 +525,7 @@ def _select(
 ) -> list[Indices]:
     """Select from batches of equal size, (B, N, d), which begin at row ``start`` of the whole."""
     size = batches.shape[1]
-    copies = np.stack([_first_copies(rows) for rows in batches.cpu().numpy()])
+    copies = np.stack([first_copies(rows) for rows in batches.cpu().numpy()])
     if on_duplicates == "error" and (copies != np.arange(size)).any():
         batch, row = np.argwhere(copies != np.arange(size))[0]
         original = start + batch * size + copies[batch, row]
@@ -637,7 +637,7 @@ def _scaled(batches: Tensor) -> Tensor:
     return centred
 
 
-def _first_copies(rows: npt.NDArray[Any]) -> Indices:
+def first_copies(rows: npt.NDArray[Any]) -> Indices:
     """For each row, the number of the first row with the same bytes."""
     rows = np.ascontiguousarray(rows)
     keys = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]

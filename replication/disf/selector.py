@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
@@ -154,6 +155,9 @@ class DiSFSelector(BaseEstimator):  # type: ignore[misc]
         found = rows.shape[0] if hasattr(rows, "shape") else len(rows)
         if found != self.n_samples_in_:
             raise ValueError(f"rows: must be the {self.n_samples_in_} that were fitted, got {found}")
+        # these formats have no rows to take
+        if sparse.issparse(rows) and rows.format in ("bsr", "coo", "dia"):
+            return _safe_indexing(rows.tocsr(), support).asformat(rows.format)
         return _safe_indexing(rows, support)
 
     def fit_resample(self, X: Features, y: Any = None) -> tuple[Any, Any]:

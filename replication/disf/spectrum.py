@@ -6,6 +6,7 @@ so each of these numbers depends on n: **compare sets of equal size only**.
 
 from __future__ import annotations
 
+import warnings
 from typing import overload
 
 import numpy as np
@@ -34,7 +35,8 @@ def eigenvalues(features: Features) -> Float:
     Returns
     -------
     ndarray of float64, shape (min(n, d),)
-        The d - n others of n < d rows are 0. Their sum is d, but for ε and dimensions without variance.
+        The d - n others of n < d rows are 0. Their sum is d, but for ε and dimensions without variance. Where ε is more
+        than every variance, a warning says so.
 
     Raises
     ------
@@ -53,8 +55,15 @@ def eigenvalues(features: Features) -> Float:
         raise ValueError(f"features: must have shape (n, d) with n at least 2, got {rows.shape}")
     if not np.isfinite(rows).all():
         raise ValueError("features: NaN or infinite values; remove or repair such rows")
-    Z = (rows - rows.mean(0)) / np.sqrt(EPS + rows.var(0, ddof=1))
-    Z[:, (rows == rows[0]).all(0)] = 0  # the mean of equal numbers may differ from them in its last bit
+    variance, equal = rows.var(0, ddof=1), (rows == rows[0]).all(0)
+    if not equal.all() and variance[~equal].max() < EPS:
+        warnings.warn(
+            f"features: no dimension has a variance above the objective's epsilon, {EPS:g}, so that it decides; scale "
+            "them up",
+            stacklevel=2,
+        )
+    Z = (rows - rows.mean(0)) / np.sqrt(EPS + variance)
+    Z[:, equal] = 0  # the mean of equal numbers may differ from them in its last bit
     n, d = Z.shape
     # the two have the same non-zero eigenvalues
     gram = (Z.T @ Z if d <= n else Z @ Z.T) / (n - 1)

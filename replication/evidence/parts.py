@@ -85,7 +85,7 @@ class Part:
     needs
         Names of earlier parts whose rows it is given, as one frame.
     alone
-        Measures time: computed when no other part is.
+        Measures time: computed when no other part of its run is.
     """
 
     name: str
@@ -367,7 +367,8 @@ def _try(plan: Plan, i: int) -> bool | None:
                 cpu_seconds=round(spent[1], 3),
                 processor=provenance.cpu_model(),
                 machine=platform.node(),
-                when=time.time(),
+                # clocks differ: what is computed now is not of before the command
+                when=max(time.time(), _fresh()),
             )
             file.with_suffix(".failed.json").unlink(missing_ok=True)
             return True
@@ -401,7 +402,11 @@ def _whole(found: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
 
 def _outdated(found: Mapping[str, Any]) -> bool:
     """Whether the runner was told to compute anew (`--force`) what was there before."""
-    return float(found.get("when", 0)) < float(os.environ.get("REPLICATION_FRESH") or 0)
+    return float(found.get("when", 0)) < _fresh()
+
+
+def _fresh() -> float:
+    return float(os.environ.get("REPLICATION_FRESH") or 0)
 
 
 @functools.cache

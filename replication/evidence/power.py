@@ -29,7 +29,7 @@ class Power:
     test
         The test, at its scale.
     n
-        Replicates simulated: the test's `min_seeds`.
+        Replicates simulated: the test's `min_seeds`, but two at least, since one has no interval.
     confirms
         Probability of a yes if the effect is as claimed.
     errs
@@ -62,7 +62,7 @@ def power(test: Test, *, simulations: int = 500) -> Power:
     """
     if not checked(test) or test.effect is None or test.spread is None:
         raise ValueError(f"test {test.id!r}: the power of a rule needs `effect` and `spread`, and sampling error")
-    n = test.min_seeds
+    n = max(2, test.min_seeds)
     confirms = _share(test, test.effect, n, simulations)["yes"]
     wrong = []
     for truth in _truths(test):

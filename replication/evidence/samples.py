@@ -80,7 +80,8 @@ def pool(samples: Sequence[Sample]) -> Estimate:
     """The mean over cells, as strata.
 
     Cells that share their replicates (the same seeds) are averaged replicate by replicate, so that what a seed does to
-    all of them is not counted as independent; the choice of settings is independent between cells.
+    all of them is not counted as independent; of cells that share some of them the covariance is added, unless it is
+    negative. The choice of settings is independent between cells.
     """
     if len(samples) == 1:
         return samples[0].estimate()
@@ -97,6 +98,13 @@ def pool(samples: Sequence[Sample]) -> Estimate:
         found, share = mean_of(_averages(group)), len(group) / len(samples)
         value += share * found.value
         parts += [(share**2 * variance, freedom) for variance, freedom in found.parts]
+    # cells that share some of their replicates only are not independent either
+    for (units, one), (others, other) in itertools.combinations(groups.items(), 2):
+        if len(common := units & others) > 1:
+            means = [dict(zip(of[0].numbers, _averages(of), strict=True)) for of in (one, other)]
+            both = float(np.cov([[mean[unit] for unit in sorted(common)] for mean in means])[0, 1])
+            share = 2 * len(one) * len(other) / len(samples) ** 2 * len(common) / (len(units) * len(others))
+            parts.append((share * max(both, 0.0), len(common) - 1))
     # the comparisons of one cell share the choice of ours, so their errors of choice add up
     chosen: dict[Cell, list[tuple[float, float]]] = {}
     for sample in samples:

@@ -375,7 +375,7 @@ def _worst(outcome: Outcome, test: Test) -> Comparison | None:
     """The least favourable cell, where every cell is asked."""
     if not test.every or not outcome.comparisons or outcome.estimate is None:
         return None
-    return outcome.comparisons[least_favourable(test, outcome.comparisons)]
+    return outcome.comparisons[least_favourable(test, outcome.comparisons, outcome.answer)]
 
 
 def _cell(form: str, outcome: Outcome, test: Test, claims: PaperClaims) -> str:

@@ -286,15 +286,23 @@ def limits(test: Test) -> tuple[float, float]:
     return (-math.inf if low is None else low), (math.inf if high is None else high)
 
 
-def least_favourable(test: Test, of: Sequence[Comparison]) -> int:
-    """The cell that speaks least for the test: its place; its interval reaches farthest beyond the limits."""
+def least_favourable(test: Test, of: Sequence[Comparison], said: Answer) -> int:
+    """The cell that speaks least for the test: its place; its interval reaches farthest beyond the limits.
+
+    Where the answer is no, one of the cells that say so.
+    """
     low, high = limits(test)
+    against = [
+        place
+        for place, cell in enumerate(of)
+        if cell["state"] == "no" or (cell["state"] == "tie" and _decisive(test, cell["baseline"]))
+    ]
 
     def beyond(place: int) -> float:
         first, last = of[place]["low"], of[place]["high"]
         return -math.inf if first is None or last is None else max(low - first, last - high)
 
-    return max(range(len(of)), key=beyond)
+    return max((said == "no" and against) or range(len(of)), key=beyond)
 
 
 def answer(test: Test, found: Sequence[Sample]) -> Outcome:
@@ -316,9 +324,10 @@ def answer(test: Test, found: Sequence[Sample]) -> Outcome:
         return replace(made, answer="open", reason=f"n = {n}, but the rule asks for {test.min_seeds}")
     if not test.exact and n == 1:
         return replace(made, answer="open", reason="measured once, so without an interval")
-    said, reason = every(test, of, [_decisive(test, one) for one in found]) if test.every else one(test, pooled)
+    decisive = [_decisive(test, sample.baseline) for sample in found]
+    said, reason = every(test, of, decisive) if test.every else one(test, pooled)
     if test.every and len(found) > 1:
-        reason += f"; least favourable: {found[least_favourable(test, made.comparisons)].name}"
+        reason += f"; least favourable: {found[least_favourable(test, made.comparisons, said)].name}"
     seen = max(cell.visible() for cell in (of if test.every else [pooled]))
     return replace(made, answer=said, reason=reason, visible=seen if said == "open" else None)
 
@@ -383,8 +392,8 @@ def _tie(test: Test, estimate: Estimate) -> float:
     return max(estimate.p_above(-test.margin), estimate.p_below(test.margin))
 
 
-def _decisive(test: Test, sample: Sample) -> bool:
-    return not isinstance(test, DirectionTest) or test.decisive is None or sample.baseline in test.decisive
+def _decisive(test: Test, baseline: Level | None) -> bool:
+    return not isinstance(test, DirectionTest) or test.decisive is None or baseline in test.decisive
 
 
 def _identity(test: BaseTest, blank: Outcome, values: Sequence[float]) -> Outcome:

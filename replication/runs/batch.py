@@ -196,12 +196,13 @@ class Batch:
 
     @staticmethod
     def _read(store: RunStore, name: str | None) -> tuple[dict[str, Any], Path]:
-        files = sorted((store.root / "batches").glob("*.json"), key=lambda path: path.stat().st_mtime)
+        files = sorted((store.root / "batches").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
         if not files:
             raise RefusedError("no batch was started yet; `replicate batch` starts one.")
         if name:
             known = [path.stem for path in files]
-            files = [path for path in files if path.stem.startswith(Path(name).stem)]
+            start = Path(name).name.removesuffix(".json") if Path(name).is_file() else name
+            files = [path for path in files if path.stem.startswith(start)]
             if len(files) != 1:
                 raise RefusedError(f"there is no one batch {name!r}{near_of(name, known)}")
         found = read_json(files[-1])

@@ -58,7 +58,7 @@ def removable(store: RunStore, *, older_than: float | None = None) -> Iterator[R
     """
     # damaged published results are an error here too: what they came from would not be known
     spared = {(results["notebook"], results.get("run_id")) for _, results in publish.committed(store.project)}
-    for path in (store.root / "batches").glob("*.json"):
+    for path in (store.root / "batches").glob("[!.]*.json"):
         batch = read_json(path) or {}
         spared |= {(run["notebook"], run["run_id"]) for run in batch.get("runs", [])}
     runs = list(store.runs())

@@ -354,7 +354,7 @@ def _of_path(path: Path) -> Iterator[Entry]:
     elif (path / "notebooks").is_dir() and (path / "results").is_dir():
         yield from _of_checkout(path)
     else:
-        yield from _of_files(sorted(path.rglob("*.json")))
+        yield from _of_files(sorted(path.rglob("[!.]*.json")))
 
 
 def _of_files(paths: Sequence[Path]) -> Iterator[Entry]:
@@ -367,11 +367,11 @@ def _of_files(paths: Sequence[Path]) -> Iterator[Entry]:
 
 
 def _of_checkout(root: Path) -> Iterator[Entry]:
-    read = {path.stem: read_json(path) for path in sorted((root / "notebooks").glob("*.ipynb"))}
+    read = {path.stem: read_json(path) for path in sorted((root / "notebooks").glob("[!.]*.ipynb"))}
     pages = {stem: page for stem, page in read.items() if page is not None and "cells" in page}
     sources: dict[str, dict[str, str]] = {}
     package = root / "replication"
-    for entry in _of_files(sorted((root / "results").glob("*/*.json"))):
+    for entry in _of_files(sorted((root / "results").glob("*/[!.]*.json"))):
         paper = (entry.results or {}).get("paper", "")
         if paper not in sources:
             sources[paper] = file_digests(room_files(package, paper), package)

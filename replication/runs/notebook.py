@@ -445,7 +445,7 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
     watch.daemon = True
     if options.timeout is not None:
         watch.start()
-    threading.Thread(target=_tell_progress, args=(work, finished, say), daemon=True).start()
+    threading.Thread(target=_tell_progress, args=(work, options.force, finished, say), daemon=True).start()
     try:
         papermill.execute_notebook(
             source,
@@ -477,7 +477,7 @@ def _papermill(run: Run, project: Project, work: Path, options: Options, say: Ca
         watch.cancel()
 
 
-def _tell_progress(work: Path, finished: threading.Event, say: Callable[..., None]) -> None:
+def _tell_progress(work: Path, force: bool, finished: threading.Event, say: Callable[..., None]) -> None:
     """Pass on how far the kernel is: parts as they end, else what it says itself, once each time."""
     last, listed, known, begun = None, dict[str, Path](), set[str](), time.monotonic()
     while not finished.wait(_LOOK):
@@ -486,9 +486,10 @@ def _tell_progress(work: Path, finished: threading.Event, say: Callable[..., Non
             for path, state in ((file, "done"), (file.with_suffix(".failed.json"), "failed")):
                 if name not in known and path.exists() and path.stat().st_mtime >= started_at(work):
                     known.add(name)
-                    left = len(listed) - sum(file.exists() for file in listed.values())
-                    rate = (time.monotonic() - begun) / len(known)
-                    say(part=name, state=state, done=len(known), total=len(listed), what="parts", left=rate * left)
+                    # what was there before counts as done, unless all is computed anew
+                    gone = known | {one for one, at in listed.items() if not force and at.exists()}
+                    left = (time.monotonic() - begun) / len(known) * (len(listed) - len(gone))
+                    say(part=name, state=state, done=len(gone), total=len(listed), what="parts", left=left)
         told = read_json(work / "progress.json")
         # any code may write it, so anything may be in it
         if told is not None and told != last and all(_is_number(told.get(name)) for name in ("done", "total")):

@@ -160,7 +160,7 @@ class Project:
 
     def notebooks(self) -> list[str]:
         """The names (file stems) of all notebooks, in order."""
-        return sorted(p.stem for p in (self.root / "notebooks").glob("*.ipynb"))
+        return sorted(p.stem for p in (self.root / "notebooks").glob("[!.]*.ipynb"))
 
     def notebook(self, name: str) -> str:
         """The notebook meant by a name, a file name, a path, or the start of one name only.

@@ -175,7 +175,7 @@ def committed(project: Project) -> Iterator[tuple[Path, dict[str, Any]]]:
         A file is not whole JSON, or of an older form.
     """
     for profile in sorted_profiles(project):
-        for path in sorted((project.results / profile).glob("*.json")):
+        for path in sorted((project.results / profile).glob("[!.]*.json")):
             found = read_json(path)
             if found is None or "tests" not in found:
                 raise ReplicationError(f"{path} is not a results file; publish the run again or restore it from git.")

@@ -77,15 +77,13 @@ class Remote:
             ) from error
 
     def pull(self, folder: Path, name: str) -> bool:
-        """Copy a finished run's files to `folder`, unless it is finished there; whether there was anything to copy.
+        """Copy a finished run's files to `folder`; whether there was anything to copy.
 
         Raises
         ------
         ReplicationError
             The address cannot be read.
         """
-        if (folder / "results.json").is_file():
-            return False
         with self._reading():
             if not self._files.exists(str(self._root / name / "results.json")):
                 return False

@@ -226,8 +226,9 @@ class RunStore:
         return FileLock(folder / f"{run.notebook}-{run.run_id}.lock")
 
     def pull(self, run: Run) -> None:
-        """Take a finished run from the shared store, if there is one and it has it."""
-        if self.shared is not None:
+        """Take a finished run from the shared store, if there is one and it has it, unless today's is here."""
+        have = self.current(run) if run.paper else self.results(run)
+        if self.shared is not None and have is None:
             self.shared.pull(self.folder(run), run.name)
 
     def push(self, run: Run) -> None:
@@ -277,8 +278,9 @@ class RunStore:
         RefusedError
             None or several do.
         """
-        wanted = run_id.rpartition("/")[2]
-        found = [run for run in self.runs() if wanted and run.run_id.startswith(wanted)]
+        of, _, wanted = run_id.rpartition("/")
+        known = (run for run in self.runs() if not of or run.notebook == Path(of).name)
+        found = [run for run in known if wanted and run.run_id.startswith(wanted)]
         if len(found) == 1:
             return found[0]
         raise RefusedError(

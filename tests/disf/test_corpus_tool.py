@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -287,6 +288,63 @@ def test_parquet_features_with_identifiers_equal_npy_ones(tmp_path: Path) -> Non
     found = read(tmp_path / "a.jsonl")
     assert [line["document"] for line in found] == [line["document"] for line in read(tmp_path / "b.jsonl")]
     assert [line["id"] for line in found] == [names[line["document"]] for line in found]
+
+
+@pytest.mark.parametrize("whole", ["npy", "parquet"])
+def test_damaged_files_of_features_are_left_out_whole(tmp_path: Path, whole: str) -> None:
+    features = np.random.default_rng(1).standard_normal((60, 4)).astype(np.float32)
+    folder = tmp_path / "features"
+    folder.mkdir()
+    for name in ("a", "c"):
+        if whole == "npy":
+            np.save(folder / f"{name}.npy", features)
+        else:
+            pq.write_table(pa.table({"vector": list(features)}), folder / f"{name}.parquet")
+    (folder / "b.parquet").write_bytes(b"PAR1" if whole == "npy" else (folder / "a.parquet").read_bytes()[:-9])
+    options: dict[str, Any] = {"features": folder, "k": 6, "batch_size": 60, "on_duplicates": "keep"}
+    with pytest.raises(CorpusError, match="1 unreadable files"):
+        select_corpus(None, tmp_path / "out.jsonl", **options)
+    done = select_corpus(None, tmp_path / "out.jsonl", on_error="skip", **options)
+    assert (done.counts["documents"], done.counts["selected"], done.counts["unreadable"]) == (120, 6, 1)
+    assert {line["file"].partition(".")[0] for line in read(tmp_path / "out.jsonl")} == {"a", "c"}
+
+
+def test_documents_of_equal_features_are_refused_by_their_numbers(tmp_path: Path) -> None:
+    said = texts(300)
+    said[200] = " ".join(reversed(said[100].split()))  # as many of each word, in another order
+    (tmp_path / "in.jsonl").write_bytes(lines({"text": text} for text in said))
+    with pytest.raises(CorpusError, match=r"document 200 \(from 0\) has the features of document 100;"):
+        select_corpus(tmp_path / "in.jsonl", tmp_path / "out.jsonl", k=9, on_duplicates="error")
+
+
+def test_text_files_have_the_texts_key_in_the_output(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number, text in enumerate(texts(30)):
+        (tmp_path / "in" / f"{number}.txt").write_text(text)
+    select_corpus(tmp_path / "in", tmp_path / "a.jsonl", k=9, text_key="content")
+    assert {"content", "_selection"} == {*read(tmp_path / "a.jsonl")[0]}
+    select_corpus(tmp_path / "a.jsonl", tmp_path / "b.jsonl", k=3, text_key="content")
+
+
+def test_an_unknown_kind_is_named_with_its_compression(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "x.csv.gz").write_bytes(b"")
+    (corpus / "y.csv").write_bytes(b"")
+    with pytest.raises(
+        CorpusError, match=r"x.csv.gz ends in .csv.gz, which is not read(.|\n)*y.csv ends in .csv, which"
+    ):
+        select_corpus(corpus, tmp_path / "out.jsonl", ratio=0.1)
+
+
+def test_threads_of_one_process_lose_no_note(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).standard_normal((1000, 8))
+    features[:, 0] *= 1e-6
+    np.save(tmp_path / "f.npy", features)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as threads:
+        options: dict[str, Any] = {"features": tmp_path / "f.npy", "ratio": 0.2, "batch_size": 20, "workers": threads}
+        note, *_ = select_corpus(None, tmp_path / "out.jsonl", **options).notes
+    assert note.endswith("(50 of 50 batches)")
+    assert warnings.filters == before
 
 
 def test_ready_made_features_of_a_corpus(corpus: Path, tmp_path: Path) -> None:
@@ -1016,9 +1074,13 @@ def test_one_process_at_a_time_works_in_a_folder(corpus: Path, tmp_path: Path) -
 def test_left_overs_of_killed_processes_are_removed(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     others = [tmp_path / ".mine.out.jsonl", tmp_path / f".{'0af3' * 8}.train.out.jsonl"]
-    stale = [tmp_path / f".{'0af3' * 8}.out.jsonl", tmp_path / "out.jsonl.work" / f".{'0af3' * 8}.x.npy"]
+    # a work folder may be one in which other outputs are written, with work folders of their own
+    work = tmp_path / "out.jsonl.work"
+    others += [work / f".{'0af3' * 8}.b.jsonl", work / "b.jsonl.work" / "features" / f".{'0af3' * 8}.x.npy"]
+    stale = [tmp_path / f".{'0af3' * 8}.out.jsonl", work / f".{'0af3' * 8}.tfidf-1.npy"]
+    stale += [work / folder / f".{'0af3' * 8}.x.npy" for folder in ("features/tfidf-1", "hashes")]
     for path in [*others, *stale]:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     select_corpus(corpus, out, ratio=0.1)
     assert not any(path.exists() for path in stale)
@@ -1160,6 +1222,7 @@ def test_features_that_overflow_name_their_batch(tmp_path: Path) -> None:
         ({"ratio": 0.1, "out": "corpus/selected.jsonl"}, "lies in .*corpus, of which it would be a part next time"),
         ({"ratio": 0.1, "work": "corpus/work"}, "lies in .*corpus, of which"),
         ({"ratio": 0.1, "text_key": "body"}, "has no key 'body'"),
+        ({"ratio": 0.1, "write": "ids", "id_key": "document"}, "id_key: 'document' is a key of the output itself"),
         ({"ratio": 0.1, "pattern": "*.py"}, "holds no file to read, but 14 others, such as a.jsonl"),
     ],
 )

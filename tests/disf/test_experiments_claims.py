@@ -205,7 +205,7 @@ DRAWN = {
     "projection": figures.projection,
     "orders": figures.orders,
     "second_picks": figures.second_picks,
-    "contrasts": lambda records: figures.contrasts(records, CLAIMS.test("D3", "standard")),
+    "contrasts": lambda records: figures.contrasts(records, CLAIMS.test("D3", "standard"), "tables"),
     "levels": lambda records: figures.levels(records, "prose"),
     "mechanism": figures.mechanism,
     "domains": lambda records: figures.domains(records[records["method"] != "domain"]),
@@ -232,7 +232,7 @@ def test_figures_draw_without_warnings_and_label_their_axes(records, name, monke
 def test_the_key_figure_says_the_number_that_is_judged(records):
     test = CLAIMS.test("D3", "standard")
     judged = answer(test, samples(records, test))
-    title = figures.contrasts(records, test).axes[0].get_title().replace("\n", " ")
+    title = figures.contrasts(records, test, "tables").axes[0].get_title().replace("\n", " ")
     assert f"minus random: {evidence.rounded(judged.estimate, judged.low, judged.high)} bits" in title
 
 

@@ -161,6 +161,7 @@ def test_same_configuration_gives_the_same_records(records, config):
         ({"methods": ["disf", "best"]}, "methods"),
         ({"features": ["tfidf"]}, "features"),
         ({"ratio": 0.0}, "ratio"),
+        ({"ratio": 0.01}, "ratio: must select more than 10 documents, got . of"),
         ({"sedes": 3}, "sedes"),
     ],
 )

@@ -132,6 +132,17 @@ def test_every_method_selects_as_many_distinct_documents_the_same_every_time(poo
     np.testing.assert_array_equal(picked, m.choose(method, pool, **options))
 
 
+def test_every_method_selects_the_same_share_and_all_batches_are_of_one_size(pool, monkeypatch):
+    # 2.5 % of 60 is 1.5, which is rounded up
+    for name in ("random", "disf", "covariance"):
+        assert len(m.choose(name, pool, ratio=0.025, batch_size=60, seed=0)) == 2
+    sizes = {}
+    for name in ("facility_location", "log_det"):
+        monkeypatch.setattr(m.baselines, name, lambda *_, name=name, batch_size, **__: sizes.update({name: batch_size}))
+        m.choose(name.replace("_", " "), pool, ratio=0.25, batch_size=20, seed=0)
+    assert sizes == {"facility_location": 20, "log_det": 20}
+
+
 def test_full_is_everything_and_a_stranger_is_refused(pool):
     np.testing.assert_array_equal(m.choose("full", pool, ratio=0.2, batch_size=30, seed=0), np.arange(60))
     with pytest.raises(ValueError, match=r"method: must be one of full, random, disf, .*got 'best'"):

@@ -45,6 +45,11 @@ def rows(records, quantity, **where):
     return found
 
 
+def test_a_domain_without_a_window_is_refused_not_scored(config):
+    with pytest.raises(ValueError, match=r"context: no test document of 'code' has a window of 121 bytes"):
+        p.held_out(config.model_copy(update={"context": 120}), "test")
+
+
 def test_records_hold_every_arm_and_seed(records, config):
     for quantity in ("macro_bits_per_byte", "macro_without_bits_per_byte", "worst_bits_per_byte", "passes"):
         main = rows(records, quantity, view="main").groupby("method")["seed"].agg(sorted)

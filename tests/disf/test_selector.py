@@ -62,7 +62,10 @@ def test_subset_takes_the_rows_of_anything_in_their_order():
         selector.subset(texts[:-1])
 
 
-@pytest.mark.parametrize("convert", [np.asarray, pd.DataFrame, sparse.csr_matrix, torch.from_numpy])
+SPARSE = (sparse.csr_matrix, sparse.coo_array, sparse.bsr_matrix)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, pd.DataFrame, *SPARSE, torch.from_numpy])
 def test_fit_resample_takes_rows_and_labels_together(convert):
     labels = np.arange(300) // 30
     rows = DiSFSelector(k=40).fit(X).get_support(indices=True)

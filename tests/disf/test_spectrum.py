@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,16 @@ def planted(spectrum):
     rng = np.random.default_rng(0)
     directions = np.linalg.qr(np.column_stack([np.ones(40), rng.standard_normal((40, len(spectrum)))]))[0][:, 1:]
     return np.repeat(directions * 100, spectrum, axis=1)
+
+
+def test_an_epsilon_that_decides_is_told():
+    X = np.random.default_rng(0).standard_normal((10, 6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        eigenvalues(np.column_stack([X, X * 1e-9]))  # some dimension counts
+        eigenvalues(np.full((4, 3), 0.1))
+    with pytest.warns(UserWarning, match="no dimension has a variance above the objective's epsilon, 1e-08"):
+        eigenvalues(X * 1e-5)
 
 
 def test_planted_spectrum_is_found():

@@ -221,6 +221,33 @@ def test_names_and_needs_are_checked(tmp_path: Path) -> None:
             parts.Plan.of(experiment, Config(), tmp_path)
 
 
+def test_relative_imports_are_followed(tmp_path: Path) -> None:
+    package = tmp_path / "replication"
+    for name, text in {
+        "x/experiments/toy.py": "from .. import law\nfrom . import near\nfrom ...checks import whole\n",
+        "x/experiments/near.py": "",
+        "x/law.py": "from .theory import bound\n",
+        "x/theory.py": "",
+        "checks.py": "",
+    }.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    for folder in ("", "x", "x/experiments"):
+        (package / folder / "__init__.py").touch()
+    found = {file.relative_to(package).as_posix() for file in sources.closure("replication.x.experiments.toy", package)}
+    expected = {"x/experiments/toy.py", "x/experiments/near.py", "x/law.py", "x/theory.py", "checks.py"}
+    assert {name for name in found if not name.endswith("__init__.py")} == expected
+
+
+def test_what_is_computed_by_force_counts_where_clocks_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPLICATION_FRESH", str(time.time() + 600))
+    plan = parts.Plan.of(EXPERIMENT, Config(), tmp_path)
+    parts.sweep(plan)
+    assert not parts.collect(plan).failures
+    parts.sweep(plan)
+    assert CALLS == ["a", "b", "best"]
+
+
 def test_the_closure_of_an_experiment_holds_its_sources_and_no_figures() -> None:
     package = Path(evidence.__file__).parents[1]
     files = {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from replication.evidence import (
     tidy,
     verdicts,
 )
+from replication.evidence.samples import Sample, pool
+from replication.evidence.tables import measured
 from replication.evidence.verdicts import decide
 
 BETTER = {"uba": 0.0, "linear": 2.0, "step": 3.0}
@@ -29,6 +32,33 @@ BETTER = {"uba": 0.0, "linear": 2.0, "step": 3.0}
 
 def states(outcome: Outcome) -> list[str]:
     return [one["state"] for one in outcome.comparisons]
+
+
+def test_a_no_is_shown_by_a_cell_that_says_no() -> None:
+    """An open cell with a wide interval reaches farther than the one that decides."""
+    wide, narrow = np.random.default_rng(0).normal(1, 30, 10), np.random.default_rng(1).normal(1, 0.1, 10)
+    rows = [
+        {"quantity": "error", "seed": seed, "schedule": name, "budget": 25, "value": value}
+        for name, column in (("uba", np.zeros(10)), ("linear", -narrow), ("step", -wide))
+        for seed, value in enumerate(column.tolist())
+    ]
+    found = ask(tidy(rows), "every", decisive=None)
+    assert states(found) == ["no", "open"]
+    assert found.comparisons[1]["high"] > found.comparisons[0]["high"]
+    assert (found.answer, found.reason.partition("; ")[2]) == ("no", "least favourable: against linear at budget=25")
+    claims = paper(entry("every", decisive=None))
+    number = measured(found, claims.tests[0], claims)
+    assert number.startswith(f"{found.comparisons[0]['estimate']:.3f} [")
+
+
+def test_cells_that_share_most_of_their_seeds_are_not_taken_for_independent() -> None:
+    numbers = np.random.default_rng(0).normal(0, 1, 10).tolist()
+    whole = [Sample({"budget": b}, {(s,): v for s, v in enumerate(numbers)}) for b in range(5)]
+    holes = [replace(one, numbers={u: v for u, v in one.numbers.items() if u != (b,)}) for b, one in enumerate(whole)]
+    assert pool(holes).error == pytest.approx(pool(whole).error, rel=0.1)
+    # cells with seeds of their own are independent
+    apart = [replace(one, numbers={(10 * b + u[0],): v for u, v in one.numbers.items()}) for b, one in enumerate(whole)]
+    assert pool(apart).error == pytest.approx(pool(whole).error / 5**0.5)
 
 
 # --- whether a test is asked at all ----------------------------------------------------------------------------------
@@ -282,6 +312,7 @@ def test_cells_with_seeds_of_their_own_are_strata() -> None:
     """A cell with few noisy seeds weighs as much as one with many, and brings its own error."""
     few = grid({"uba": -1.0, "linear": 0.0, "step": 0.0}, budgets=[25], seeds=5, noise=1.0, rng=1)
     many = grid({"uba": -1.0, "linear": 0.0, "step": 0.0}, budgets=[50], seeds=50, noise=1.0, rng=2)
+    many["seed"] += 100
     outcome = ask(pd.concat([few, many], ignore_index=True), "direction")
     parts = [ask(part, "direction") for part in (few, many)]
     assert outcome.estimate == pytest.approx(sum(part.estimate or 0 for part in parts) / 2)

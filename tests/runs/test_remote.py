@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from toys import Toy
 
+from replication import evidence
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.profiles import Project
 from replication.runs.remote import Remote, local_folder
+from replication.runs.store import Run, RunStore
 
 
 def run_folder(folder: Path, **files: str) -> Path:
@@ -29,10 +32,18 @@ def test_finished_run_goes_there_and_comes_back_whole(tmp_path: Path) -> None:
     assert remote.pull(there, "toy/0a")
     assert sorted(path.name for path in there.iterdir()) == sorted(name.replace("__", ".") for name in files)
     assert (there / "notebook.ipynb").read_text() == "page"
-    # what is finished here stays as it is
-    (there / "results.json").write_text("mine")
-    assert not remote.pull(there, "toy/0a")
-    assert (there / "results.json").read_text() == "mine"
+
+
+def test_results_of_others_are_taken_unless_todays_are_here(tmp_path: Path) -> None:
+    project = dataclasses.replace(Project.find(), shared=(tmp_path / "shared").as_uri(), store=tmp_path / "here")
+    store, run, key = RunStore(project), Run("toy", "smoke", {}, "uba", "0a", {}), evidence.evidence_key("uba")
+    theirs = run_folder(tmp_path / "theirs", results__json=json.dumps({"evidence_key": key, "whose": "theirs"}))
+    Remote(project.shared).push(theirs, run.name)
+    mine = run_folder(store.folder(run)) / "results.json"
+    for before, whose in (("old", "theirs"), (key, "mine")):
+        mine.write_text(json.dumps({"evidence_key": before, "whose": "mine"}))
+        store.pull(run)
+        assert (store.current(run) or {})["whose"] == whose
 
 
 def test_failed_and_half_copied_runs_are_not_finished_there(tmp_path: Path) -> None:

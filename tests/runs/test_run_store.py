@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 from toys import Toy, toy_cells
 
 from replication import data, evidence, provenance, sources
-from replication.runs import store
+from replication.atomic import write_json
+from replication.runs import notebook, publish, store
 from replication.runs.batch import Batch
 from replication.runs.errors import RefusedError, ReplicationError
 from replication.runs.profiles import Project
@@ -248,3 +251,46 @@ def test_store_that_cannot_be_written_is_said_before_anything_runs(toy: Toy) -> 
     (toy.root / "runs").write_text("a file")
     with pytest.raises(ReplicationError, match="set REPLICATION_RUNS"):
         toy.store.prepare()
+
+
+def test_a_run_is_found_by_its_notebook_and_id(toy: Toy) -> None:
+    run = plan(toy)
+    toy.store.open_work(run)
+    for name in (run.run_id, f"toy/{run.run_id[:3]}", str(toy.store.folder(run))):
+        assert toy.store.find(name) == run
+    for name in (f"other/{run.run_id}", f"hotfix/{run.run_id[:2]}"):
+        with pytest.raises(RefusedError, match="no runs have an id"):
+            toy.store.find(name)
+
+
+def test_files_that_are_being_written_are_no_notebooks_results_or_batches(toy: Toy) -> None:
+    batch = Batch(toy.store, [Spec("toy", "smoke", {})])
+    batch.remember()
+    half = f".{'0af3' * 8}"
+    for folder, name in (("notebooks", "toy.ipynb"), ("results/smoke", "toy.json"), ("runs/batches", "a.json")):
+        path = toy.root / folder / f"{half}.{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{")
+    assert not [name for name in toy.project.notebooks() if name.startswith(".")]
+    assert not list(publish.committed(toy.project))
+    assert Batch.executed(toy.store)[0] == batch.name
+    # a tag of git is no batch's name
+    with pytest.raises(RefusedError, match="there is no one batch"):
+        Batch.executed(toy.store, f"v/{batch.name}")
+
+
+def test_progress_counts_what_was_there_unless_all_is_computed_anew(tmp_path: Path) -> None:
+    keys = {name: tmp_path / f"{name}.json" for name in "abc"}
+    write_json(tmp_path / "parts.json", {"folder": str(tmp_path), "parts": [[name, name] for name in "abc"]})
+    for name in "ab":
+        keys[name].write_text("{}")
+        os.utime(keys[name], (1, 1))
+    (tmp_path / "source.ipynb").write_text("{}")
+    keys["c"].write_text("{}")
+    for force, done in ((False, 3), (True, 1)):
+        told: list[dict[str, Any]] = []
+        finished = threading.Event()
+        threading.Timer(2, finished.set).start()
+        notebook._tell_progress(tmp_path, force, finished, lambda *, said=told, **event: said.append(event))
+        assert [(event["part"], event["done"], event["total"]) for event in told] == [("c", done, 3)]
+        assert (told[0]["left"] > 0) is force

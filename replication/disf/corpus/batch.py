@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from typing import Any
 
@@ -11,12 +12,15 @@ from replication.disf import selection
 from replication.disf.corpus import rows
 from replication.disf.corpus.errors import CorpusError
 from replication.disf.corpus.rows import Piece
-from replication.disf.selection import Criterion, OnDuplicates, Second
+from replication.disf.selection import Criterion, OnDuplicates, Second, first_copies
+
+# warnings are caught for all threads of a process, and a worker of a cluster may have several
+_catching = threading.Lock()
 
 
 def select_noting(pieces: list[Piece], k: int, **options: Any) -> tuple[list[int], list[str]]:
     """What :func:`select_rows` selects, and what it warns of, which would not be heard from a worker."""
-    with warnings.catch_warnings(record=True) as caught:
+    with _catching, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = select_rows(pieces, k, **options)
     return found, [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
@@ -61,12 +65,18 @@ def select_rows(
     if not pieces:
         return []
     features = rows.read(pieces)
-    usable = np.flatnonzero(np.isfinite(features).all(1))
-    if len(usable) < len(features):
-        features = features[usable]
-    k = min(k, len(usable))
+    numbers = np.concatenate([piece.first + piece.rows for piece in pieces])
+    usable = np.isfinite(features).all(1)
+    if not usable.all():
+        features, numbers = features[usable], numbers[usable]
+    k = min(k, len(numbers))
     if k == 0:
         return []
+    if on_duplicates == "error" and len(at := np.flatnonzero((same := first_copies(features)) != np.arange(len(same)))):
+        raise CorpusError(
+            f"document {numbers[at[0]]} (from 0) has the features of document {numbers[same[at[0]]]}; "
+            "on_duplicates='drop' selects only one of them"
+        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*could not be selected")  # counted by the caller
         try:
@@ -80,6 +90,5 @@ def select_rows(
             )
         except ValueError as error:
             raise CorpusError(f"batch {batch}: {error}") from error
-    numbers = np.concatenate([piece.first + piece.rows for piece in pieces])
-    found: list[int] = numbers[usable[picks]].tolist()
+    found: list[int] = numbers[picks].tolist()
     return found

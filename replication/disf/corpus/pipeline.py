@@ -131,7 +131,7 @@ def select_corpus(settings: Settings) -> Selected:
         Seed of the random partition into batches; none cuts batches in file order. In a corpus that is sorted by domain
         file order lets each domain compete with itself only.
     seed
-        Of the random picks.
+        Of the random picks, and of the sample that TF-IDF is fitted on.
     second
         How a batch's second document is picked, which the objective leaves open. As for
         :func:`replication.disf.select`, like `criterion` and `on_duplicates`.
@@ -139,7 +139,7 @@ def select_corpus(settings: Settings) -> Selected:
         The paper's is correlation; participation is ours, several times as fast, and can be less even than random.
     on_duplicates
         What to do with exact copies. Of copies of a text anywhere in the corpus, and of features anywhere in ready-made
-        ones, the first is kept; so it is of features within a batch.
+        ones, the first is kept, even where its own features are not finite; so it is of features within a batch.
     text_key
         Key, or Parquet column, of a document's text.
     id_key
@@ -252,8 +252,11 @@ class _Run:
         self.parameters = settings.parameters | {"features": self.features}
 
     def execute(self) -> Selected:
-        _sweep(self.out.parent.glob(".*"), self.out.name, self.manifest.name)
-        _sweep(self.work.rglob(".*"))
+        # beside ours, other processes may be writing
+        _sweep(self.out.parent.glob(".*"), f"{re.escape(self.out.name)}|{re.escape(self.manifest.name)}")
+        _sweep(self.work.glob(".*"), r"tfidf-.*\.npy")
+        for folder in ("features", "hashes"):
+            _sweep((self.work / folder).rglob(".*"), ".*")
         finished = None if self.settings.force or not self.out.exists() else self._finished()
         if finished and finished["listing"] == [found.listing for found in self.inputs] and not self._stops(finished):
             return self._selected(finished, reused=True)
@@ -368,7 +371,7 @@ class _Run:
             self.tell("files of features copied", done, ready.files)
             calls = (
                 partial(rows.imported, readers.source_of(ready.root, line), column, folder, line["sha256"])
-                for line in itertools.islice(ready.index, done, None)
+                for line in itertools.islice((line for line in ready.index if not line["error"]), done, None)
             )
             for files in self.pool.in_order(calls):
                 done += 1
@@ -577,10 +580,8 @@ def _versions() -> dict[str, str]:
     return {"selection": ours, **{name: importlib.metadata.version(name) for name in ("numpy", "torch")}}
 
 
-def _sweep(paths: Iterable[Path], *names: str) -> None:
-    """Remove what killed processes left of :func:`replacing` files of these names, or of any if none is given."""
+def _sweep(paths: Iterable[Path], names: str) -> None:
+    """Remove what killed processes left of :func:`replacing` files whose names match a pattern."""
     for path in list(paths):
-        found = re.match(r"\.[0-9a-f]{32}\.(.*)", path.name)
-        # another process may be writing an output whose name only ends like ours
-        if found and (not names or found[1] in names):
+        if re.fullmatch(rf"\.[0-9a-f]{{32}}\.({names})", path.name):
             path.unlink(missing_ok=True)

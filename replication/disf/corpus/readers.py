@@ -165,7 +165,8 @@ def sources(root: Path, pattern: str | None, kinds: Sequence[Kind]) -> Iterator[
                     yield _source(path, name, kind)
                 else:
                     unknown = pattern is None and kind is None and path.suffix
-                    yield Left(name, f"ends in {path.suffix}, which is not read" if unknown else "")
+                    ending = "".join(path.suffixes[-2:] if path.suffix.lower() in COMPRESSIONS else path.suffixes[-1:])
+                    yield Left(name, f"ends in {ending}, which is not read" if unknown else "")
             else:  # a link to a folder, which may lead round in a circle, or to nothing; a socket
                 yield Left(name, "")
         except OSError as error:
@@ -202,7 +203,7 @@ def entries(source: Source, text_key: str, *, also: Sequence[str] | None = ()) -
         elif source.kind == "parquet":
             yield from _parquet(source.path, text_key, also)
         else:
-            yield from _text(source.path)
+            yield from _text(source.path, text_key)
     except UnicodeDecodeError as error:
         raise DamagedFile(f"is not UTF-8: {error}") from error
     except DamagedFile:
@@ -318,10 +319,10 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _text(path: str) -> Iterator[Entry]:
+def _text(path: str, key: str) -> Iterator[Entry]:
     with opened(path) as file:
         text = file.read().decode("utf-8-sig")
-    yield Entry(0, text, "", partial(as_json, {"text": text}))
+    yield Entry(0, text, "", partial(as_json, {key: text}))
 
 
 def scan(source: Source, text_key: str, also: Sequence[str] | None = ()) -> Scanned:

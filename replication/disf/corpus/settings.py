@@ -21,6 +21,9 @@ _P = ParamSpec("_P")
 _S = TypeVar("_S")
 _R = TypeVar("_R")
 
+_WRITTEN = ("file", "line", "row", "document", "batch", "pick")
+"""Keys of the output where no records are written."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -77,6 +80,10 @@ class Settings:
                 if get_origin(hint) is Literal:
                     one_of(name, getattr(self, name), get_args(hint))
             selection.check_options(self.second, self.criterion, self.on_duplicates)
+            if self.id_key in _WRITTEN and (self.write == "ids" or self.corpus is None):
+                raise ValueError(
+                    f"id_key: {self.id_key!r} is a key of the output itself; write whole records, or rename it"
+                )
             if not isinstance(self.workers, Executor):
                 plain["workers"] = whole("workers", self.workers)
         except ValueError as error:

@@ -29,7 +29,7 @@ from replication.disf.experiments.material import (
     embedded,
     split,
 )
-from replication.disf.selection import OnDuplicates, Second, candidate_scores, select_batch
+from replication.disf.selection import OnDuplicates, Second, candidate_scores, quota, select_batch
 from replication.evidence import Part
 from replication.training import use_deterministic
 
@@ -92,6 +92,8 @@ class Config(evidence.Settings):
             raise ValueError(f"order_sizes: the objective needs at least 2 documents, got {self.order_sizes}")
         if max(self.order_sizes) > (batch := min(self.pool, self.batch_size)):
             raise ValueError(f"order_sizes: must be at most the {batch} documents of a batch, got {self.order_sizes}")
+        if (count := quota(0, self.pool, self.ratio)) <= D10:
+            raise ValueError(f"ratio: must select more than {D10} documents, got {count} of the pool's {self.pool}")
         return self
 
 

@@ -7,7 +7,7 @@
 2. Methods that need target domains (DSIR, top cosine, the quality classifier, many targets) see documents of them that
    are held out of the pool and out of the scores.
 3. Every method selects the same number of documents from the same pool. DiSF works in batches of the pool, as in the
-   paper's Algorithm 1; the others see the whole pool.
+   paper's Algorithm 1, and so do the other greedy methods; the rest see the whole pool.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from replication.checks import install, one_of
 from replication.disf import baselines
 from replication.disf import features as extractors
 from replication.disf.corpus.rows import write
-from replication.disf.selection import select
+from replication.disf.selection import quota, select
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -266,7 +266,7 @@ def choose(method: str, pool: Pool, *, ratio: float, batch_size: int, seed: int,
     ratio : float
         Share of the pool, in (0, 1].
     batch_size : int
-        Documents of a batch of DiSF.
+        Documents of a batch of DiSF, facility location, log det and covariance.
     seed : int
         Seed of all random choices.
     target : str
@@ -283,8 +283,9 @@ def choose(method: str, pool: Pool, *, ratio: float, batch_size: int, seed: int,
         If there is no such method.
     """
     features = pool.features
-    count = round(ratio * len(features))
+    count = quota(0, len(features), ratio)
     options: dict[str, Any] = {"k": count, "seed": seed}
+    batched: dict[str, Any] = {**options, "batch_size": batch_size}
     batches: dict[str, Any] = {"ratio": ratio, "batch_size": batch_size, "seed": seed}
     ways: dict[str, Callable[[], Ints]] = {
         "full": lambda: np.arange(len(features)),
@@ -298,9 +299,9 @@ def choose(method: str, pool: Pool, *, ratio: float, batch_size: int, seed: int,
         "many targets": lambda: baselines.many_targets(features, [*pool.target_features.values()], **options),
         "classifier": lambda: baselines.classifier(features, pool.target_features[target], **options),
         "d4": lambda: baselines.d4(features, **options),
-        "facility location": lambda: baselines.facility_location(features, **options),
-        "log det": lambda: baselines.log_det(features, **options),
-        "covariance": lambda: select(features, criterion="covariance", second="authors", **options),
+        "facility location": lambda: baselines.facility_location(features, **batched),
+        "log det": lambda: baselines.log_det(features, **batched),
+        "covariance": lambda: select(features, criterion="covariance", second="authors", **batched),
     }
     return ways[one_of("method", method, ways)]()
 

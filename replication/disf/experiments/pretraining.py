@@ -241,7 +241,12 @@ def windows(config: Config, rows: Ints) -> Tensor:
 def held_out(config: Config, part: str) -> dict[str, Tensor]:
     """Windows of the test or the validation part, int64, by domain."""
     rows, of = getattr(divided(config, TUNING_SEED), part), load(config).domains
-    return {name: windows(config, rows[of[rows] == name]).long() for name in load(config).names}
+    found = {name: windows(config, rows[of[rows] == name]).long() for name in load(config).names}
+    if bare := [name for name, own in found.items() if not len(own)]:
+        raise ValueError(
+            f"context: no {part} document of {bare[0]!r} has a window of {config.context + 1} bytes; ask for fewer"
+        )
+    return found
 
 
 def select(config: Config, arm: Arm, seed: int) -> Selection:
