@@ -256,6 +256,7 @@ def peak_score_gap(
     sigmoid: Sigmoid = PAPER,
     law: ScalingLaw = PAPER_LAW,
     growth: Growth = PAPER_GROWTH,
+    C0: float = C0,
     *,
     n: float = 1,
     head_start: float = 1.0,
@@ -270,7 +271,7 @@ def peak_score_gap(
     (4.08, 46.39)
     """
     grid = np.linspace(0, positive("horizon", horizon), 501)
-    curve = partial(score_gap, sigmoid=sigmoid, law=law, growth=growth, n=n, head_start=head_start)
+    curve = partial(score_gap, sigmoid=sigmoid, law=law, growth=growth, C0=C0, n=n, head_start=head_start)
     best = float(grid[curve(grid).argmax()])
     around = (max(best - grid[1], 0.0), min(best + grid[1], horizon))
     found = scipy.optimize.minimize_scalar(lambda t: -float(curve(t)), bounds=around, method="bounded")

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from replication.evidence import Interval, Table, plots, rounded, rows_of
-from replication.meek.benchmark import peak_score_gap, score_gap
+from replication.meek.benchmark import score_gap
 from replication.meek.experiments import convergence as experiment
 from replication.meek.fit import NAMES
 from replication.meek.gap import FLOP_PER_DOLLAR, Growth, peak_gap, peak_time, training_gap
@@ -65,17 +65,19 @@ def policy(records: pd.DataFrame, points: str) -> str:
     law = f"{runs} runs digitised from Hoffmann et al. give the law's constants and their uncertainty."
     if points == "planted":
         law = f"The law is not: it is fitted to {runs} planted runs."
-    past = [f"{-float(peak_time(head_start=kappa)):.1f}" for kappa in experiment.MEASURED.values()]
-    starts = [f"{kappa:,.0f}" for kappa in experiment.MEASURED.values()]
+    past = [f"{-float(peak_time(head_start=start.head_start)):.1f}" for start in experiment.MEASURED.values()]
+    starts = [f"{start.head_start:,.0f}" for start in experiment.MEASURED.values()]
     alike, *_, slow = experiment.FOLLOWERS
     left = [f"{float(experiment.follower_gap(20.0, progress)):.3f}" for progress in (alike, slow)]
     zeros = {g_inf: [one.zero for one in experiment.corrections(g_inf).values()] for g_inf in (2.8, 9.0)}
     reach = " and ".join(f"{min(at):.1f} to {max(at):.1f} ({g_inf:g}× a year)" for g_inf, at in zeros.items())
     peak, height, late = float(peak_time()), float(peak_gap()), float(training_gap(20.0))
     left_after_ten = told("law and growth", "gap at 10 years", 3)
-    points_peaks = [peak_score_gap(head_start=kappa) for kappa in experiment.MEASURED.values()]
-    rises = " and ".join(f"{one.time:.1f}" for one in points_peaks)
-    tops = " and ".join(f"{100 * one.gap:.0f}" for one in points_peaks)
+    scores = [
+        [100 * float(score_gap(t, C0=start.C0, head_start=start.head_start)) for start in experiment.MEASURED.values()]
+        for t in (0.0, 3.0)
+    ]
+    now, then = (" and ".join(f"{points:.0f}" for points in at) for at in scores)
     return f"""**For a reader who has to decide**
 
 - **What is measured.** {law} A table of published systems gives the compute of the largest language
@@ -83,9 +85,8 @@ def policy(records: pd.DataFrame, points: str) -> str:
   benchmarks is a question to data, not to a formula: [41_meek_empirical](41_meek_empirical.ipynb).
 - **What is model.** Given the model and its constants, the gap from an equal start peaks after {peak:.1f} years at
   {height:.2f} nats, and {late:.3f} are left after 20. From the measured head starts the same formula has its peak
-  {" and ".join(past)} years in the past: given the model, the gap in loss only shrinks. In points of MMLU it does not:
-  from the same head starts and $1,000 of compute that gap still rises for {rises} years, to {tops} points. The lead in
-  compute and the lag in years grow for ever.
+  {" and ".join(past)} years in the past: given the model, the gap in loss only shrinks. So does the gap in points of
+  MMLU, from {now} at the start to {then} after three years. The lead in compute and the lag in years grow for ever.
 - **How sure.** Given the form of the law, the peak comes after {told("law", "peak time", 1)} years with the law
   refitted, after {told("law and growth", "peak time", 1)} with growth rates uncertain too; then {left_after_ten} nats
   are left after 10 years (medians, 95 %). No interval covers a wrong form of the law, or growth that changes.
@@ -105,7 +106,10 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
     points : str
         Training runs that the law was fitted to, for the names of the bands.
     """
-    peak, past = float(peak_time()), [float(-peak_time(head_start=kappa)) for kappa in experiment.MEASURED.values()]
+    peak, past = (
+        float(peak_time()),
+        [float(-peak_time(head_start=start.head_start)) for start in experiment.MEASURED.values()],
+    )
     titles = (
         f"from an equal start, given the model: rises for {peak:.1f} years, then closes",
         f"from measured head starts, given the model: gap in loss past its peak for {min(past):.1f} to "
@@ -140,7 +144,7 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
     plots.note(heads, "the gap in loss only shrinks", 1.0, -7.6, xytext=(0, 0))
     plots.note(heads, "equal start: the paper", 1.0, peak, xytext=(7, 0))
     heads.plot(1.0, peak, "o", color="black", ms=6)
-    for (name, value), place in zip(experiment.MEASURED.items(), ((8, 2), (-7, -9)), strict=True):
+    for (name, (value, _)), place in zip(experiment.MEASURED.items(), ((8, 2), (-7, -9)), strict=True):
         at = float(peak_time(head_start=value))
         heads.plot(value, at, "o", color=COLOURS[1], mec="black", ms=6)
         align = "right" if place[0] < 0 else "left"

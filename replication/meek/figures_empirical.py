@@ -69,6 +69,15 @@ def later(records: pd.DataFrame) -> Figure:
     return figure
 
 
+def shown(records: pd.DataFrame) -> str:
+    """Which boards the key figure shows."""
+    rows = _shown(records, "gap")
+    if set(LATER) & set(rows["board"]):
+        return "Boards that reach beyond the paper's data"
+    observed = (rows["origin"] == "observed").any()
+    return "Boards of the paper's time" if observed else "Planted boards; no published table was read"
+
+
 def told(records: pd.DataFrame, outcomes: Iterable[Outcome], claims: PaperClaims, scale: str) -> str:
     """Whether the gap went on closing beyond the paper's data, board by board, in sentences of Markdown.
 
@@ -81,6 +90,8 @@ def told(records: pd.DataFrame, outcomes: Iterable[Outcome], claims: PaperClaims
     """
     rows, of = _shown(records, "gap"), {outcome.test_id: outcome for outcome in outcomes}
     if not set(LATER) & set(rows["board"]):
+        if (rows["origin"] == "observed").any():
+            return "No table that reaches beyond the paper's data was read."
         return (
             "No published table was read: what is shown are planted boards, which check the methods and say nothing of "
             "models."

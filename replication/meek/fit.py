@@ -157,7 +157,7 @@ def fit_chinchilla(
     outliers: Rule | None = None,
     starts: ArrayLike = DEFAULT_STARTS,
 ) -> ChinchillaFit:
-    """Fit L(N, D) = E + A N^-alpha + B D^-beta by the Huber loss of ln L; the best of many starts.
+    """Fit L(N, D) = E + A N^-alpha + B D^-beta by the Huber loss of ln L; the best of several starts.
 
     Parameters
     ----------

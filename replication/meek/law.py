@@ -148,8 +148,8 @@ class ParametricLaw:
         from replication.evidence import plots
 
         whole("budgets", budgets)
-        if np.ndim(self.A) or np.ndim(self.alpha):
-            raise ValueError(f"plot: draws one law, got arrays of shape {np.shape(self.A)}")
+        if shape := np.broadcast_shapes(*(np.shape(getattr(self, name)) for name in ("A", "B", "E", "alpha", "beta"))):
+            raise ValueError(f"plot: draws one law, got arrays of shape {shape}")
         N, D, loss = (np.atleast_1d(positive(name, of)) for name, of in (("N", N), ("D", D), ("loss", loss)))
         if not N.shape == D.shape == loss.shape or N.ndim != 1:
             raise ValueError(f"N, D, loss: must be equally long, got shapes {N.shape}, {D.shape}, {loss.shape}")

@@ -178,9 +178,21 @@ def fomaml_gradient(
 
 def _risk(parameters: Parameters, model: Model, loss: Loss, data: Data) -> Tensor:
     inputs, targets = data
+    state = torch.get_rng_state()
     # fused attention cannot be differentiated twice
     with _Plain(), sdpa_kernel(SDPBackend.MATH):
-        return loss(model(parameters, inputs), targets)
+        risk = loss(model(parameters, inputs), targets)
+    # of another random layer than `_Plain` knows, or inside of attention
+    if not torch.equal(state, torch.get_rng_state()):
+        raise ValueError(_RANDOM.format("a model that did"))
+    return risk
+
+
+_RANDOM = "model: must not draw random numbers, got {}; put it into evaluation mode"
+_STATISTICS = (
+    "model: a normalisation changes its running statistics in the forward pass; set track_running_stats=False, or put "
+    "it into evaluation mode"
+)
 
 
 class _Plain(TorchFunctionMode):
@@ -193,9 +205,7 @@ class _Plain(TorchFunctionMode):
             return plain(*args, **kwargs)
         name = getattr(func, "__name__", "").partition(".")[0]
         if name.endswith("dropout") and kwargs.get("training") and kwargs.get("p"):
-            raise ValueError(
-                f"model: must not draw random numbers, got {name} in training mode; put it into evaluation mode"
-            )
+            raise ValueError(_RANDOM.format(f"{name} in training mode"))
         if name in _WRONG:
             raise ValueError(
                 f"model: the second derivative of torch's {name} is wrong under vmap; call {_WRONG[name]}, which is "
@@ -208,6 +218,8 @@ class _Plain(TorchFunctionMode):
                 raise ValueError(
                     f"model: torch's recurrent layers do not work under vmap, got {name}; write the recurrence out"
                 ) from error
+            if name == "add_" and "in-place" in str(error):  # the number of batches of batch norm
+                raise ValueError(_STATISTICS) from error
             raise
 
 
@@ -249,10 +261,7 @@ def _batch_norm(
 ) -> Tensor:
     del momentum
     if training and running_mean is not None:
-        raise ValueError(
-            "model: a normalisation changes its running statistics in the forward pass; set track_running_stats=False, "
-            "or put it into evaluation mode"
-        )
+        raise ValueError(_STATISTICS)
     if running_mean is None or running_var is None:
         found = _normalised(input, [*axes, *range(2, input.ndim)], eps)
     else:

@@ -157,7 +157,7 @@ class HalfCheetah:
         self._mujoco, self._model, self._skip, self._dt = mujoco, made.model, made.frame_skip, made.dt
         self._initial = np.concatenate([made.init_qpos, made.init_qvel])
         self._noise: float = made._reset_noise_scale
-        self._kind = kind
+        self.kind = kind
         self._cost, self._scale = (0.1, 1.0) if kind == "forward" else (0.05, 0.1)
         self._data: list[Any] = []
         weakref.finalize(self, _FREE.extend, self._data).atexit = False
@@ -165,7 +165,7 @@ class HalfCheetah:
     def draw_tasks(self, generator: Generator, count: int) -> Tensor:
         """Target velocities, or directions, shape (count, 1)."""
         drawn = torch.rand(count, 1, generator=generator)
-        return 3 * drawn if self._kind == "velocity" else 1.0 - 2.0 * (drawn < 0.5)
+        return 3 * drawn if self.kind == "velocity" else 1.0 - 2.0 * (drawn < 0.5)
 
     def draw_starts(self, generator: Generator, shape: tuple[int, ...]) -> Tensor:
         """Noise of positions (uniform) and velocities (normal) around the initial state."""
@@ -196,10 +196,10 @@ class HalfCheetah:
         x = np.array([data.qpos[0] for data in self._data[: len(pushes)]])
         self._speed, self._x = (x - self._x) / self._dt, x
         velocity, target = self.velocity()[..., 0], tasks
-        if self._kind == "velocity":
+        if self.kind == "velocity":
             forward = -(velocity - target).abs()
         else:
-            forward = velocity * (target if self._kind == "direction" else 1.0)
+            forward = velocity * (target if self.kind == "direction" else 1.0)
         return self._observed(len(pushes)), forward - self._cost * actions.square().sum(-1)
 
     def velocity(self) -> Tensor:

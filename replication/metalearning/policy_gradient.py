@@ -404,7 +404,10 @@ class PolicyPopulation(Replicas):
 
     def _settings(self) -> dict[str, Any]:
         rates = {"lr": self._lr.tolist(), "inner_rates": self._inner.tolist()}
-        return {"method": self.method, "seeds": list(self.seeds), **rates}
+        of = [type(self.environment).__name__, getattr(self.environment, "kind", "")]
+        play = {"environment": of, "gae_lambda": self.gae_lambda}
+        updates = {"epochs": self._epochs, "minibatches": self._minibatches}
+        return {"method": self.method, "seeds": list(self.seeds), **rates, **play, **updates}
 
     def _more(self) -> tuple[Parameters, dict[str, Any]]:
         return {}, {"rows": self.rows}

@@ -18,7 +18,7 @@ from replication.meek.benchmark import peak_score_gap
 from replication.meek.experiments import convergence
 from replication.meek.experiments.convergence import Config, corrections, follower_gap, plant, scheduled_gap
 from replication.meek.fit import bootstrap_chinchilla, fit_chinchilla
-from replication.meek.gap import inference_gap, peak_time, training_gap
+from replication.meek.gap import C0, inference_gap, peak_time, training_gap
 from replication.meek.law import BESIROGLU, PAPER, ParametricLaw
 
 CLAIMS, NOTEBOOK = evidence.load_claims("meek"), "40_meek_convergence"
@@ -259,8 +259,9 @@ def test_the_text_for_those_who_decide_follows_the_records(records, config):
     assert f"[{low:.1f}, {high:.1f}] years with the law" in text
     assert "168 and 467 times" in text
     assert "0.7 and 1.5 years in the past" in text
-    peaks = [peak_score_gap(head_start=kappa) for kappa in convergence.MEASURED.values()]
-    assert f"still rises for {peaks[0].time:.1f} and {peaks[1].time:.1f} years, to " in text
+    for start in convergence.MEASURED.values():
+        assert peak_score_gap(C0=start.C0, head_start=start.head_start).time == pytest.approx(0, abs=1e-3)
+    assert "MMLU, from 23 and 11 at the start to 2 and 1 after three years." in text
     assert f"{follower_gap(20.0, 1.5):.3f} nats" in text
     moved = records.assign(value=records["value"] + (records["quantity"] == "summary"))
     assert figures.policy(moved, config.points) != text
@@ -272,9 +273,12 @@ def test_head_starts_are_those_of_the_published_table():
     file = Path(__file__).parents[2] / "results" / "standard" / "41_meek_empirical.json"
     rows = evidence.load_records(json.loads(file.read_text(encoding="utf-8"))["records"])
     found = rows[(rows["quantity"] == "head_start") & (rows["series"] == "median model")].set_index("year")["value"]
-    for (start, kappa), year in zip(convergence.MEASURED.items(), (2024, 2025), strict=True):
+    # the leader's over $1,000 of compute
+    cheap = rows[(rows["quantity"] == "head_start") & (rows["series"] == "$1,000")].set_index("year")["value"]
+    for (start, (kappa, median)), year in zip(convergence.MEASURED.items(), (2024, 2025), strict=True):
         assert str(year) in start
         assert kappa == pytest.approx(found[year], rel=1e-4)
+        assert median == pytest.approx(C0 * cheap[year] / found[year], rel=1e-3)
 
 
 def test_digitised_runs_that_are_not_there_are_named(monkeypatch, tmp_path):

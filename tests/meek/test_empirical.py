@@ -329,6 +329,11 @@ def test_the_top_says_what_the_tests_of_the_later_boards_do(planted):
     from replication.meek import figures_empirical as figures
 
     assert figures.told(planted, [], CLAIMS, "smoke").startswith("No published table was read")
+    assert figures.shown(planted).startswith("Planted boards")
+    # a table of the paper's time alone
+    early = pd.concat([planted, planted[planted["quantity"] == "gap"].assign(origin="observed", board="MMLU-Pro")])
+    assert figures.told(early, [], CLAIMS, "smoke") == "No table that reaches beyond the paper's data was read."
+    assert figures.shown(early) == "Boards of the paper's time"
     gaps = {board: [(1, 30.0), (2, 8.0), (3, 5.0)] for board in empirical.LATER}
     months = {1: "2024-04", 2: "2025-04", 3: "2025-10"}
     rows = [

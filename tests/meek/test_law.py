@@ -163,6 +163,9 @@ def test_the_plot_has_a_curve_per_budget_through_its_runs():
     ):
         with pytest.raises(ValueError, match=message):
             law.BESIROGLU.plot(**{"N": N, "D": C / 6 / N, "loss": loss} | change)
-    many = ParametricLaw(np.full(2, 482.0), 2085.0, 1.8, 0.35, 0.37)
-    with pytest.raises(ValueError, match=r"^plot: draws one law, got arrays of shape \(2,\)$"):
-        many.plot(N, C / 6 / N, loss)
+    for many in (
+        ParametricLaw(np.full(2, 482.0), 2085.0, 1.8, 0.35, 0.37),
+        ParametricLaw(482, 2085, [1.8, 1.7], 0.3, 0.4),
+    ):
+        with pytest.raises(ValueError, match=r"^plot: draws one law, got arrays of shape \(2,\)$"):
+            many.plot(N, C / 6 / N, loss)

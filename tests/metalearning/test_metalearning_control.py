@@ -439,6 +439,14 @@ def test_a_killed_training_goes_on_to_the_same_curves(method, tmp_path, monkeypa
         assert len(calls) == 4 + {"DRS": 8, "MAML": 4}[method] - 3  # what was done was not done again
 
 
+def test_a_population_is_resumed_with_its_own_settings_only(tmp_path):
+    population().checkpoint(tmp_path / "state")
+    population().resume(tmp_path / "state")
+    for changes, named in (({"gae_lambda": 0.5}, "gae_lambda = "), ({"minibatches": 2}, "minibatches = 1")):
+        with pytest.raises(ValueError, match=f"was saved with {named}"):
+            population(**changes).resume(tmp_path / "state")
+
+
 def test_what_is_saved_is_of_its_own_settings(tmp_path, monkeypatch):
     def folder(config, **cell):
         with control.states(config, **cell) as found:

@@ -72,9 +72,19 @@ TASKS = (1, 2, 5, 10, 50, 100)
 PEAKS = {1: (46.39, 4.08), 2: (49.33, 4.38), 5: (28.99, 5.08), 10: (9.64, 5.75)}
 """Largest gap in points of MMLU, and its time, by steps."""
 HEAD_STARTS = (1.0, 2.0, 5.0, 10.0, 30.0, 72.0, 1e3, 1e4, 1e5, 1e6)
-MEASURED = {"over 2024's median model": 168.35, "over 2025's median model": 466.76}
-"""The largest language model's training compute over the year's median one, as the empirical notebook measures it at
-standard."""
+
+
+class Start(NamedTuple):
+    """Where two actors stand."""
+
+    head_start: float
+    """The leader's training compute over the meek's."""
+    C0: float
+    """The meek's, FLOP."""
+
+
+MEASURED = {"over 2024's median model": Start(168.35, 2.97e23), "over 2025's median model": Start(466.76, 9.941e23)}
+"""The largest language model over the year's median one, as the empirical notebook measures them at standard."""
 FOLLOWERS = (2.8, 2.0, 1.5)
 """Algorithmic progress of the meek alone, the leader keeping the paper's 2.8: progress may depend on scale."""
 PANELS = {"g_inf = 2.8": 2.8, "g_inf = 9": 9.0}

@@ -76,7 +76,7 @@ class Config(evidence.Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in ("tasks", "steps", "fresh_steps"):
+        for name in ("tasks", "steps", "fresh_steps", "test_rates"):
             values = getattr(self, name)
             if sorted(set(values)) != values:
                 raise ValueError(f"{name}: must increase, got {values}")
