@@ -81,7 +81,8 @@ class Part:
     settings
         All that it reads; usually the experiment's config with most fields left out (`Settings.only`).
     cell
-        Further arguments by keyword, JSON-able: which piece it is, such as ``{"method": "MAML"}``.
+        Further arguments by keyword, JSON-able: which piece it is, such as ``{"method": "MAML"}``. A part that names
+        some of the experiment's data sets here reads no other.
     needs
         Names of earlier parts whose rows it is given, as one frame.
     alone
@@ -139,7 +140,6 @@ class Plan:
         known: dict[str, str] = {}
         data: dict[str, str] = getattr(experiment, "inputs", lambda _config: {})(config)
         common = {
-            "data": data,
             "device": device(config),
             # what is pinned decides the bits
             "numerics": {name: os.environ.get(name) for name in sources.PINNED},
@@ -153,6 +153,7 @@ class Plan:
             known[part.name] = sources.digest(
                 {
                     **common,
+                    "data": {name: data[name] for name in data if name in part.cell.values()} or data,
                     "schema": SCHEMA,
                     "function": f"{compute.__module__}:{compute.__qualname__}",
                     "settings": part.settings.model_dump(mode="json"),

@@ -63,11 +63,9 @@ def power(test: Test, *, simulations: int = 500) -> Power:
     if not checked(test) or test.effect is None or test.spread is None:
         raise ValueError(f"test {test.id!r}: the power of a rule needs `effect` and `spread`, and sampling error")
     n = max(2, test.min_seeds)
-    confirms = _share(test, test.effect, n, simulations)["yes"]
-    wrong = []
-    for truth in _truths(test):
-        shares = _share(test, truth, n, simulations)
-        wrong.append(sum(share for said, share in shares.items() if _wrong(test, truth, said)))
+    shares = {truth: _share(test, truth, n, simulations) for truth in _truths(test)}
+    confirms = shares[test.effect]["yes"]
+    wrong = [sum(share for said, share in of.items() if _wrong(test, truth, said)) for truth, of in shares.items()]
     return Power(test, n, confirms, max(wrong), _needs(test, n, confirms, simulations))
 
 

@@ -221,6 +221,20 @@ def test_names_and_needs_are_checked(tmp_path: Path) -> None:
             parts.Plan.of(experiment, Config(), tmp_path)
 
 
+def test_a_part_of_one_data_set_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    def both(config: Config) -> list[Part]:
+        return [Part(name, apart, config.only(), {"dataset": name}) for name in ("digits", "cifar10")] + [
+            Part("best", best, config.only())
+        ]
+
+    def keys(**checksums: str) -> tuple[str, ...]:
+        experiment: Any = SimpleNamespace(Config=Config, parts=both, inputs=lambda _config: checksums)
+        return parts.Plan.of(experiment, Config(), tmp_path).keys
+
+    before, after = keys(digits="1", cifar10="2"), keys(digits="1", cifar10="3")
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, False]
+
+
 def test_relative_imports_are_followed(tmp_path: Path) -> None:
     package = tmp_path / "replication"
     for name, text in {

@@ -49,27 +49,26 @@ def worker_of(process: int) -> psutil.Process:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, dict[str, bytes]]:
-    """A project, and the results of its batch of 24 runs when nothing happens to it."""
+    """A project, and the results of its batch of 12 runs when nothing happens to it."""
     toy = build(tmp_path_factory.mktemp("faults"))
     done = toy.replicate("batch", grid(toy, GRID), "--workers", "2")
     assert done.returncode == 0, done.stderr
     return toy, finished(toy)
 
 
-GRID = "runs: [{notebook: toy, grid: {seeds: 1..12, peak: [0.5, 1.0]}}]"
+GRID = "runs: [{notebook: toy, grid: {seeds: 1..6, peak: [0.5, 1.0]}}]"
 
 
-def test_twenty_kills_at_random_instants_change_nothing(undisturbed: tuple[Toy, dict[str, bytes]]) -> None:
+def test_kills_at_many_instants_change_nothing(undisturbed: tuple[Toy, dict[str, bytes]]) -> None:
     toy, expected = undisturbed
     store = toy.root / "killed"
-    instants = random.Random(0)
     before: dict[str, bytes] = {}
-    for number in range(20):
+    for number in range(10):
         batch = toy.start("batch", grid(toy, GRID), "--workers", "2", REPLICATION_RUNS=str(store))
-        if number % 4:  # else while it is still checking, or starts its workers
+        if number % 3:  # else while it is still checking, or starts its workers
             # a fast machine has done all before the last kill
             toy.wait_for(lambda batch=batch: toy.processes() or batch.poll() is not None)
-        time.sleep(instants.uniform(0.0, 4.0))
+        time.sleep(0.4 * number)
         batch.kill()
         batch.communicate()
         now = finished(toy, store)
@@ -79,7 +78,7 @@ def test_twenty_kills_at_random_instants_change_nothing(undisturbed: tuple[Toy, 
     resumed = toy.replicate("resume", "--workers", "2", REPLICATION_RUNS=str(store))
     assert resumed.returncode == 0, resumed.stderr
     assert finished(toy, store) == expected
-    assert len(expected) == 24
+    assert len(expected) == 12
 
 
 PARTS = (
@@ -90,7 +89,7 @@ import os, random, time
 def measured(config, part):
     with open(os.environ["TOY_LOG"], "a") as log:
         log.write(f"{part}\\n")
-    time.sleep(0.6)
+    time.sleep(0.3)
     return [{"quantity": "value", "seed": part, "value": config.seeds * config.peak}]
 
 def ended(config, rows):
@@ -134,7 +133,7 @@ def test_kills_cost_the_parts_in_flight_and_change_nothing(divided: tuple[Toy, b
     for _ in range(kills):
         run = toy.start(*command, **more)
         toy.wait_for(lambda run=run: toy.processes() or run.poll() is not None)
-        time.sleep(instants.uniform(0.0, 6.0))
+        time.sleep(instants.uniform(0.0, 3.0))
         run.kill()
         run.communicate()
     toy.wait_for(lambda: not toy.processes())
@@ -245,12 +244,12 @@ def test_notebooks_that_misbehave_stop_none_of_the_others(tmp_path: Path, dask: 
     )
     with cluster(toy, workers=2) if dask else contextlib.nullcontext() as address:
         where = ("--scheduler", address) if address else ("--workers", "2")
-        done = toy.replicate("batch", asked, *where, "--timeout", "30")
+        done = toy.replicate("batch", asked, *where, "--timeout", "20")
     assert done.returncode == 1
     assert "1 of 6 runs are finished" in done.stdout
     for words in (
         "timed out: toy/",
-        "stopped after 30 s",
+        "stopped after 20 s",
         "raised MemoryError",
         "the kernel died",
         "the notebook ended without results.json",

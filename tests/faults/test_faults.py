@@ -163,8 +163,7 @@ def test_disk_that_is_full_names_the_journal_of_a_batch(toy: Toy) -> None:
     assert not list((toy.project.store / "batches").iterdir())
 
 
-@pytest.mark.parametrize("lines", [[], ["--json"]], ids=["text", "json"])
-@pytest.mark.parametrize("where", ["1", "2", "dask"])
+@pytest.mark.parametrize(("where", "lines"), [("1", []), ("1", ["--json"]), ("2", []), ("dask", ["--json"])])
 def test_a_reader_that_goes_away_ends_the_batch_as_an_interrupt_does(toy: Toy, where: str, lines: list[str]) -> None:
     path = toy.root / "grid.yaml"
     path.write_text("runs: [{notebook: toy, grid: {seeds: 1..2}}]")
