@@ -155,9 +155,10 @@ class DiSFSelector(BaseEstimator):  # type: ignore[misc]
         found = rows.shape[0] if hasattr(rows, "shape") else len(rows)
         if found != self.n_samples_in_:
             raise ValueError(f"rows: must be the {self.n_samples_in_} that were fitted, got {found}")
+        matrix: Any = rows if sparse.issparse(rows) else None
         # these formats have no rows to take
-        if sparse.issparse(rows) and rows.format in ("bsr", "coo", "dia"):
-            return _safe_indexing(rows.tocsr(), support).asformat(rows.format)
+        if matrix is not None and matrix.format in ("bsr", "coo", "dia"):
+            return _safe_indexing(matrix.tocsr(), support).asformat(matrix.format)
         return _safe_indexing(rows, support)
 
     def fit_resample(self, X: Features, y: Any = None) -> tuple[Any, Any]:
