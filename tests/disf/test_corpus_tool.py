@@ -842,7 +842,7 @@ def test_files_are_read_in_the_order_of_their_names_at_any_depth(tmp_path: Path)
     left = {source.name: source.fault for source in found if isinstance(source, readers.Left)}
     known = {"LICENSE": "", "round": "", "table.npy": ""}
     assert left == known | {name: f"ends in {name[-4:]}, which is not read" for name in ("z.bin", "d.bz2")} | {
-        "a.parquet.gz": "ends in .gz, which is not read"
+        "a.parquet.gz": "ends in .parquet.gz, which is not read"
     }
     by_pattern = readers.sources(folder, "*.bin", ("jsonl", "parquet", "text"))
     assert [(s.name, s.kind) for s in by_pattern if isinstance(s, readers.Source)] == [("z.bin", "text")]

@@ -161,7 +161,7 @@ def test_same_configuration_gives_the_same_records(records, config):
         ({"methods": ["disf", "best"]}, "methods"),
         ({"features": ["tfidf"]}, "features"),
         ({"ratio": 0.0}, "ratio"),
-        ({"ratio": 0.01}, "ratio: must select more than 10 documents, got . of"),
+        ({"ratio": 0.002}, "ratio: must select more than 10 documents, got 4 of the pool's 2048"),
         ({"sedes": 3}, "sedes"),
     ],
 )
