@@ -166,7 +166,8 @@ def _cells_of(records: pd.DataFrame, outcomes: Iterable[Outcome]) -> list[_Cell]
         lost, won = (CLAIMS.test(one) for one in (("U5-cosine-language", "U4") if language else ("U5-cosine", "U3")))
         assert isinstance(won, DirectionTest)
         assert isinstance(lost, IntervalTest)
-        gates = lost.gates if language or optimizer == "sgd" else CLAIMS.test("U7-adamw").gates
+        # of both: what is lost, and what is gained
+        gates = (*lost.gates, *won.gates) if language or optimizer == "sgd" else CLAIMS.test("U7-adamw").gates
         closed = {gate: answers.get(gate, "not run") for gate in gates if answers.get(gate) != "yes"}
         own, where = RECOMMENDED[str(optimizer)], {"optimizer": optimizer}
 
@@ -242,19 +243,26 @@ def _advice(cells: list[_Cell], unit: str) -> str:
         closed = {gate: said for cell in cells for gate, said in cell.gates.items()}
         told = ", ".join(f"{gate}: {said}" for gate, said in closed.items())
         return f"Nothing can be said: the assay is blind in every cell (gates: {told})."
-    units = [cell.margin for cell in sees] if unit == "margins" else [1.0] * len(sees)
-    cosine, own = (_shown(_average((cell.regrets[one] for cell in sees), units)) for one in (COSINE, OWN))
-    gains = {one: _average((cell.gains[one] for cell in sees), units) for one in ("cosine", "linear")}
-    over = gains["cosine"]
-    seen = list(dict.fromkeys(cell.optimizer for cell in sees))
-    better = " and ".join(f"φ = {phi_of(RECOMMENDED[of]):g} with {named(of)}" for of in seen)
-    word = f"Use {better}" if over.high < 0 else f"Keep φ = 2 (cosine) with {' and '.join(map(named, seen))}"
-    why = "" if over.high < 0 or over.low > 0 else ": no gain of another φ is shown"
-    linear = _shown(gains["linear"])
+
+    def mean(what: str, of: str, cells: list[_Cell] = sees) -> Interval:
+        units = [cell.margin if unit == "margins" else 1.0 for cell in cells]
+        return _average((getattr(cell, what)[of] for cell in cells), units)
+
+    cosine, own = (_shown(mean("regrets", one)) for one in (COSINE, OWN))
+    over, linear = (_shown(mean("gains", one)) for one in ("cosine", "linear"))
+    by = {of: [cell for cell in sees if cell.optimizer == of] for of in dict.fromkeys(cell.optimizer for cell in sees)}
+    gains = {of: mean("gains", "cosine", cells) for of, cells in by.items()}
+    use = [f"φ = {phi_of(RECOMMENDED[of]):g} with {named(of)}" for of, gain in gains.items() if gain.high < 0]
+    rest = {of: gain for of, gain in gains.items() if gain.high >= 0}
+    said = [f"use {' and '.join(use)}"] if use else []
+    if rest:
+        why = ": no gain of another φ is shown" if any(gain.low <= 0 for gain in rest.values()) else ""
+        said.append(f"keep φ = 2 (cosine) with {' and '.join(map(named, rest))}{why}")
+    word = ", ".join(said)
     return (
-        f"{word}{why}. To the best φ, which other seeds choose, φ = 2 loses {cosine} {unit} and the recommended φ "
-        f"{own}. The recommended φ minus cosine is {_shown(over)}, minus linear decay {linear} (below zero is better; "
-        f"{len(sees)} of {len(cells)} cells, those whose gates came out)."
+        f"{word[0].upper()}{word[1:]}. To the best φ, which other seeds choose, φ = 2 loses {cosine} {unit} and the "
+        f"recommended φ {own}. The recommended φ minus cosine is {over}, minus linear decay {linear} (below zero is "
+        f"better; {len(sees)} of {len(cells)} cells, those whose gates came out)."
     )
 
 

@@ -229,7 +229,7 @@ def capped(records: pd.DataFrame) -> Figure:
     plots.curves(axis, found, looks, label=lambda key: f"best φ, {_KAPPA(key)}")
     for key, look in looks.items():
         axis.plot(key, 2 * key, **{**look, "ms": 11, "mfc": "none", "ls": ""}, label=f"φ = 2κ = {2 * key:g}")
-    left = rows["peak"].min() * 0.8
+    left = STABILITY * 0.8
     axis.axvspan(left, STABILITY, color="0.9", zorder=0, label="stable at every step")
     axis.set(xlabel="largest peak allowed, in units of 1/λᵤ", ylabel="φ of least contraction")
     axis.set_xlim(left=left)

@@ -10,7 +10,7 @@ import pytest
 from replication.evidence import tidy
 from replication.uba import figures
 
-GATES = ("anneals", "inside-phi", "anneals-adamw", "inside-adamw")
+GATES = ("anneals", "inside-phi", "inside", "anneals-adamw", "inside-adamw")
 QUANTITIES = ("phi_regret", "test_error", "tuning_score", "test_error_at")
 REGRETS = {("sgd", 2.0): (1.0, 0.0), ("sgd", 4.0): (3.0, 0.0), ("adamw", 2.0): (5.0, 3.0)}
 
@@ -36,6 +36,14 @@ def test_every_cell_weighs_the_same(records):
     assert "φ = 2 loses 3.000 points and the recommended φ 1.000." in said
     assert "minus cosine is -2.000, minus linear decay -1.000 (below zero is better; 3 of 3 cells" in said
     assert "Use φ = 0.5 with AdamW and φ = 5 with SGD. To" in said
+
+
+def test_what_gains_with_one_optimizer_is_not_advised_with_another(records):
+    swapped = records.copy()
+    adamw = swapped["optimizer"] == "adamw"
+    swapped.loc[adamw & (swapped["schedule"] == figures.RECOMMENDED["adamw"]), "value"] += 4
+    said = figures.advice(swapped, answered(), unit="points")
+    assert "Use φ = 5 with SGD, keep φ = 2 (cosine) with AdamW. To" in said
 
 
 def test_a_cell_whose_gate_is_closed_does_not_count(records):

@@ -138,6 +138,20 @@ def test_capped_peak_at_full_height_recovers_twice_kappa(records):
     assert found[0] < found[-1]
 
 
+def test_a_capped_peak_has_a_best_phi_only_where_it_is_not_a_constant_rate():
+    config = theory.Config(cap_kappas=[10.0, 1000.0], cap_steps=24)
+    found = evidence.tidy(theory.capped(config))
+    # with a cap at the limit of stability the best of a large kappa is a constant rate, whatever phi
+    assert found.groupby("kappa").size().to_dict() == {10.0: 7, 1000.0: 6}
+    assert found["value"].between(1e-4, 1e4, inclusive="neither").all()
+    for changes, named in (
+        ({"cap_kappas": [1.5]}, "cap_kappas: must be above the limit of stability"),
+        ({"noises": [0.02, 0.1]}, "sweep_noises: must hold 0.02, the least of noises"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            theory.Config(**changes)
+
+
 def test_last_iterate_excess_is_the_ratio_of_the_two_bounds(records):
     linear = formulas.last_iterate_bound(factors("linear", 50))
     best = rows(records, "last_iterate_bound", schedule="uba")["value"].min()

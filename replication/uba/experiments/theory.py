@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -93,6 +92,12 @@ class Config(evidence.Settings):
             bad = [kappa for kappa in getattr(self, name) if not (math.isfinite(kappa) and kappa > 1)]
             if bad:
                 raise ValueError(f"{name}: condition numbers must be above 1, got {bad[0]!r}")
+        if min(self.cap_kappas) <= STABILITY:
+            raise ValueError(f"cap_kappas: must be above the limit of stability, {STABILITY:g}, got {self.cap_kappas}")
+        if min(self.noises) not in self.sweep_noises:
+            raise ValueError(
+                f"sweep_noises: must hold the least of noises, {min(self.noises):g}, got {self.sweep_noises}"
+            )
         for name in ("phis", "logistic_phis"):
             if 2 not in getattr(self, name):
                 raise ValueError(f"{name}: must contain 2 (cosine), to which the losses are compared")
@@ -143,9 +148,9 @@ def parts(config: Config) -> list[Part]:
 def cosine(config: Config) -> Iterator[Row]:
     """Rates and trained weights of ``UBALR(phi=2)`` against three implementations of cosine annealing."""
     for total, peak, low in ((1, 0.1, 0.0), (7, 0.3, 1e-3), (100, 0.1, 0.0), (1000, 1e-3, 1e-5), (4096, 3.0, 0.3)):
-        ours = _rates(partial(UBALR, total_iters=total, phi=2, eta_min=low), total, peak)
-        for reference, theirs in _references(total, peak, low).items():
-            gap = float(np.abs(ours - theirs).max()) / peak
+        ours, *references = ((name, _rates(build, total, peak)) for name, build in _schedulers(total, low).items())
+        for reference, theirs in references:
+            gap = float(np.abs(ours[1] - theirs).max()) / peak
             yield {"quantity": "cosine_gap", "of": "rates", "reference": reference, "budget": total, "value": gap}
     for seed in range(config.seeds):
         builders = _schedulers(config.train_steps)
@@ -163,22 +168,15 @@ class _ClosedForm(CosineAnnealingLR):
         return self._get_closed_form_lr()
 
 
-def _schedulers(total: int) -> dict[str, Callable[[torch.optim.Optimizer], LRScheduler]]:
-    return {
-        "UBALR": lambda opt: UBALR(opt, total, 2),
-        "closed form": lambda opt: _ClosedForm(opt, total),
-        "LambdaLR": lambda opt: LambdaLR(opt, lambda t: (1 + math.cos(math.pi * t / total)) / 2),
-        "CosineAnnealingLR": lambda opt: CosineAnnealingLR(opt, total),
-    }
-
-
-def _references(total: int, peak: float, low: float) -> dict[str, Float]:
-    found = {
-        "closed form": _rates(lambda opt: _ClosedForm(opt, total, low), total, peak),
-        "CosineAnnealingLR": _rates(lambda opt: CosineAnnealingLR(opt, total, low), total, peak),
+def _schedulers(total: int, low: float = 0.0) -> dict[str, Callable[[torch.optim.Optimizer], LRScheduler]]:
+    """UBA's at phi = 2, and what it is compared with."""
+    found: dict[str, Callable[[torch.optim.Optimizer], LRScheduler]] = {
+        "UBALR": lambda opt: UBALR(opt, total, 2, eta_min=low),
+        "closed form": lambda opt: _ClosedForm(opt, total, low),
+        "CosineAnnealingLR": lambda opt: CosineAnnealingLR(opt, total, low),
     }
     if low == 0:  # a factor on the learning rate has no floor of its own
-        found["LambdaLR"] = _rates(_schedulers(total)["LambdaLR"], total, peak)
+        found["LambdaLR"] = lambda opt: LambdaLR(opt, lambda t: (1 + math.cos(math.pi * t / total)) / 2)
     return found
 
 
@@ -253,19 +251,16 @@ def order(config: Config) -> Iterator[Row]:
 def capped(config: Config) -> Iterator[Row]:
     """phi that is best for the min-max problem when the peak is capped, as stability does in practice (floor tuned)."""
     nodes = np.arange(config.cap_steps) + 0.5
-    phis = np.geomspace(1e-2, 1e4, 49)
+    phis = np.geomspace(1e-4, 1e4, 65)
     floors = np.array([0.5, 0.75, 1.0, 1.5, STABILITY])
     for kappa in config.cap_kappas:
         for cap in np.geomspace(STABILITY, kappa, 7):
             tables = uba(nodes, config.cap_steps, phis[:, None, None], peak=cap, floor=floors[:, None])
             worst = theory.worst_case_contraction(tables, 1 / kappa, 1.0, log=True).min(axis=1)
-            yield {
-                "quantity": "best_phi_capped",
-                "kappa": kappa,
-                "steps": config.cap_steps,
-                "peak": float(cap),
-                "value": float(phis[worst.argmin()]),
-            }
+            # at the first where a constant rate is best, which every phi gives with its floor at the cap
+            if best := int(worst.argmin()):
+                at = {"kappa": kappa, "steps": config.cap_steps, "peak": float(cap)}
+                yield {"quantity": "best_phi_capped", **at, "value": float(phis[best])}
 
 
 # --- U3: the last-iterate bound --------------------------------------------------------------------------------------
@@ -429,7 +424,7 @@ class Logistic:
         noises : sequence of float, length N
             Noise levels.
         gradients : bool
-            Also follow the squared gradient norm, else NaN.
+            Also follow the squared gradient norm before every step, else NaN.
 
         Returns
         -------
@@ -446,7 +441,7 @@ class Logistic:
         for t in range(tables.shape[1] + 1):
             residual = _sigmoid(w @ transposed) - self._labels
             gradient = residual @ self._x / samples
-            if gradients:
+            if gradients and t < tables.shape[1]:
                 np.minimum(least, np.mean(np.sum(gradient**2, axis=-1), axis=0), out=least)
             if t < tables.shape[1]:
                 eta = np.broadcast_to((tables[:, t, None] * peaks)[..., None], shape).reshape(1, -1, 1)
