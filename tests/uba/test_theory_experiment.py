@@ -146,7 +146,7 @@ def test_a_capped_peak_has_a_best_phi_only_where_it_is_not_a_constant_rate():
     assert found["value"].between(1e-4, 1e4, inclusive="neither").all()
     for changes, named in (
         ({"cap_kappas": [1.5]}, "cap_kappas: must be above the limit of stability"),
-        ({"noises": [0.02, 0.1]}, "sweep_noises: must hold 0.02, the least of noises"),
+        ({"noises": [0.02, 0.1]}, "sweep_noises: must hold the least of noises, 0.02, got"),
     ):
         with pytest.raises(ValueError, match=named):
             theory.Config(**changes)
