@@ -246,6 +246,9 @@ def test_safeguards_are_counted_for_every_lambda(records: pd.DataFrame) -> None:
     [
         ({"budgets": [0.5]}, "budgets"),
         ({"budgets": [0.5, 0.25, 1.0]}, "budgets"),
+        ({"budgets": [0.5, 1.0]}, "budgets: must increase and hold 0.25"),
+        ({"lambdas": [0.01, 1.0]}, "lambdas: are compared with the paper's 0.01"),
+        ({"lambdas": [1.0], "lam": 0.02}, "lambdas: .* with lam 0.02"),
         ({"ranges": [0.001]}, "ranges"),
         ({"ranges": [5.0, 5.0]}, "ranges"),
         ({"images": 100, "batch_size": 64}, "images"),

@@ -31,6 +31,12 @@ from replication.training.search import TUNING_SEED
 LOWEST = 0.002
 """The lowest noise level."""
 
+QUARTER = 0.25
+"""The share of ECM's images with which ADCM is said to be as good."""
+
+PAPER_LAMBDA = 0.01
+"""What other values of lambda are compared with."""
+
 GROUP = 5
 """Most methods of a part: a step of a population costs little more for more replicas, and parts share the cores."""
 
@@ -48,7 +54,7 @@ class Config(evidence.Settings):
     width: PositiveInt = Field(32, description="hidden units of a layer")
     depth: PositiveInt = Field(2, description="hidden layers")
     batch_size: PositiveInt = Field(64, description="images of a step; an image is a point of the plane")
-    images: PositiveInt = Field(256000, description="budget of one consistency training; pre-training takes as many")
+    images: PositiveInt = Field(128000, description="budget of one consistency training; pre-training takes as many")
     budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of it where quality is measured")
     seeds: PositiveInt = Field(
         8, description="evaluation seeds: initial weights, pre-training, data, noise and times, shared by all methods"
@@ -78,8 +84,13 @@ class Config(evidence.Settings):
     def _sane(self) -> Config:
         if not all(0 < share <= 1 for share in self.budgets) or self.budgets[-1] != 1:
             raise ValueError(f"budgets: must lie in (0, 1] and end with 1, got {self.budgets}")
-        if self.budgets != sorted(set(self.budgets)):
-            raise ValueError(f"budgets: must increase, got {self.budgets}")
+        if self.budgets != sorted(set(self.budgets)) or QUARTER not in self.budgets:
+            raise ValueError(f"budgets: must increase and hold {QUARTER}, of which the paper speaks, got {self.budgets}")
+        if self.lambdas and (self.lam != PAPER_LAMBDA or PAPER_LAMBDA in self.lambdas):
+            raise ValueError(
+                f"lambdas: are compared with the paper's {PAPER_LAMBDA}, which lam must be and they must not, got "
+                f"{self.lambdas} with lam {self.lam:g}"
+            )
         if min(self.ranges) <= LOWEST or len(set(self.ranges)) < len(self.ranges):
             raise ValueError(f"ranges: must differ and lie above {LOWEST}, the lowest, got {self.ranges}")
         if self.images * self.tuning_share < self.batch_size * self.segmentations:
@@ -177,7 +188,7 @@ def methods(config: Config, bed: Bed, steps: int) -> dict[str, Setting]:
     beside it. ECM's q = 2 recipe has four stages, as many as the paper's 12.8 million images. The log grid and the
     stand-in for CCM have as many segments as the adaptive grid has for the denoiser of Gaussian data.
     """
-    name, schedule, stage = bed.schedule, bed.own, max(1, steps // 4)
+    name, schedule, stage = bed.schedule, bed.own, -(-steps // 4)
     adaptive = Adaptive(config.lam, nodes=config.nodes, batch_size=config.segment_batch)
     logarithmic = log_grid(schedule, kappa(config.lam))
     found = {
@@ -252,7 +263,7 @@ def _trainer(
         schedule,
         lambda generator, n: ring.sample(n, generator=generator, dtype=torch.float32),
         batch_size=config.batch_size,
-        segment_every=max(1, steps // config.segmentations),
+        segment_every=-(-steps // config.segmentations),
         nodes=config.nodes,
         weight_batch=config.segment_batch,
         ema=config.ema,
@@ -478,13 +489,13 @@ def _grids(bed: Bed, trainer: ConsistencyTrainer, trials: Sequence[Trial]) -> li
 def derived(config: Config, rows: pd.DataFrame) -> list[dict[str, Any]]:
     """What some tests are about, from the records of the runs, one value a seed.
 
-    All at the first range. ``quarter_gap``: ln RMSE of ADCM, with either weight, at the smallest budget minus that of
+    All at the first range. ``quarter_gap``: ln RMSE of ADCM, with either weight, at a quarter of the budget minus that of
     ECM (q = 2) at the full one (test A6). ``flow_gap``: ln RMSE of ADCM on flow matching minus that of a rewritten
     baseline (A8). ``lambda_cost``: ln RMSE at another lambda minus at the paper's, early and at the end (A9).
     """
     final = rows[(rows["quantity"] == "log_rmse") & (rows["range"] == config.ranges[0])]
     table = final.set_index(["schedule", "method", "budget", "seed"])["value"].to_dict()
-    early, full = config.budgets[0], config.budgets[-1]
+    early, full = QUARTER, config.budgets[-1]
     made: list[dict[str, Any]] = []
     for seed in range(config.seeds):
         for method in ("adcm-wt", "adcm-sample"):
