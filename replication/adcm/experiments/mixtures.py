@@ -85,7 +85,7 @@ class Config(evidence.Settings):
         if not all(0 < share <= 1 for share in self.budgets) or self.budgets[-1] != 1:
             raise ValueError(f"budgets: must lie in (0, 1] and end with 1, got {self.budgets}")
         if self.budgets != sorted(set(self.budgets)) or QUARTER not in self.budgets:
-            raise ValueError(f"budgets: must increase and hold {QUARTER}, of which the paper speaks, got {self.budgets}")
+            raise ValueError(f"budgets: must increase and hold {QUARTER}, which A6 asks about, got {self.budgets}")
         if self.lambdas and (self.lam != PAPER_LAMBDA or PAPER_LAMBDA in self.lambdas):
             raise ValueError(
                 f"lambdas: are compared with the paper's {PAPER_LAMBDA}, which lam must be and they must not, got "
@@ -489,8 +489,8 @@ def _grids(bed: Bed, trainer: ConsistencyTrainer, trials: Sequence[Trial]) -> li
 def derived(config: Config, rows: pd.DataFrame) -> list[dict[str, Any]]:
     """What some tests are about, from the records of the runs, one value a seed.
 
-    All at the first range. ``quarter_gap``: ln RMSE of ADCM, with either weight, at a quarter of the budget minus that of
-    ECM (q = 2) at the full one (test A6). ``flow_gap``: ln RMSE of ADCM on flow matching minus that of a rewritten
+    All at the first range. ``quarter_gap``: ln RMSE of ADCM, with either weight, at a quarter of the budget minus that
+    of ECM (q = 2) at the full one (test A6). ``flow_gap``: ln RMSE of ADCM on flow matching minus that of a rewritten
     baseline (A8). ``lambda_cost``: ln RMSE at another lambda minus at the paper's, early and at the end (A9).
     """
     final = rows[(rows["quantity"] == "log_rmse") & (rows["range"] == config.ranges[0])]
