@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from replication.adcm.experiments.mixtures import PAPER_LAMBDA
 from replication.evidence import Interval, Table, plots, rows_of
 from replication.evidence.claims import load_claims
 
@@ -127,7 +128,7 @@ def trade_off(records: pd.DataFrame) -> Figure:
     """Draw early and final distance to the exact map against lambda, with 95 % intervals over seeds."""
     rows = _at_first(records, "log_rmse")
     # the paper's lambda has no name of its own
-    named = rows["method"].replace("adcm-wt", "adcm-lambda-0.01")
+    named = rows["method"].replace("adcm-wt", f"adcm-lambda-{PAPER_LAMBDA:g}")
     rows = rows.assign(lam=named.str.extract("^adcm-lambda-(.+)$")[0].astype(float))
     figure, (axis,) = plots.panels(height=3, xlabel="λ", ylabel=DISTANCE, log="xy")
     found = plots.intervals(rows, "budget", "lam", transform=np.exp)

@@ -94,15 +94,15 @@ def pool(samples: Sequence[Sample]) -> Estimate:
         return Draws(np.sort(_averages(samples)))
     parts: list[tuple[float, float]] = []
     value = 0.0
-    for group in groups.values():
-        found, share = mean_of(_averages(group)), len(group) / len(samples)
+    means = {units: dict(zip(group[0].numbers, _averages(group), strict=True)) for units, group in groups.items()}
+    for units, group in groups.items():
+        found, share = mean_of(list(means[units].values())), len(group) / len(samples)
         value += share * found.value
         parts += [(share**2 * variance, freedom) for variance, freedom in found.parts]
     # cells that share some of their replicates only are not independent either
     for (units, one), (others, other) in itertools.combinations(groups.items(), 2):
         if len(common := units & others) > 1:
-            means = [dict(zip(of[0].numbers, _averages(of), strict=True)) for of in (one, other)]
-            both = float(np.cov([[mean[unit] for unit in sorted(common)] for mean in means])[0, 1])
+            both = float(np.cov([[means[of][unit] for unit in sorted(common)] for of in (units, others)])[0, 1])
             share = 2 * len(one) * len(other) / len(samples) ** 2 * len(common) / (len(units) * len(others))
             parts.append((share * max(both, 0.0), len(common) - 1))
     # the comparisons of one cell share the choice of ours, so their errors of choice add up

@@ -292,17 +292,17 @@ def least_favourable(test: Test, of: Sequence[Comparison], said: Answer) -> int:
     Where the answer is no, one of the cells that say so.
     """
     low, high = limits(test)
-    against = [
+    places = [
         place
         for place, cell in enumerate(of)
-        if cell["state"] == "no" or (cell["state"] == "tie" and _decisive(test, cell["baseline"]))
+        if said != "no" or cell["state"] == "no" or (cell["state"] == "tie" and _decisive(test, cell["baseline"]))
     ]
 
     def beyond(place: int) -> float:
         first, last = of[place]["low"], of[place]["high"]
         return -math.inf if first is None or last is None else max(low - first, last - high)
 
-    return max((said == "no" and against) or range(len(of)), key=beyond)
+    return max(places or range(len(of)), key=beyond)
 
 
 def answer(test: Test, found: Sequence[Sample]) -> Outcome:

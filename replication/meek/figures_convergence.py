@@ -45,6 +45,12 @@ def _shades(
     plots.curves(axis, found, plots.ordered(found), label=label)
 
 
+def _past() -> list[float]:
+    """Years since the gap's peak, from each measured head start."""
+    found: list[float] = (-peak_time(head_start=[start.head_start for start in experiment.MEASURED.values()])).tolist()
+    return found
+
+
 def policy(records: pd.DataFrame, points: str) -> str:
     """What is measured, what is model, how sure, and what would change it, in sentences of Markdown.
 
@@ -65,7 +71,7 @@ def policy(records: pd.DataFrame, points: str) -> str:
     law = f"{runs} runs digitised from Hoffmann et al. give the law's constants and their uncertainty."
     if points == "planted":
         law = f"The law is not: it is fitted to {runs} planted runs."
-    past = [f"{-float(peak_time(head_start=start.head_start)):.1f}" for start in experiment.MEASURED.values()]
+    past = [f"{years:.1f}" for years in _past()]
     starts = [f"{start.head_start:,.0f}" for start in experiment.MEASURED.values()]
     alike, *_, slow = experiment.FOLLOWERS
     left = [f"{float(experiment.follower_gap(20.0, progress)):.3f}" for progress in (alike, slow)]
@@ -106,10 +112,7 @@ def gap(records: pd.DataFrame, points: str) -> Figure:
     points : str
         Training runs that the law was fitted to, for the names of the bands.
     """
-    peak, past = (
-        float(peak_time()),
-        [float(-peak_time(head_start=start.head_start)) for start in experiment.MEASURED.values()],
-    )
+    peak, past = float(peak_time()), _past()
     titles = (
         f"from an equal start, given the model: rises for {peak:.1f} years, then closes",
         f"from measured head starts, given the model: gap in loss past its peak for {min(past):.1f} to "

@@ -227,8 +227,7 @@ class RunStore:
 
     def pull(self, run: Run) -> None:
         """Take a finished run from the shared store, if there is one and it has it, unless today's is here."""
-        have = self.current(run) if run.paper else self.results(run)
-        if self.shared is not None and have is None:
+        if self.shared is not None and (self.current(run) if run.paper else self.results(run)) is None:
             self.shared.pull(self.folder(run), run.name)
 
     def push(self, run: Run) -> None:
