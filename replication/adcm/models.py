@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +115,23 @@ def student_and_target(
 
 
 @contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute in full precision inside the block: without autocast, and without TF32 on a GPU; both are put back."""
+    # not `allow_tf32`, which torch refuses to read where its user has set `fp32_precision`
+    cudnn: Any = torch.backends.cudnn
+    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
+    on = [backend for backend in backends if backend.fp32_precision == "tf32"]
+    try:
+        for backend in on:
+            backend.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for backend in on:
+            backend.fp32_precision = "tf32"
+
+
+@contextmanager
 def evaluating(model: Model, schedule: Schedule) -> Iterator[None]:
     """Put a module into evaluation mode and full precision inside the block, and back into what it was in.
 
@@ -158,7 +176,8 @@ def couples(module: nn.Module) -> bool:
 
 def check_schedule(model: Model, schedule: Schedule) -> None:
     """Refuse an `EDMModel` on another schedule than `VE`: it would take the time for a noise level."""
-    if isinstance(model, EDMModel) and not isinstance(schedule, VE):
+    # data parallel training wraps it
+    if isinstance(getattr(model, "module", model), EDMModel) and not isinstance(schedule, VE):
         raise ValueError(f"schedule: must be VE for an EDMModel, whose noise level is VE's time, got {schedule}")
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed
 from torch.overrides import TorchFunctionMode
 
-from replication.adcm.models import Sample, evaluating, parted, random_state
+from replication.adcm.models import Sample, evaluating, full_precision, parted, random_state
 from replication.adcm.schedules import Model, Schedule, standard_normal
 from replication.checks import one_of, positive
 
@@ -208,8 +208,8 @@ class Derivative:
     ) -> tuple[Tensor, Tensor]:
         """Return value and derivative; arguments as of `tangent`, times as a tensor."""
         x, direction = schedule.perturb(x0, z, t), schedule.velocity(x0, z, t)
-        # in full precision: a difference over a thousandth of t is below what half precision resolves
-        with torch.no_grad(), torch.autocast(x0.device.type, enabled=False):
+        # a difference over a thousandth of t is below what half precision and TF32 resolve
+        with torch.no_grad(), full_precision(x0.device):
             failed, step = None, self.relative_step
             if step is None:
                 try:
@@ -255,14 +255,13 @@ def step_rate(
     t: float | Tensor,
     schedule: Schedule,
     *,
-    relative_step: float | None = None,
     conditioning: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """R(t) = E[v.e] / E[v.v], the step of Eq. 10 per unit of kappa; a ratio of means over the sample axis.
 
     Parameters
     ----------
-    model, x0, z, t, schedule, relative_step, conditioning
+    model, x0, z, t, schedule, conditioning
         As `tangent` takes them.
 
     Returns
@@ -271,7 +270,7 @@ def step_rate(
         R, one a replica.
     """
     times = _times(t, x0)
-    value, v = tangent(model, x0, z, times, schedule, relative_step=relative_step, conditioning=conditioning)
+    value, v = tangent(model, x0, z, times, schedule, conditioning=conditioning)
     return _rate(value - x0, v, times.dim())
 
 

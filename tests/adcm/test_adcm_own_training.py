@@ -265,7 +265,7 @@ def test_a_network_that_casts_itself_is_differentiated_in_full_precision() -> No
         ConsistencyTrainer(lambda: model, [Replica(0, 1e-2, RULE)], VE5, draw, batch_size=BATCH)
 
 
-def test_what_a_schedule_or_two_passes_do_not_fit_is_refused() -> None:
+def test_what_a_schedule_or_two_passes_do_not_fit_is_refused(tmp_path: Path) -> None:
     flow, model = FlowMatching(), EDMModel(Net())
     x0, labels = draw(None, 4)
     t = torch.full((4,), 0.7)
@@ -277,6 +277,12 @@ def test_what_a_schedule_or_two_passes_do_not_fit_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match="schedule: must be VE for an EDMModel"):
             call()
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        with pytest.raises(ValueError, match="schedule: must be VE for an EDMModel"):
+            segment(nn.parallel.DistributedDataParallel(model), lambda n: draw(None, n), flow, RULE)
+    finally:
+        torch.distributed.destroy_process_group()
     normed = Preconditioned(nn.BatchNorm1d(2), VE5)
     with pytest.raises(ValueError, match=r"model: the network holds a BatchNorm1d.*use GroupNorm or LayerNorm"):
         student_and_target(normed, VE5, x0, x0, t, t)
@@ -314,6 +320,45 @@ def test_bfloat16_trains_and_leaves_weights_and_grids_in_full_precision() -> Non
         assert torch.equal(tangent(model, x0, z, 1.0, VE5)[1], expected)
     with pytest.raises(ValueError, match=r"sample: must return float32 or float64, got torch\.bfloat16"):
         segment(model, lambda n: torch.zeros(n, 2, dtype=torch.bfloat16), VE5, RULE)
+
+
+@pytest.fixture(params=["allow_tf32", "fp32_precision"])
+def tf32(request):
+    """TF32 allowed in either of torch's two ways."""
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (getattr(cuda, request.param), getattr(cudnn, request.param))
+    setattr(cuda, request.param, True if request.param == "allow_tf32" else "tf32")
+    setattr(cudnn, request.param, True if request.param == "allow_tf32" else "tf32")
+    yield request.param
+    setattr(cuda, request.param, before[0])
+    setattr(cudnn, request.param, before[1])
+
+
+def broken(x, t):
+    raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("relative_step", [None, 1e-3])
+def test_a_derivative_is_taken_without_tf32_which_is_put_back(tf32: str, relative_step: float | None) -> None:
+    """A difference over a thousandth is below what TF32 resolves."""
+    cuda, cudnn, network, seen = torch.backends.cuda.matmul, torch.backends.cudnn, TimeMLP(2, 8), []
+    kinds = (cuda, cudnn.conv, cudnn.rnn)
+
+    def model(x, t):
+        seen.append([kind.fp32_precision for kind in kinds])
+        return network(x, t)
+
+    x0, z = torch.randn(2, 16, 2)
+    assert [kind.fp32_precision for kind in kinds] == ["tf32"] * 3
+    tangent(model, x0, z, 1.0, VE5, relative_step=relative_step)
+    segment(model, lambda n: torch.randn(n, 2), VE5, replace(RULE, relative_step=relative_step))
+    with pytest.raises(RuntimeError, match="broken"):
+        tangent(broken, x0, z, 1.0, VE5, relative_step=relative_step)
+    assert seen == [["ieee"] * 3] * ((1 + RULE.nodes) * (1 if relative_step is None else 3))
+    assert [kind.fp32_precision for kind in kinds] == ["tf32"] * 3
+    if tf32 == "allow_tf32":
+        assert cuda.allow_tf32
+        assert cudnn.allow_tf32
 
 
 # --- ranks ------------------------------------------------------------------------------------------------------------
