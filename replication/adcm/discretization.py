@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from replication.adcm.models import Sample, evaluating, parted
-from replication.adcm.schedules import P_MEAN, P_STD, Model, Schedule, standard_normal
+from replication.adcm.schedules import P_MEAN, P_STD, VE, Model, Schedule, standard_normal
 from replication.adcm.segmentation import Derivative, Diverged
 from replication.checks import finite, positive, whole, within
 
@@ -48,13 +48,14 @@ class Discretization(Protocol):
         ...
 
 
-def _coordinate(schedule: Schedule, naive: bool) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """From the time to the coordinate that a rule is stated in, and back."""
-    return (lambda t: t, lambda s: s) if naive else (schedule.ratio, schedule.time)
+def _stated_on(schedule: Schedule, naive: bool) -> Schedule:
+    """The schedule whose ratio a rule is stated in: naive, one on which the time is the ratio."""
+    return VE(t_min=schedule.t_min, t_max=schedule.t_max) if naive else schedule
 
 
-def _log_normal(u: Tensor, low: float, high: float, p_mean: float, p_std: float) -> Tensor:
-    """Quantiles of the log-normal distribution between two ends, so that no mass piles up on an end."""
+def _log_normal_ratios(u: Tensor, schedule: Schedule, p_mean: float, p_std: float) -> Tensor:
+    """Quantiles of the log-normal distribution between the schedule's ends, so that no mass piles up on an end."""
+    low, high = _ends(schedule)
     ends = torch.special.ndtr((torch.tensor([low, high], dtype=torch.float64, device=u.device).log() - p_mean) / p_std)
     p = ends[0] + u.to(torch.float64) * (ends[1] - ends[0])
     return torch.exp(p_mean + p_std * torch.special.ndtri(p)).clamp(low, high)
@@ -62,14 +63,11 @@ def _log_normal(u: Tensor, low: float, high: float, p_mean: float, p_std: float)
 
 def log_normal_times(u: Tensor, schedule: Schedule, p_mean: float = P_MEAN, p_std: float = P_STD) -> Tensor:
     """Times whose ln tau is normal between the schedule's ends, from uniforms in (0, 1); float64, u's shape."""
-    low, high = _ends(schedule, naive=False)
-    return schedule.time(_log_normal(u, low, high, p_mean, p_std))
+    return schedule.time(_log_normal_ratios(u, schedule, p_mean, p_std))
 
 
-def _ends(schedule: Schedule, naive: bool) -> tuple[float, float]:
-    forward, _ = _coordinate(schedule, naive)
-    low, high = forward(torch.tensor([schedule.t_min, schedule.t_max], dtype=torch.float64)).tolist()
-    return low, high
+def _ends(schedule: Schedule) -> tuple[float, float]:
+    return schedule.ratio(schedule.t_min), schedule.ratio(schedule.t_max)
 
 
 class Grid:
@@ -110,8 +108,7 @@ class Grid:
             raise ValueError(f"times: need at least two, positive and ascending, on one axis; got {times.tolist()}")
         positive("p_std", p_std)
         self.naive = naive
-        forward, _ = _coordinate(schedule, naive)
-        masses = torch.special.ndtr((forward(self.times).log() - p_mean) / p_std).diff()
+        masses = torch.special.ndtr((_stated_on(schedule, naive).ratio(self.times).log() - p_mean) / p_std).diff()
         if not masses.sum() > 0:
             got = f"{p_mean} and {p_std} on times from {times[0]:g} to {times[-1]:g}"
             raise ValueError(f"p_mean and p_std: the distribution must have mass between the times, got {got}")
@@ -163,7 +160,7 @@ def log_grid(schedule: Schedule, kappa: float, p_mean: float = P_MEAN, p_std: fl
     1065
     """
     within("kappa", kappa, "(0, 1)")
-    low, high = _ends(schedule, naive=False)
+    low, high = _ends(schedule)
     segments = max(1, math.ceil(math.log(high / low) / -math.log1p(-kappa) - 1e-9))
     ratios = high * torch.exp(math.log1p(-kappa) * torch.arange(segments, dtype=torch.float64)).flip(0)
     inner = schedule.time(ratios[:-1])
@@ -225,12 +222,12 @@ class ICT:
         self._s0, self._s1 = s0, s1
         # K': a run shorter than the number of doublings goes through them one a step
         self._stage_length = max(1, int(total_steps / (math.log2(s1 // s0) + 1)))
-        _, back = _coordinate(schedule, naive)
-        low, high = _ends(schedule, naive)
+        stated_on = _stated_on(schedule, naive)
+        low, high = _ends(stated_on)
 
         def grid(segments: int) -> Grid:
             share = torch.arange(segments + 1, dtype=torch.float64) / segments
-            times = back((low ** (1 / rho) + share * (high ** (1 / rho) - low ** (1 / rho))) ** rho)
+            times = stated_on.time((low ** (1 / rho) + share * (high ** (1 / rho) - low ** (1 / rho))) ** rho)
             times[0], times[-1] = schedule.t_min, schedule.t_max
             return Grid(times, schedule, p_mean, p_std, naive=naive)
 
@@ -313,11 +310,10 @@ class ECM:
     def pairs(self, u: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
         """See `Discretization.pairs`."""
         stage = step // self.doubling_every if self.doubling_every else 0
-        _, back = _coordinate(self.schedule, self.naive)
-        low, high = _ends(self.schedule, self.naive)
-        s = _log_normal(u, low, high, self.p_mean, self.p_std)
+        stated_on = _stated_on(self.schedule, self.naive)
+        s = _log_normal_ratios(u, stated_on, self.p_mean, self.p_std)
         relative = (1 + self.k * torch.sigmoid(-self.b * s)) / self.q ** (stage + 1)
-        return back(s), back((s * (1 - relative)).clamp(min=low))
+        return stated_on.time(s), stated_on.time((s * (1 - relative)).clamp(min=_ends(stated_on)[0]))
 
     def until(self, step: int) -> int:
         """The next stage."""
@@ -349,11 +345,9 @@ class ConstantLocal:
     batch_size: int = 1024
 
     def __post_init__(self) -> None:
-        if self.segments < 1 or self.nodes < 2 or self.batch_size < 1:
-            raise ValueError(
-                "segments, nodes and batch_size: need at least 1, 2 and 1, got "
-                f"{self.segments}, {self.nodes} and {self.batch_size}"
-            )
+        whole("segments", self.segments)
+        whole("nodes", self.nodes, 2)
+        whole("batch_size", self.batch_size)
 
 
 def constant_local(
@@ -411,9 +405,9 @@ def constant_local(
     lengths = torch.cumulative_trapezoid(rates, ratios.log()).reshape(-1, rule.nodes - 1)
     grids = []
     for length in lengths:
-        whole = torch.cat([torch.zeros(1, dtype=torch.float64), length])
-        even = torch.linspace(0, float(whole[-1]), rule.segments + 1, dtype=torch.float64)
-        grid = schedule.time(torch.from_numpy(np.interp(even.numpy(), whole.numpy(), ratios.log().numpy())).exp())
+        reached = torch.cat([torch.zeros(1, dtype=torch.float64), length])
+        even = torch.linspace(0, float(reached[-1]), rule.segments + 1, dtype=torch.float64)
+        grid = schedule.time(torch.from_numpy(np.interp(even.numpy(), reached.numpy(), ratios.log().numpy())).exp())
         grid[0], grid[-1] = schedule.t_min, schedule.t_max
         grids.append(grid)
     return torch.stack(grids).reshape(*rates.shape[:-1], rule.segments + 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,13 +86,10 @@ class Ensemble:
         """
         seeds = self._seeds if rows is None else [self._seeds[row] for row in rows]
         first = self._networks[self._seeds[0]]
-        stacked = getattr(first, "stacked", None)
+        stacked: Any = getattr(first, "stacked", None)
 
         def together(x: Tensor, t: Tensor, **conditioning: Tensor) -> Tensor:
-            def network(x: Tensor, c: Tensor, **given: Tensor) -> Tensor:
-                return stacked(parameters, x, c, **given)  # type: ignore[misc,no-any-return]
-
-            return self._schedule.denoise(network, x, t, **conditioning)
+            return self._schedule.denoise(partial(stacked, parameters), x, t, **conditioning)
 
         def in_turn(x: Tensor, t: Tensor, **conditioning: Tensor) -> Tensor:
             found = []

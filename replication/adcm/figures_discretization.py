@@ -1,4 +1,4 @@
-"""Figures of the discretization notebook, from its tidy records."""
+"""Figures of the discretization notebook; each answers one question and takes the tidy records of its experiment."""
 
 from __future__ import annotations
 
@@ -31,13 +31,7 @@ RATIO = "noise over data τ = β/α"
 
 
 def optimality(records: pd.DataFrame) -> Figure:
-    """Draw how far the Gauss-Newton step is from the minimum of the objective that is not linearised, by lambda.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``discretization``.
-    """
+    """Draw how far the Gauss-Newton step is from the minimum of the objective that is not linearised, by lambda."""
     rows = rows_of(records, "step_from_true")
     figure, (axis,) = plots.panels(xlabel="λ", ylabel="step off the true minimum (%)", log="xy")
     for t, look in plots.distinct(sorted(rows["t"].unique())).items():
@@ -48,13 +42,7 @@ def optimality(records: pd.DataFrame) -> Figure:
 
 
 def rates(records: pd.DataFrame) -> Figure:
-    """Draw R(t) of denoiser and map on both schedules: closed forms of Gaussian data, and estimates.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``discretization``.
-    """
+    """Draw R(t) of denoiser and map on both schedules: closed forms of Gaussian data, and estimates."""
     figure, axes = plots.panels([*NAMES.values()], xlabel="t", ylabel="R(t) = Δt / κ")
     data = Gaussian([experiment.STD])
     ranges: dict[str, tuple[Schedule, np.ndarray]] = {
@@ -72,13 +60,7 @@ def rates(records: pd.DataFrame) -> Figure:
 
 
 def steps(records: pd.DataFrame) -> Figure:
-    """Draw the time step of every discretisation over t, on both schedules.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``discretization``.
-    """
+    """Draw the time step of every discretisation over t, on both schedules."""
     figure, axes = plots.panels([*NAMES.values()], height=3.4, xlabel="t", ylabel="step Δt", log="xy")
     for axis, name in zip(axes, NAMES, strict=True):
         plots.curves(axis, plots.means(rows_of(records, "step", schedule=name), "method", "t"), METHODS)
@@ -86,13 +68,7 @@ def steps(records: pd.DataFrame) -> Figure:
 
 
 def shares(records: pd.DataFrame) -> Figure:
-    """Draw the relative step in tau: of both schedules on one axis, and of the hand-made rules that were not rewritten.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``discretization``.
-    """
+    """Draw the relative step in tau: of both schedules on one axis, and of hand-made rules that were not rewritten."""
     titles = ("in τ the schedules agree", "hand-made rules, not rewritten for flow matching")
     figure, (both, naive) = plots.panels(titles, height=3.6, share="y", xlabel=RATIO, ylabel="relative step Δτ / τ")
     ve, fm = (plots.means(rows_of(records, "share", schedule=name), "method", "tau") for name in ("VE", "FM"))
@@ -112,13 +88,7 @@ def shares(records: pd.DataFrame) -> Figure:
 
 
 def adaptivity(records: pd.DataFrame) -> Figure:
-    """Draw R_tau / tau over tau on the mixture: a horizontal line would be a logarithmic grid.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``discretization``.
-    """
+    """Draw R_tau / tau over tau on the mixture: a horizontal line would be a logarithmic grid."""
     label = "step over that of the\nlogarithmic grid, R / τ"
     figure, axes = plots.panels([*NAMES.values()], share="y", xlabel=RATIO, ylabel=label, log="xy")
     for axis, name in zip(axes, NAMES, strict=True):
@@ -131,13 +101,7 @@ def adaptivity(records: pd.DataFrame) -> Figure:
 
 
 def consistency(records: pd.DataFrame) -> Figure:
-    """Draw global consistency of the denoiser and its parts, and local consistency, by tau.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``discretization``.
-    """
+    """Draw global consistency of the denoiser and its parts, and local consistency, by tau."""
     parts = {
         "global": "E‖f − x₀‖² of the denoiser",
         "floor": "E‖f* − x₀‖²: that of the perfect map",
@@ -157,13 +121,7 @@ def consistency(records: pd.DataFrame) -> Figure:
 
 
 def lengths(records: pd.DataFrame) -> Figure:
-    """Draw the number of segments with exact rates, by lambda.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``discretization``.
-    """
+    """Draw the number of segments with exact rates, by lambda."""
     rows = rows_of(records, "segments")
     figure, (axis,) = plots.panels(height=3, xlabel="λ", ylabel="segments N", log="xy")
     plots.curves(axis, plots.means(rows, "case", "lam"), plots.distinct(rows["case"].unique()))
@@ -171,13 +129,7 @@ def lengths(records: pd.DataFrame) -> Figure:
 
 
 def noise(records: pd.DataFrame) -> Figure:
-    """Draw the signal-to-noise ratio of the step's numerator over mini-batches, by t, dimension and batch.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Tidy records of the experiment ``discretization``.
-    """
+    """Draw the signal-to-noise ratio of the step's numerator over mini-batches, by t, dimension and batch."""
     rows = rows_of(records, "ratio_by_time")
     rows = rows.assign(
         shape=[f"d = {d:.0f}, B = {b:.0f}" for d, b in zip(rows["dimension"], rows["batch"], strict=True)]

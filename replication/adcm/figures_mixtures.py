@@ -150,16 +150,15 @@ def segments(records: pd.DataFrame) -> Figure:
 def safeguards(records: pd.DataFrame) -> Table:
     """How many steps of ADCM's first and last grid a safeguard made, for every lambda: means over seeds."""
     at = records[(records["range"] == _first(records)) & records["quantity"].isin(["segments", "safeguard"])]
-    at = at[at["method"].str.fullmatch("adcm-wt|adcm-lambda-.*")]
+    at = at[at["method"].str.fullmatch("adcm-wt|adcm-lambda-.*")].fillna({"safeguard": "segments"})
+    means = at.pivot_table("value", ["schedule", "method", "step"], "safeguard")
     lines = []
-    for (schedule, method), rows in at.groupby(["schedule", "method"]):
-        for step in (rows["step"].min(), rows["step"].max()):
-            now = rows[rows["step"] == step].fillna({"safeguard": "segments"})
-            mean = now.groupby("safeguard")["value"].mean()
+    for (schedule, method), rows in means.groupby(level=["schedule", "method"]):
+        for _, mean in rows.iloc[[0, -1]].reset_index("step").iterrows():
             steps = (f"{mean[kind]:,.0f} ({mean[kind] / mean['segments']:.0%})" for kind in ("floored", "capped"))
             nodes = (f"{mean[kind]:.2g}" for kind in ("nonpositive", "nonfinite"))
             name = f"{_name(str(method))}, {SCHEDULES[str(schedule)]}"
-            lines.append((name, f"{step:.0f}", f"{mean['segments']:,.0f}", *steps, *nodes))
+            lines.append((name, f"{mean['step']:.0f}", f"{mean['segments']:,.0f}", *steps, *nodes))
     heads = ("grid", "training step", "segments", "made by the floor", "by the cap", "estimates ≤ 0", "not finite")
     return Table(heads, tuple(lines))
 

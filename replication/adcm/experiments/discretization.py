@@ -173,14 +173,13 @@ def _lengths(_config: Config) -> Iterator[Row]:
     )
     for case, data, of, t_max, cap in cases:
         ve, factors = VE(t_max=t_max), torch.tensor([kappa(lam) for lam in LAMBDAS], dtype=torch.float64)
-
-        def step(
-            at: list[float], data: Gaussian = data, of: Exact = of, ve: VE = ve, by: Tensor = factors
-        ) -> list[float]:
-            exact: list[float] = (by * data.rate(torch.tensor(at, dtype=torch.float64), ve, of)).tolist()
-            return exact
-
-        times, counts = walk(step, ve, len(LAMBDAS), floor=1e-4, cap=cap)
+        times, counts = walk(
+            lambda at: (factors * data.rate(torch.tensor(at, dtype=torch.float64), ve, of)).tolist(),  # noqa: B023
+            ve,
+            len(LAMBDAS),
+            floor=1e-4,
+            cap=cap,
+        )
         for lam, grid, count in zip(LAMBDAS, times, counts, strict=True):
             segments = len(grid) - 1
             yield {"quantity": "segments", "value": segments, "case": case, "lam": lam}
