@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from replication import evidence
 from replication.adcm import figures_images
-from replication.adcm.experiments import images
+from replication.adcm.experiments import images, mixtures
 from replication.adcm.schedules import VE
 from replication.adcm.segmentation import Adaptive
 from replication.evidence import evaluate, load_claims
@@ -43,8 +43,7 @@ def both():
     noise = images.prepare(pixels, labels, 60, "noise", "cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(images, "load", lambda config, dataset: load(config, dataset) if dataset == "digits" else noise)
-        patch.setattr(images, "_here", lambda config: config.datasets)
-        patch.setattr(images, "inputs", lambda _config: {})
+        patch.setattr(images, "inputs", lambda config: dict.fromkeys(config.datasets, "here"))
         return evidence.gather(images, config)
 
 
@@ -96,6 +95,19 @@ def test_quarter_against_full_is_adcm_early_minus_ecm_late(records):
         for method in ("adcm-sample", "adcm-wt"):
             found = of(records, "quarter_against_full", seed=seed, method=method)["value"].item()
             assert found == pytest.approx(rows[method, 0.25] - rows["ecm2", 1.0])
+
+
+def test_the_quarter_is_the_one_that_mixtures_asks_about(records, monkeypatch):
+    assert images.QUARTER is mixtures.QUARTER
+    monkeypatch.setattr(images, "QUARTER", 0.5)
+    rows = images.derived(images.Config(), records, "digits")
+    found = {(row["method"], row["seed"]): row["value"] for row in rows if row["quantity"] == "quarter_against_full"}
+    scores = of(records, "log_frechet", sampling_steps=1).set_index(["method", "share", "seed"])["value"]
+    for (method, seed), value in found.items():
+        assert value == scores[method, 0.5, seed] - scores["ecm2", 1.0, seed]
+    assert len(found) == 4
+    with pytest.raises(ValidationError, match=r"shares: must ascend to 1 and hold 0\.5"):
+        images.Config(shares=[0.25, 1.0])
 
 
 def test_the_gate_is_the_distance_over_that_of_training_images(records):
@@ -193,7 +205,7 @@ def test_every_figure_is_drawn(both):
 
 def test_draws_are_common_to_the_methods_of_a_seed_and_shares_continue_one_run():
     config = images.Config(**TINY)
-    study = images.Study(config, images.Bench.of(config, "digits"), images.load(config, "digits"))
+    study = images.Study(config, "digits", images.load(config, "digits"))
     trials = [images.Trial(method, 1e-3, seed) for seed in (0, 1) for method in ("ecm256-wt", "log-wt")]
     first = [t.parameters["stem.weight"].clone() for _, _, t in study.train(trials, [1.0])]
     again = [t.parameters["stem.weight"].clone() for _, _, t in study.train(trials, [0.25, 0.5, 1.0])]
@@ -208,7 +220,7 @@ def test_draws_are_common_to_the_methods_of_a_seed_and_shares_continue_one_run()
 
 def test_a_diverged_run_scores_infinity():
     config = images.Config(**TINY)
-    study = images.Study(config, images.Bench.of(config, "digits"), images.load(config, "digits"))
+    study = images.Study(config, "digits", images.load(config, "digits"))
     broken = torch.full((100, 1, 8, 8), math.nan)
     assert study.frechet(broken) == study.energy(broken) == math.inf
 

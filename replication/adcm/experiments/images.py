@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from replication import data, evidence
 from replication.adcm.discretization import ECM, ICT, log_grid
+from replication.adcm.experiments import QUARTER
 from replication.adcm.experiments.discretization import spread
 from replication.adcm.features import FeatureSpace, classifier_features, memorised_share, nearest_distance
 from replication.adcm.gaussian import Gaussian
@@ -112,8 +113,8 @@ class Config(evidence.Settings):
 
     @model_validator(mode="after")
     def _whole(self) -> Config:
-        if sorted(self.shares) != self.shares or self.shares[-1:] != [1] or 0.25 not in self.shares:
-            raise ValueError(f"shares: must ascend to 1 and hold 0.25, got {self.shares}")
+        if sorted(self.shares) != self.shares or self.shares[-1:] != [1] or QUARTER not in self.shares:
+            raise ValueError(f"shares: must ascend to 1 and hold {QUARTER}, got {self.shares}")
         for name in ("images", "cifar_images"):
             budget = getattr(self, name)
             if budget * self.shares[0] < self.batch_size or budget // self.batch_size < self.segmentations:
@@ -128,24 +129,10 @@ class Config(evidence.Settings):
         own = [name if dataset == "digits" else f"cifar_{name}" for name in OWN[:-2]]
         return self.only(*COMMON, *own, *([] if dataset == "digits" else ["cifar_side", "cifar_limit"]), *more)
 
-
-class Bench(NamedTuple):
-    """The settings of one data set."""
-
-    dataset: Dataset
-    widths: list[int]
-    t_max: float
-    rates: list[float]
-    pretraining_images: int
-    images: int
-    seeds: int
-    methods: list[Method]
-
-    @classmethod
-    def of(cls, config: Config, dataset: Dataset) -> Bench:
-        """Those of a config."""
-        prefix = "" if dataset == "digits" else "cifar_"
-        return cls(dataset, *(getattr(config, prefix + name) for name in OWN))
+    def of(self, dataset: Dataset) -> Config:
+        """The same with the settings of one data set in the fields of the digits'."""
+        own = OWN if dataset == "cifar10" else ()
+        return self.model_copy(update={name: getattr(self, f"cifar_{name}") for name in own})
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,32 +194,27 @@ class Trial(NamedTuple):
 class Study:
     """What all trials on one data set share: data, schedule, features, and the pre-trained denoiser of every seed."""
 
-    def __init__(self, config: Config, bench: Bench, images: Images) -> None:
-        self.config, self.bench, self.images = config, bench, images
-        self.schedule = VE(sigma_data=0.5, t_max=bench.t_max)
+    def __init__(self, config: Config, dataset: Dataset, images: Images) -> None:
+        self.config, self.dataset, self.images = config.of(dataset), dataset, images
+        self.schedule = VE(sigma_data=0.5, t_max=self.config.t_max)
         self.features: FeatureSpace = classifier_features(
             images.train, images.held_out, data=images.name, width=config.feature_width, steps=config.feature_steps
         )
         self._reference = self.features(images.held_out[0])
         self.held_out_distances = nearest_distance(images.held_out[0], images.train[0])
-        self._denoisers: dict[int, dict[str, Tensor]] = {}
+        self._denoisers: dict[int, ConsistencyTrainer] = {}
 
-    def denoiser(self, seed: int) -> dict[str, Tensor]:
-        """Weights of a seed's denoiser, shape (1, …), which all methods of the seed start from; trained once."""
+    def denoiser(self, seed: int) -> ConsistencyTrainer:
+        """A seed's denoiser, from whose averaged weights all methods of the seed start; trained once."""
         if seed not in self._denoisers:
-            trainer = self._trainer([Replica(seed, self.config.pretraining_rate)], None)
-            trainer.fit(self.bench.pretraining_images)
-            self._denoisers[seed] = trainer.ema
+            trainer = self._trainer([Replica(seed, self.config.pretraining_rate)])
+            trainer.fit(self.config.pretraining_images)
+            self._denoisers[seed] = trainer
         return self._denoisers[seed]
-
-    def denoised(self, seed: int) -> Tensor:
-        """One-step samples of a denoiser, the noise that all methods of its seed get."""
-        trainer = self._trainer([Replica(seed, self.config.pretraining_rate)], self.denoiser(seed))
-        return self.draw(trainer.model(), [seed])[0]
 
     def build(self) -> UNet:
         """A fresh network."""
-        return UNet(self.images.train[0].shape[1], self.bench.widths, patch=self.config.patch)
+        return UNet(self.images.train[0].shape[1], self.config.widths, patch=self.config.patch)
 
     def sample(self, generator: torch.Generator, n: int) -> Tensor:
         """Draw training images with replacement."""
@@ -240,7 +222,7 @@ class Study:
         return self.images.train[0][index.to(self.images.train[0].device)]
 
     def _trainer(
-        self, replicas: Sequence[Replica], start: dict[str, Tensor] | None, steps: int | None = None
+        self, replicas: Sequence[Replica], start: dict[str, Tensor] | None = None, steps: int | None = None
     ) -> ConsistencyTrainer:
         return ConsistencyTrainer(
             self.build,
@@ -275,10 +257,10 @@ class Study:
         self, trials: Sequence[Trial], shares: Sequence[float]
     ) -> Iterator[tuple[Sequence[Trial], float, ConsistencyTrainer]]:
         """Train trials in populations; yield each population at every share of the budget."""
-        steps = self.bench.images // self.config.batch_size
+        steps = self.config.images // self.config.batch_size
         for begin in range(0, len(trials), self.config.replicas):
             chunk = trials[begin : begin + self.config.replicas]
-            denoisers = [self.denoiser(trial.seed) for trial in chunk]
+            denoisers = [self.denoiser(trial.seed).ema for trial in chunk]
             start = {name: torch.cat([one[name] for one in denoisers]) for name in denoisers[0]}
             replicas = [Replica(one.seed, one.lr, *self.rule(one.method, steps)) for one in chunk]
             trainer = self._trainer(replicas, start, steps)
@@ -326,14 +308,10 @@ def inputs(config: Config) -> dict[Dataset, str]:
 
 def missing(config: Config) -> dict[str, str]:
     """What the config asks for and is not on this machine, with what brings it."""
-    absent = [name for name in config.datasets if name not in _here(config)]
+    here = inputs(config)
+    absent = [name for name in config.datasets if name not in here]
     command = 'python -c "from replication import data; data.download_cifar10()"'
     return dict.fromkeys(absent, f"Not here. To get it: {command}, or set REPLICATION_DATA.")
-
-
-def _here(config: Config) -> list[Dataset]:
-    """The data sets that are asked for and can be found."""
-    return list(inputs(config))
 
 
 def parts(config: Config) -> list[Part]:
@@ -348,16 +326,16 @@ def parts(config: Config) -> list[Part]:
     """
     use_deterministic()
     made: list[Part] = []
-    for dataset in _here(config):
-        bench, at = Bench.of(config, dataset), {"dataset": dataset}
-        settings, tuned = config.part(dataset), {method: f"tuning, {dataset}, {method}" for method in bench.methods}
+    for dataset in inputs(config):
+        own, at = config.of(dataset), {"dataset": dataset}
+        settings, tuned = config.part(dataset), {method: f"tuning, {dataset}, {method}" for method in own.methods}
         of = [Part(name, tuning, config.part(dataset, "widenings"), {**at, "method": m}) for m, name in tuned.items()]
         runs = [
             Part(f"{dataset}, seed {seed}", comparison, settings, {**at, "seed": seed}, needs=tuple(tuned.values()))
-            for seed in range(bench.seeds)  # the methods are those that were tuned
+            for seed in range(own.seeds)  # the methods are those that were tuned
         ]
         more = [Part(f"references, {dataset}", references, settings, at)]
-        more.append(Part(f"Gaussian control, {dataset}", control_grids, settings, {**at, "seeds": bench.seeds}))
+        more.append(Part(f"Gaussian control, {dataset}", control_grids, settings, {**at, "seeds": own.seeds}))
         names = tuple(part.name for part in (*runs, *more))
         made += [*of, *runs, *more, Part(f"derived, {dataset}", derived, config.only(), at, needs=names)]
         if dataset == "digits":
@@ -376,11 +354,11 @@ def scale(config: Config) -> str:
     """Data, networks and seeds in one line, for the top of the page."""
     told = []
     for dataset in config.datasets:
-        bench = Bench.of(config, dataset)
+        own = config.of(dataset)
         name = "digits" if dataset == "digits" else f"CIFAR-10 at {config.cifar_side} × {config.cifar_side}"
         told.append(
-            f"{name}: a U-Net of widths {bench.widths}, {bench.images // config.batch_size:,} steps of "
-            f"{config.batch_size}, {bench.seeds} seeds"
+            f"{name}: a U-Net of widths {own.widths}, {own.images // config.batch_size:,} steps of "
+            f"{config.batch_size}, {own.seeds} seeds"
         )
     return f"{'; '.join(told)}; {config.samples:,} samples a score. A longer training would change the answer first."
 
@@ -389,7 +367,7 @@ def scale(config: Config) -> str:
 def _study(config: str, dataset: Dataset) -> Study:
     """The shared things of a data set under a config (JSON); made once in a process."""
     values = Config.model_construct(**json.loads(config))
-    return Study(values, Bench.of(values, dataset), load(values, dataset))
+    return Study(values, dataset, load(values, dataset))
 
 
 def study_of(config: Config, dataset: Dataset) -> Study:
@@ -400,7 +378,7 @@ def study_of(config: Config, dataset: Dataset) -> Study:
 def references(config: Config, dataset: Dataset) -> Iterator[dict[str, Any]]:
     """Scores of the denoisers that training starts from, and of training images; pictures of both."""
     study = study_of(config, dataset)
-    samples = study.denoised(0)
+    samples = study.draw(study.denoiser(0).model(), [0])[0]
     train, held_out = study.images.train[0], study.images.held_out[0]
     yield from scores(study, samples, {"method": "denoiser", "seed": 0, "share": 0.0, "sampling_steps": 1})
     yield from shown(study, samples, "denoiser")
@@ -439,7 +417,7 @@ def tuning(config: Config, dataset: Dataset, method: Method) -> list[dict[str, A
             found += map(study.frechet, study.draw(trainer.model(), [trial.seed for trial in chunk]))
         return [[value] for value in found]
 
-    grid = Grid([Trial(method, lr, TUNING_SEED) for lr in study.bench.rates])
+    grid = Grid([Trial(method, lr, TUNING_SEED) for lr in study.config.rates])
     of = search.tune(score, {method: grid}, rate="lr", widen=config.widenings)[method]
     at = {"dataset": dataset, "method": method}
     rows: list[dict[str, Any]] = [
@@ -454,13 +432,13 @@ def scores(study: Study, samples: Tensor, labels: dict[str, Any]) -> list[dict[s
     """Distances of one set of samples to the held-out images."""
     distance = study.frechet(samples)
     found = {"frechet": distance, "log_frechet": math.log(distance), "energy": study.energy(samples)}
-    labels = labels | {"features": study.features.name, "dataset": study.bench.dataset}
+    labels = labels | {"features": study.features.name, "dataset": study.dataset}
     return [{"quantity": quantity, "value": value, **labels} for quantity, value in found.items()]
 
 
 def closeness(study: Study, samples: Tensor, labels: dict[str, Any]) -> list[dict[str, Any]]:
     """Distances to the nearest training image, and the share that is nearer than held-out images are."""
-    labels = labels | {"dataset": study.bench.dataset}
+    labels = labels | {"dataset": study.dataset}
     distances = nearest_distance(samples, study.images.train[0])
     found = distances.quantile(distances.new_tensor(QUANTILES)).tolist()
     rows = [
@@ -474,7 +452,7 @@ def closeness(study: Study, samples: Tensor, labels: dict[str, Any]) -> list[dic
 def shown(study: Study, samples: Tensor, method: str) -> list[dict[str, Any]]:
     """Pixels of the first samples, in [0, 1], for the page."""
     pixels = study.images.pixels(samples[: study.config.shown]).cpu().numpy()
-    labels = {"quantity": "pixel", "dataset": study.bench.dataset, "method": method}
+    labels = {"quantity": "pixel", "dataset": study.dataset, "method": method}
     axes = ("image", "channel", "row", "column")
     return [
         {**labels, **dict(zip(axes, place, strict=True)), "value": round(float(value), 3)}
@@ -482,12 +460,11 @@ def shown(study: Study, samples: Tensor, method: str) -> list[dict[str, Any]]:
     ]
 
 
-def curves(
-    study: Study, chunk: Sequence[Trial], trainer: ConsistencyTrainer, share: float, points: int = 48
-) -> list[dict[str, Any]]:
+def curves(study: Study, chunk: Sequence[Trial], trainer: ConsistencyTrainer, share: float) -> list[dict[str, Any]]:
     """Δt/t against t of every method, as the training of seed 0 stands."""
     if share not in (study.config.shares[0], 1):
         return []
+    points = 48
     u = torch.arange(1, 2 * points, 2, dtype=torch.float64) / (2 * points)
     rows = []
     for index, (trial, replica) in enumerate(zip(chunk, trainer.replicas, strict=True)):
@@ -497,20 +474,17 @@ def curves(
         own = trainer.grid(index) if isinstance(rule, Adaptive) else rule
         t, r = own.pairs(u, trainer.step - 1)  # type: ignore[union-attr]
         for time_, step in zip(t.tolist(), ((t - r) / t).tolist(), strict=True):
-            labels = {"dataset": study.bench.dataset, "method": trial.method, "share": share}
+            labels = {"dataset": study.dataset, "method": trial.method, "share": share}
             rows.append({"quantity": "relative_step", "t": time_, "value": step, **labels})
     return rows
 
 
 def grids(study: Study, chunk: Sequence[Trial], trainer: ConsistencyTrainer) -> list[dict[str, Any]]:
     """Number of segments, safeguards that acted, and spread of Δt/t on every trained model's adaptive grid."""
-    rows: list[dict[str, Any]] = []
-    for one in trainer.segmentations:
-        trial = chunk[one.replica]
-        rows += one.rows({"dataset": study.bench.dataset, "method": trial.method, "seed": trial.seed})
+    at = [{"dataset": study.dataset, "method": trial.method, "seed": trial.seed} for trial in chunk]
+    rows = [row for one in trainer.segmentations for row in one.rows(at[one.replica])]
     for index in sorted({one.replica for one in trainer.segmentations}):
-        labels = {"dataset": study.bench.dataset, "method": chunk[index].method, "seed": chunk[index].seed}
-        rows.append({"quantity": "log_step_spread", "value": spread(trainer.grid(index).times), **labels})
+        rows.append({"quantity": "log_step_spread", "value": spread(trainer.grid(index).times), **at[index]})
     return rows
 
 
@@ -520,8 +494,7 @@ def control_grids(config: Config, dataset: Dataset, seeds: int) -> Iterator[dict
     The denoiser of Gaussian data has R(t) = t whatever the covariance is. Here it is that of the training images, at
     as many nodes and examples as in training.
     """
-    images, bench = load(config, dataset), Bench.of(config, dataset)
-    schedule = VE(sigma_data=0.5, t_max=bench.t_max)
+    images, schedule = load(config, dataset), VE(sigma_data=0.5, t_max=config.of(dataset).t_max)
     values = torch.linalg.eigvalsh(images.train[0].flatten(1).double().T.cov()).cpu()
     # pixels that are the same in all images have none
     gaussian = Gaussian(values[values > 1e-9 * values.max()].sqrt())
@@ -535,7 +508,7 @@ def control_grids(config: Config, dataset: Dataset, seeds: int) -> Iterator[dict
 
 
 def derived(_config: Config, records: pd.DataFrame, dataset: Dataset) -> list[dict[str, Any]]:
-    """Per seed, ln Fréchet distance minus that of training images, and ADCM's at 25 % of the images minus ECM's."""
+    """Per seed, ln Fréchet distance minus that of training images, and ADCM's at a quarter of the images less ECM's."""
     rows = records[(records["quantity"] == "log_frechet") & (records["sampling_steps"] == 1)]
     # training images have no seed
     at_seed = [None if seed != seed else int(seed) for seed in rows["seed"]]
@@ -546,18 +519,18 @@ def derived(_config: Config, records: pd.DataFrame, dataset: Dataset) -> list[di
         if method in METHODS and share == 1:
             gap = value - found["training images", 1.0, None]
             made.append({"quantity": "log_floor_ratio", "value": gap, **at})
-        if method in ("adcm-sample", "adcm-wt") and share == 0.25 and ("ecm2", 1.0, seed) in found:
+        if method in ("adcm-sample", "adcm-wt") and share == QUARTER and ("ecm2", 1.0, seed) in found:
             made.append({"quantity": "quarter_against_full", "value": value - found["ecm2", 1.0, seed], **at})
     return made
 
 
-def overhead(config: Config, records: pd.DataFrame, *, batch_size: int = PAPER_BATCH) -> list[dict[str, Any]]:
+def overhead(config: Config, records: pd.DataFrame) -> list[dict[str, Any]]:
     """Measure what the segmentation costs at the paper's cadence, in percent of training: 100 N c_step / (m c_train).
 
-    A step of the segmentation is Eq. 10 on one mini-batch, as Algorithm 1 has it; the peer is the plain training step
-    of the same network: target, loss, gradient, ``torch.optim.RAdam`` and moving average. CPU time of the process;
-    calls of the parts alternate, so that a drift of the machine's speed hits all alike, and a repeat takes the least of
-    eight.
+    A step of the segmentation is Eq. 10 on one mini-batch of the paper's size, as Algorithm 1 has it; the peer is the
+    plain training step of the same network: target, loss, gradient, ``torch.optim.RAdam`` and moving average. CPU time
+    of the process; calls of the parts alternate, so that a drift of the machine's speed hits all alike, and a repeat
+    takes the least of eight.
 
     Parameters
     ----------
@@ -565,8 +538,6 @@ def overhead(config: Config, records: pd.DataFrame, *, batch_size: int = PAPER_B
         Data, schedule, network and repeats.
     records : DataFrame
         With the ``segments`` of trained models, whose mean is N.
-    batch_size : int
-        Images of a step.
 
     Returns
     -------
@@ -577,9 +548,9 @@ def overhead(config: Config, records: pd.DataFrame, *, batch_size: int = PAPER_B
     study = study_of(config, "digits")
     segments = float(records.loc[records["quantity"] == "segments", "value"].mean())
     network = study.build()
-    network.load_state_dict({name: p[0].cpu() for name, p in study.denoiser(0).items()})
+    network.load_state_dict({name: p[0].cpu() for name, p in study.denoiser(0).ema.items()})
     network.to(study.images.train[0].device)
-    programs = _programs(study, network, batch_size)
+    programs = _programs(study, network)
     for program in programs.values():
         program()
     rounds = [{part: _milliseconds(program) for part, program in programs.items()} for _ in range(8 * config.timings)]
@@ -594,11 +565,11 @@ def overhead(config: Config, records: pd.DataFrame, *, batch_size: int = PAPER_B
     return rows
 
 
-def _programs(study: Study, network: nn.Module, batch_size: int) -> dict[str, Callable[[], object]]:
+def _programs(study: Study, network: nn.Module) -> dict[str, Callable[[], object]]:
     schedule, generator = study.schedule, torch.Generator().manual_seed(0)
-    x0 = study.sample(generator, batch_size)
+    x0 = study.sample(generator, PAPER_BATCH)
     z = torch.randn(x0.shape, generator=generator).to(x0.device)
-    u = torch.rand(batch_size, generator=generator, dtype=torch.float64)
+    u = torch.rand(PAPER_BATCH, generator=generator, dtype=torch.float64)
     t, r = (part.float().to(x0.device) for part in log_grid(schedule, kappa(study.config.lam)).pairs(u, 0))
     c = huber_constant(x0[0].numel())
     trained, average = copy.deepcopy(network), copy.deepcopy(network)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from replication import evidence
 from replication.adcm.discretization import ECM, ICT, ConstantLocal, Grid, log_grid
+from replication.adcm.experiments import QUARTER
 from replication.adcm.loss import Weight, huber_constant
 from replication.adcm.metrics import energy_distance, rmse, sliced_wasserstein
 from replication.adcm.mixture import GaussianMixture2d
@@ -30,9 +31,6 @@ from replication.training.search import TUNING_SEED
 
 LOWEST = 0.002
 """The lowest noise level."""
-
-QUARTER = 0.25
-"""The share of ECM's images with which ADCM is said to be as good."""
 
 PAPER_LAMBDA = 0.01
 """What other values of lambda are compared with."""
@@ -255,8 +253,9 @@ def reference(config: Config, ring: GaussianMixture2d, schedule: Schedule) -> Re
 
 
 def _trainer(
-    config: Config, schedule: Schedule, ring: GaussianMixture2d, replicas: Sequence[Replica], steps: int, **options: Any
+    config: Config, schedule: Schedule, replicas: Sequence[Replica], steps: int, **options: Any
 ) -> ConsistencyTrainer:
+    ring = GaussianMixture2d(config.sigma)
     return ConsistencyTrainer(
         lambda: TimeMLP(2, config.width, config.depth),
         replicas,
@@ -272,18 +271,9 @@ def _trainer(
     )
 
 
-def pretrain(config: Config, schedule: Schedule, ring: GaussianMixture2d, seeds: Sequence[int]) -> dict[str, Tensor]:
-    """Train a denoiser for every seed; every method of that seed starts from it. Returns stacked averaged weights."""
-    replicas = [Replica(seed, config.pretraining_rate) for seed in seeds]
-    trainer = _trainer(config, schedule, ring, replicas, config.steps, objective="denoising")
-    trainer.fit(config.images)
-    return trainer.ema
-
-
 def train(
     config: Config,
     schedule: Schedule,
-    ring: GaussianMixture2d,
     trials: Sequence[Trial],
     pretrained: dict[str, Tensor],
     seeds: Sequence[int],
@@ -300,7 +290,7 @@ def train(
         replicas = [Replica(one.seed, one.lr, *one.setting) for one in chosen]
         rows = torch.tensor([seeds.index(one.seed) for one in chosen])
         start = {name: p[rows] for name, p in pretrained.items()}
-        trainer = _trainer(config, schedule, ring, replicas, steps, objective=objective, start=start)
+        trainer = _trainer(config, schedule, replicas, steps, objective=objective, start=start)
         for share in budgets:
             trainer.fit(max(1, round(share * steps)) * config.batch_size)
             yield share, trainer, chosen
@@ -316,7 +306,6 @@ def errors(trainer: ConsistencyTrainer, points: Reference) -> Tensor:
 def tune(
     config: Config,
     bed: Bed,
-    ring: GaussianMixture2d,
     pretrained: dict[str, Tensor],
     points: Reference,
     seeds: Sequence[int],
@@ -337,7 +326,7 @@ def tune(
     def score(tried: Sequence[Rated]) -> list[list[float]]:
         trials = [Trial(one.method, settings[one.method], seed, one.lr) for one in tried for seed in seeds]
         found: dict[tuple[str, float, int], float] = {}
-        for _, trainer, chosen in train(config, bed.own, ring, trials, pretrained, seeds, steps=steps, budgets=[1.0]):
+        for _, trainer, chosen in train(config, bed.own, trials, pretrained, seeds, steps=steps, budgets=[1.0]):
             values = errors(trainer, points).log().tolist()
             found |= {(one.method, one.lr, one.seed): value for one, value in zip(chosen, values, strict=True)}
         return [[found[one.method, one.lr, seed] for seed in seeds] for one in tried]
@@ -381,14 +370,13 @@ def parts(config: Config) -> list[Part]:
 def comparison(config: Config, bed: Sequence[Any], group: Sequence[str]) -> list[dict[str, Any]]:
     """Tune, train and judge a group of methods on one schedule; all groups start from the same denoisers."""
     here = Bed(*bed)
-    ring, schedule = GaussianMixture2d(config.sigma), here.own
     # the seeds of tuning stand first
     tuning = [TUNING_SEED + i for i in range(config.tuning_seeds)]
     seeds = [*tuning, *range(config.seeds)]
-    points = reference(config, ring, schedule)
+    points = reference(config, GaussianMixture2d(config.sigma), here.own)
     pretrained = _pretrained(config.model_dump_json(), here, tuple(seeds))
     own = {k: p[: len(tuning)] for k, p in pretrained.items()}
-    rates, rows = tune(config, here, ring, own, points, tuning, group)
+    rates, rows = tune(config, here, own, points, tuning, group)
     trials = [
         Trial(method, one, seed, lr, chosen=lr == rates[method][0])
         for method, one in methods(config, here, config.steps).items()
@@ -397,7 +385,7 @@ def comparison(config: Config, bed: Sequence[Any], group: Sequence[str]) -> list
         for seed in range(config.seeds)
     ]
     for share, trainer, chosen in train(
-        config, schedule, ring, trials, pretrained, seeds, steps=config.steps, budgets=config.budgets
+        config, here.own, trials, pretrained, seeds, steps=config.steps, budgets=config.budgets
     ):
         rows += _quality(here, share, trainer, chosen, points, show=here == beds(config)[0])
         if share == 1:
@@ -407,9 +395,12 @@ def comparison(config: Config, bed: Sequence[Any], group: Sequence[str]) -> list
 
 @cache
 def _pretrained(config: str, bed: Bed, seeds: tuple[int, ...]) -> dict[str, Tensor]:
-    """The denoisers of a schedule; trained once in a process."""
+    """Averaged weights of a denoiser for every seed, from which its methods start; trained once in a process."""
     settings = Config.model_validate_json(config)
-    return pretrain(settings, bed.own, GaussianMixture2d(settings.sigma), seeds)
+    replicas = [Replica(seed, settings.pretraining_rate) for seed in seeds]
+    trainer = _trainer(settings, bed.own, replicas, settings.steps, objective="denoising")
+    trainer.fit(settings.images)
+    return trainer.ema
 
 
 def _quality(
