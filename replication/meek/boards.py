@@ -124,20 +124,12 @@ def slopes_left_out(board: pd.DataFrame, band: Band) -> pd.Series[float]:
         Points a year, indexed by the model that is left out.
     """
     scored = _scored(board)
-    month, score, length = _coded(scored)
-    member = scored.index.isin(band.of(scored).index)
-    records = [new_bests(rows) for rows in (scored, scored[member])]
-    sets = [(scored["score"] == scored["date"].map(bests)).to_numpy() for bests in records]
-    rows = np.flatnonzero(sets[0] | (sets[1] & member))
-    found = []
+    inside = band.of(scored)
+    best, best_inside = (rows["score"] == rows["date"].map(new_bests(rows)) for rows in (scored, inside))
     names = scored["model"].to_numpy()
-    setters = list(dict.fromkeys(names[rows]))
-    for name in setters:
-        kept = names != name
-        overall, inside = (_path(month[mask], score[mask], length) for mask in (kept, kept & member))
-        both = np.isfinite(inside)
-        found.append(_slopes((overall[both] - inside[both])[None])[0])
-    return pd.Series(found, index=setters, dtype=np.float64)
+    setters = pd.unique(names[best | best_inside.reindex(scored.index, fill_value=False)])
+    gaps = _gaps(scored, inside, names != setters[:, None])
+    return gaps.set_axis(setters).apply(lambda gap: gap_slope(gap.dropna()), axis=1)
 
 
 def block_slopes(gap: pd.Series[float], draws: int, seed: int = 0, block: int = 3) -> Float:
@@ -188,21 +180,18 @@ def resampled_gaps(board: pd.DataFrame, band: Band, draws: int, seed: int = 0) -
         draw has none yet.
     """
     scored = _scored(board)
-    month, score, length = _coded(scored)
-    member = scored.index.isin(band.of(scored).index)
     codes, models = pd.factorize(board["model"])
     rng = generator(seed)
     times = rng.multinomial(len(models), np.full(len(models), 1 / len(models)), size=draws)
-    drawn = times[:, codes[board.index.isin(scored.index)]] > 0
+    return _gaps(scored, band.of(scored), times[:, codes[board.index.isin(scored.index)]] > 0)
 
-    def best(rows: NDArray[np.bool_]) -> Float:
-        found = np.full((draws, length), -np.inf)
-        for at in np.unique(month[rows]):
-            of = rows & (month == at)
-            found[:, at] = np.where(drawn[:, of], score[of], -np.inf).max(axis=1)
-        return np.asarray(np.maximum.accumulate(found, axis=1))
 
-    overall, inside = best(np.ones_like(member)), best(member)
+def _gaps(scored: pd.DataFrame, band: pd.DataFrame, drawn: NDArray[np.bool_]) -> pd.DataFrame:
+    """Monthly gaps of some of a board's rows, shape (draws, rows): a row for each draw, as `resampled_gaps` has it."""
+    month, score, length = _coded(scored)
+    member = scored.index.isin(band.index)
+    overall = _best(month, score, length, drawn)
+    inside = _best(month[member], score[member], length, drawn[:, member])
     gaps = np.where(np.isfinite(inside), overall - np.where(np.isfinite(inside), inside, 0.0), np.nan)
     first = int(month[member].min())
     months = pd.period_range(scored["date"].min().to_period("M"), periods=length, freq="M")
@@ -240,7 +229,7 @@ def random_band_slopes(board: pd.DataFrame, band: Band, draws: int, rng: np.rand
     for at in np.flatnonzero(counts):
         pool = np.tile(score[month == at], (draws, 1))
         best[:, at] = rng.permuted(pool, axis=1)[:, : counts[at]].max(axis=1)
-    gaps = _path(month, score, length) - np.maximum.accumulate(best, axis=1)
+    gaps = _best(month, score, length, np.ones((1, len(score)), np.bool_)) - np.maximum.accumulate(best, axis=1)
     return _slopes(gaps[:, np.flatnonzero(counts)[0] :])
 
 
@@ -261,11 +250,13 @@ def _coded(scored: pd.DataFrame) -> tuple[NDArray[np.intp], Float, int]:
     return months - months.min(), scored["score"].to_numpy(), int(np.ptp(months)) + 1
 
 
-def _path(month: NDArray[np.intp], score: Float, length: int) -> Float:
-    """The best score at the end of each month, minus infinity before the first."""
-    best = np.full(length, -np.inf)
-    np.maximum.at(best, month, score)
-    return np.asarray(np.maximum.accumulate(best))
+def _best(month: NDArray[np.intp], score: Float, length: int, drawn: NDArray[np.bool_]) -> Float:
+    """The best score of the rows drawn at the end of each month, shape (draws, months); minus infinity before one."""
+    best = np.full((len(drawn), length), -np.inf)
+    for at in np.unique(month):
+        of = month == at
+        best[:, at] = np.where(drawn[:, of], score[of], -np.inf).max(axis=1)
+    return np.asarray(np.maximum.accumulate(best, axis=1))
 
 
 def _slopes(gaps: NDArray[np.floating[Any]]) -> Float:

@@ -365,17 +365,15 @@ class _Problem:
     def solve(self, counts: Float, starts: Float) -> _Solution:
         """Best solution of every row of counts over all starts."""
         begin = self.standard(starts)
-        theta, value, norm = np.empty((len(counts), 5)), np.empty(len(counts)), np.empty(len(counts))
-        condition, direction = np.empty(len(counts)), np.empty((len(counts), 5))
+        parts = []
         rows = max(1, BATCH // len(begin))
         for first in track(range(0, len(counts), rows), "batches of fits"):
-            these = slice(first, first + rows)
-            of, at = np.repeat(counts[these], len(begin), axis=0), np.tile(begin, (len(counts[these]), 1))
-            found = self._newton(of, at)
-            best = found[1].reshape(-1, len(begin)).argmin(axis=1) + np.arange(len(counts[these])) * len(begin)
-            theta[these], value[these], norm[these] = (part[best] for part in found)
-            condition[these], direction[these] = self._identified(counts[these], theta[these])
-        return _Solution(theta, value, norm, condition, direction)
+            own = counts[first : first + rows]
+            found = self._newton(np.repeat(own, len(begin), axis=0), np.tile(begin, (len(own), 1)))
+            best = found[1].reshape(-1, len(begin)).argmin(axis=1) + np.arange(len(own)) * len(begin)
+            theta, value, norm = (part[best] for part in found)
+            parts.append((theta, value, norm, *self._identified(own, theta)))
+        return _Solution(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def _newton(self, counts: Float, begin: Float, *, within: Float | None = None) -> tuple[Float, Float, Float]:
         """Solutions of problems, each with its counts and its start, by damped Newton steps: place, value, gradient.

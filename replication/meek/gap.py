@@ -192,10 +192,8 @@ def time_below(
     with np.errstate(divide="ignore", invalid="ignore"):
         end = np.where(y < 0, -np.log(head_start) / y, np.log(alone / level) / decay_rate(law, growth) + 1.0)
     reached = (top >= level) & np.isfinite(end)
-    start, end, level, reached = np.broadcast_arrays(start, end, level, reached)
-    start, end, shape = np.where(reached, start, 0.0), np.where(reached, end, 0.0), start.shape
+    between = np.where(reached, start, 0.0), np.where(reached, end, 0.0)
     fields = (law.A, law.alpha, growth.g_alg, growth.g_h, growth.g_i, C0, head_start)
-    arguments = tuple(np.broadcast_to(np.asarray(field, dtype=np.float64), shape) for field in fields)
 
     def excess(t: Float, level: Float, *of: Float) -> Float:
         A, alpha, g_alg, g_h, g_i, compute, kappa = of
@@ -203,7 +201,7 @@ def time_below(
 
     from scipy.optimize import elementwise  # here, since to load it takes longer than all of the room
 
-    found = elementwise.find_root(excess, (start, end), args=(level, *arguments))
+    found = elementwise.find_root(excess, between, args=(level, *fields))
     return np.where(reached & found.success, found.x, np.nan)
 
 

@@ -445,8 +445,7 @@ def board_records(board: Board, config: Config, cell: Row) -> Iterator[Row]:
             for month, column in gaps.items():
                 yield from _ends("gap_of_draws", column.dropna().to_numpy(), **at, date=str(month))
         for quantity, values in kept.items():
-            for draw, value in enumerate(values[:KEPT]):
-                yield {"quantity": quantity, **at, "draw": draw, "value": _short(value)}
+            yield from _draws(quantity, values, **at)
 
 
 def _ends(quantity: str, values: Float, **cell: Any) -> Iterator[Row]:
@@ -454,6 +453,12 @@ def _ends(quantity: str, values: Float, **cell: Any) -> Iterator[Row]:
     found = evidence.percentile_interval(values[np.isfinite(values)])
     for bound, value in (("low", found.low), ("high", found.high)):
         yield {"quantity": quantity, **cell, "bound": bound, "value": _short(value)}
+
+
+def _draws(quantity: str, values: Float, **cell: Any) -> Iterator[Row]:
+    """The draws that are kept."""
+    for draw, value in enumerate(values[:KEPT]):
+        yield {"quantity": quantity, **cell, "draw": draw, "value": _short(value)}
 
 
 def _short(value: float) -> float:
@@ -474,17 +479,14 @@ def together(config: Config) -> Iterator[Row]:
         return
     gaps = [resampled_gaps(board.table, board.bands[0], config.resamples) for board in later.values()]
     mean = np.mean([gap_slopes(found) for found in gaps], axis=0)
-    for draw, value in enumerate(mean[np.isfinite(mean)][:KEPT]):
-        yield {"quantity": "monthly_slope_draw", "origin": "observed", "draw": draw, "value": _short(value)}
+    yield from _draws("monthly_slope_draw", mean[np.isfinite(mean)], origin="observed")
     if unbounded is None:
         return
     gaps.append(resampled_gaps(unbounded.table, unbounded.bands[0], config.resamples, seed=1))
     months = sorted(set.intersection(*(set(found.columns) for found in gaps)))
     *closing, other = [gap_slopes(found[months]) / found[months].mean(axis=1).to_numpy() for found in gaps]
     for name, found in zip(later, closing, strict=True):
-        cell = {"origin": "observed", "board": name}
-        for draw, value in enumerate((found - other)[:KEPT]):
-            yield {"quantity": "closing_difference", **cell, "draw": draw, "value": _short(value)}
+        yield from _draws("closing_difference", found - other, origin="observed", board=name)
 
 
 def maxima(board: Board, known: Mapping[str, pd.Series[float]], cell: Row) -> Iterator[Row]:
@@ -729,5 +731,4 @@ def head_starts(config: Config) -> Iterator[Row]:
         for bound, share in (("low", 0.025), ("high", 0.975)):
             yield {"quantity": "head_start_bound", **cell, "bound": bound, "value": float(np.quantile(drawn, share))}
         if at > last - 2:
-            for draw, value in enumerate(drawn[:KEPT]):
-                yield {"quantity": "head_start_draw", **cell, "draw": draw, "value": _short(value)}
+            yield from _draws("head_start_draw", drawn, **cell)

@@ -29,6 +29,7 @@ from replication.checks import one_of
 from replication.evidence import Part, rows_of
 from replication.metalearning import environments
 from replication.metalearning.environments import HalfCheetah
+from replication.metalearning.experiments import rows_along
 from replication.metalearning.policy_gradient import (
     BATCHES,
     GRADIENT_CALLS,
@@ -281,11 +282,9 @@ def fit(
         return [draw(environment, seeds, f"train {i}", batch=stage, **sizes) for stage in range(each)]
 
     def after(done: int, reached: Sequence[Tensor]) -> None:
-        at = {"method": method, "batches": done * each, "steps": done * each * config.batch_steps}
-        for stage, values in enumerate(reached):
-            for seed, value in zip(seeds, values.tolist(), strict=True):
-                row = {"quantity": "training_return", "environment": name, **at, "stage": stage, "seed": seed}
-                population.rows.append({**row, "value": value})
+        steps = done * each * config.batch_steps
+        at = {"environment": name, "method": method, "batches": done * each, "steps": steps}
+        population.rows += rows_along("training_return", torch.stack([*reached]), at, stage=None, seed=seeds)
         if done * each in checkpoints:
             population.rows += judge(population, done * each)
 
@@ -356,8 +355,7 @@ def tuning(config: Config, name: str, method: Method) -> Iterator[Row]:
             inside &= found.inside
         at = {"environment": name, "method": method}
         for setting, scores in sorted(known.items()):
-            for seed, value in zip(seeds, scores, strict=True):
-                yield {"quantity": "tuning_score", **at, **setting._asdict(), "seed": seed, "value": value}
+            yield from rows_along("tuning_score", scores, at | setting._asdict(), seed=seeds)
         for rate, value in found.best._asdict().items():
             yield {"quantity": f"chosen_{rate}", **at, "value": value}
         yield {"quantity": "training_rate_inside", **at, "value": float(inside)}
@@ -370,11 +368,7 @@ def judged(config: Config, name: str, population: PolicyPopulation, **cell: Any)
     draws = [draw(population.environment, seeds, "test", batch=u, **sizes) for u in range(config.updates + 1)]
     reached = returns(population, draws, chosen.rates)
     at = {"environment": name, **cell}
-    rows = [
-        {"quantity": "return", **at, "updates": updates, "seed": seed, "value": value}
-        for updates, values in enumerate(reached.tolist())
-        for seed, value in zip(seeds, values, strict=True)
-    ]
+    rows = [*rows_along("return", reached, at, updates=None, seed=seeds)]
     for seed, rate, inside in zip(seeds, chosen.rates.tolist(), chosen.inside, strict=True):
         rows.append({"quantity": "test_rate", **at, "seed": seed, "value": rate})
         rows.append({"quantity": "rates_inside", **at, "seed": seed, "value": float(inside)})
@@ -416,10 +410,7 @@ def examples(config: Config, name: str, population: PolicyPopulation, rate: floa
     draws = [draw(environment, population.seeds[:1], "test", batch=u, **sizes) for u in (0, 1)]
     parameters = {name: p[:1] for name, p in population.shared(tasks).items()}
     at: Row = {"environment": name, "method": population.method}
-    rows: list[Row] = [
-        {"quantity": "target", **at, "task": task, "axis": axis, "value": float(value)}
-        for (task, axis), value in np.ndenumerate(draws[0].tasks[0].numpy())
-    ]
+    rows = [*rows_along("target", draws[0].tasks[0], at, task=None, axis=None)]
     moments = np.linspace(0, config.horizon - 1, FRAMES).round().astype(int).tolist()
     sampled = range(0, config.horizon, max(1, config.horizon // 50))
     for updates, of in enumerate(draws):
@@ -427,8 +418,7 @@ def examples(config: Config, name: str, population: PolicyPopulation, rate: floa
         def watch(now: int, updates: int = updates) -> None:
             about = {**at, "updates": updates, "time": now}
             if now in sampled:
-                for (task, axis), value in np.ndenumerate(environment.velocity()[0].mean(1).numpy()):
-                    rows.append({"quantity": "velocity", **about, "task": task, "axis": axis, "value": float(value)})
+                rows.extend(rows_along("velocity", environment.velocity()[0].mean(1), about, task=None, axis=None))
             if isinstance(environment, HalfCheetah) and now in moments:
                 for (capsule, end, axis), value in np.ndenumerate(environment.pose(0)):
                     where = {"capsule": capsule, "end": end, "axis": axis}
@@ -451,8 +441,7 @@ def differences(config: Config, rows: pd.DataFrame, name: str) -> Iterator[Row]:
     gains = {method: found[method, last, 1] - start for method in METHODS}
     at = {"environment": name}
     for method, gain in gains.items():
-        for seed, value in gain.items():
-            yield {"quantity": "gain", **at, "method": method, "batches": last, "seed": seed, "value": value}
+        yield from rows_along("gain", gain, {**at, "method": method, "batches": last}, seed=gain.index)
     scale = float(np.mean([gain.mean() for gain in gains.values()]))
     for budget, batches in itertools.product((STEPS, CALLS), config.batches):
         share = GRADIENT_CALLS["DRS"] / GRADIENT_CALLS["MAML"] if budget == CALLS else 1.0
@@ -486,8 +475,7 @@ def forward(config: Config, seeds: list[int]) -> list[Row]:
 
     def after(done: int, reached: Sequence[Tensor]) -> None:
         steps = done * sizes["rollouts"] * sizes["horizon"]
-        for seed, value in zip(seeds, reached[0].tolist(), strict=True):
-            population.rows.append({"quantity": "forward_curve", "steps": steps, "seed": seed, "value": value})
+        population.rows += rows_along("forward_curve", reached[0], {"steps": steps}, seed=seeds)
 
     def batches(i: int) -> list[Draws]:
         return [draw(environment, seeds, f"forward {i}", **sizes)]
@@ -496,6 +484,5 @@ def forward(config: Config, seeds: list[int]) -> list[Row]:
         run(folder and folder / "state.safetensors", population, config.forward_batches, batches, after)
         drawn = draw(environment, seeds, "forward test", **sizes)
         still = drawn._replace(noise=torch.zeros_like(drawn.noise))
-        found = play(environment, population.policy, population.shared(1), still).returns[:, 0].tolist()
-    at = {"quantity": "forward_return"}
-    return [*population.rows, *({**at, "seed": seed, "value": value} for seed, value in zip(seeds, found, strict=True))]
+        found = play(environment, population.policy, population.shared(1), still).returns[:, 0]
+    return [*population.rows, *rows_along("forward_return", found, {}, seed=seeds)]

@@ -7,7 +7,7 @@ of wins, mean risks and variances are of the same trials.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -21,6 +21,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from replication import evidence
 from replication.evidence import Part
 from replication.metalearning.estimators import estimates, nested_estimates, win_fraction, wins
+from replication.metalearning.experiments import rows_along
 from replication.metalearning.linear import (
     Float,
     Tasks,
@@ -261,8 +262,7 @@ def crossings(config: Config, simulated: Simulation) -> Iterator[Row]:
             for factor, cells in held.items():
                 cells.append(ordered(simulated, (a, i), float(predicted[a, i]), factor))
     for factor, cells in held.items():
-        for seed, value in zip(_seeds(config), np.mean(cells, axis=0).tolist(), strict=True):
-            yield {"quantity": "right_order", "factor": factor, "seed": seed, "value": value}
+        yield from rows_along("right_order", np.mean(cells, axis=0), {"factor": factor}, seed=_seeds(config))
     for replicate, (seed, after) in enumerate(zip(_seeds(config), simulated.after, strict=True)):
         for alpha in SHOWN[1:]:
             a = ALPHAS.tolist().index(alpha)
@@ -272,13 +272,8 @@ def crossings(config: Config, simulated: Simulation) -> Iterator[Row]:
                 yield row | {"value": bracket(worse)[0]}
     for statistic, kept in (("mean", simulated.excess), ("median", simulated.median)):
         for method, grids in kept.items():
-            grid = np.mean(grids, axis=0)
-            for alpha in SHOWN:
-                for N in FEW:
-                    at = {"statistic": statistic, "method": method, "alpha": alpha, "N": N}
-                    row = grid[ALPHAS.tolist().index(alpha), SAMPLES.index(N)]
-                    for M, value in zip(TASKS, row.tolist(), strict=True):
-                        yield {"quantity": "excess", **at, "M": M, "value": value}
+            grid, at = np.mean(grids, axis=0)[_places(SHOWN, FEW)], {"statistic": statistic, "method": method}
+            yield from rows_along("excess", grid, at, alpha=SHOWN, N=FEW, M=TASKS)
 
 
 def ordered(simulated: Simulation, cell: tuple[int, int], predicted: float, factor: float) -> list[bool]:
@@ -305,26 +300,21 @@ def bracket(worse: NDArray[np.bool_]) -> tuple[float, float]:
 def maps(config: Config, simulated: Simulation) -> Iterator[Row]:
     """The maps of the first replicate; and by replicate, the cell with most wins of MAML before the update."""
     for stage, grid in (("before", simulated.before[0]), ("after", simulated.after[0])):
-        for a, alpha in enumerate(ALPHAS.tolist()):
-            for (i, N), (j, M) in _grid(SAMPLES, TASKS):
-                yield {"quantity": "map", "table": stage, "alpha": alpha, "N": N, "M": M, "value": grid[a, i, j]}
+        yield from rows_along("map", grid, {"table": stage}, alpha=ALPHAS.tolist(), N=SAMPLES, M=TASKS)
     before = np.stack(simulated.before)
     for a, alpha in enumerate(ALPHAS.tolist()):
         if alpha >= 0.25:
             # the cell is the largest over all trials, which can only speak against DRS
             cell = np.unravel_index(before[:, a].mean(0).argmax(), before.shape[2:])
-            for seed, value in zip(_seeds(config), before[:, a, *cell].tolist(), strict=True):
-                yield {"quantity": "largest_before", "alpha": alpha, "seed": seed, "value": value}
+            yield from rows_along("largest_before", before[:, a, *cell], {"alpha": alpha}, seed=_seeds(config))
 
 
 def regions(config: Config, simulated: Simulation) -> Iterator[Row]:
     """Parts of the map after the update, of every replicate (see `REGIONS`)."""
-    for name, cells in REGIONS.items():
-        for alpha, N, M in itertools.product(*cells):
-            at = ALPHAS.tolist().index(alpha), SAMPLES.index(N), TASKS.index(M)
-            for seed, after in zip(_seeds(config), simulated.after, strict=True):
-                row = {"quantity": "wins", "region": name, "alpha": alpha, "N": N, "M": M, "seed": seed}
-                yield row | {"value": after[at]}
+    after = np.stack(simulated.after, axis=-1)
+    for name, (alphas, Ns, Ms) in REGIONS.items():
+        won = after[_places(alphas, Ns, Ms)]
+        yield from rows_along("wins", won, {"region": name}, alpha=alphas, N=Ns, M=Ms, seed=_seeds(config))
 
 
 def parity(config: Config, simulated: Simulation) -> Iterator[Row]:
@@ -373,9 +363,8 @@ def train_train(config: Config) -> Iterator[Row]:
         for seed, N in itertools.product(_seeds(config), Ns):
             found = estimates(alphas, N, Ms, BETA, config.trials, seed, split=False)
             won = wins(found, alphas, N, BETA).after.mean(-1)
-            for (a, alpha), (j, M) in _grid(alphas, Ms):
-                row = {"quantity": "wins", "region": f"{name}, train-train", "alpha": alpha, "N": N, "M": M}
-                yield row | {"seed": seed, "value": won[a, j]}
+            at = {"region": f"{name}, train-train", "N": N, "seed": seed}
+            yield from rows_along("wins", won, at, alpha=alphas, M=Ms)
     alpha = float(SIMILAR["alpha"])
     for seed, N, split in itertools.product(_seeds(config), FEW[1:4], (True, False)):
         found = estimates([alpha], N, TASKS, BETA, config.trials, seed, split=split)
@@ -395,14 +384,13 @@ def dependence(config: Config, simulated: Simulation) -> Iterator[Row]:
         yield {"quantity": "largest_rise_of_variance", "alpha": alpha, "value": float((V[1:] / V[:-1] - 1).max())}
     for seed, squares in zip(_seeds(config), simulated.squares, strict=True):
         yield {"quantity": "variance_at_400", "seed": seed, "value": TASKS[-1] * squares[-1, -1]}
-    picked = np.ix_([ALPHAS.tolist().index(alpha) for alpha in SHOWN], [SAMPLES.index(N) for N in FEW[1:]])
     alphas, Ns = np.array(SHOWN)[:, None, None], np.array(FEW[1:])[:, None]
     at, distance = variances(alphas, Ns, BETA), {"drs": modelling_error(alphas, Ns, BETA), "maml": np.zeros(1)}
     for method, grids in simulated.excess.items():
         terms = distance[method] + curvature(alphas, Ns, BETA) / 2 * getattr(at, method) / np.array(TASKS)
         for seed, grid in zip(_seeds(config), grids, strict=True):
-            for M, value in zip(TASKS, (grid[picked] / terms).mean((0, 1)).tolist(), strict=True):
-                yield {"quantity": "excess_over_terms", "method": method, "M": M, "seed": seed, "value": value}
+            ratios = (grid[_places(SHOWN, FEW[1:])] / terms).mean((0, 1))
+            yield from rows_along("excess_over_terms", ratios, {"method": method, "seed": seed}, M=TASKS)
 
 
 # --- T8: how alike the tasks are -------------------------------------------------------------------------------------
@@ -413,16 +401,14 @@ def similarity(config: Config) -> Iterator[Row]:
     for alpha in (0.25, 0.5, 1.0):
         for N in (5, 10, 25):
             needed = [float(crossover_tasks(alpha, N, Tasks(BETA, spread=spread))) for spread in SPREADS.tolist()]
-            for spread, value in zip(SPREADS.tolist(), needed, strict=True):
-                yield {"quantity": "similar_crossover", "alpha": alpha, "N": N, "spread": spread, "value": value}
+            yield from rows_along("similar_crossover", needed, {"alpha": alpha, "N": N}, spread=SPREADS.tolist())
             growth = min(narrower / wider for wider, narrower in itertools.pairwise(needed))
             yield {"quantity": "smallest_growth", "alpha": alpha, "N": N, "value": growth}
     for spread in SPREADS[::2].tolist():
         for seed in _seeds(config):
             tasks = Tasks(BETA, spread=spread)
             won = win_fraction(SIMILAR["alpha"], int(SIMILAR["N"]), TASKS, tasks, config.trials, seed).after
-            for M, value in zip(TASKS, won.tolist(), strict=True):
-                yield {"quantity": "similar_wins", "spread": spread, "M": M, "seed": seed, "value": value}
+            yield from rows_along("similar_wins", won, {"spread": spread, "seed": seed}, M=TASKS)
 
 
 # --- T9: any smooth risks --------------------------------------------------------------------------------------------
@@ -460,6 +446,11 @@ def _problem(name: str, rng: np.random.Generator) -> tuple[Risks, Float]:
 
 def _seeds(config: Config) -> range:
     return range(config.seed, config.seed + config.replicates)
+
+
+def _places(alphas: Sequence[float], Ns: Sequence[int], Ms: Sequence[int] = TASKS) -> tuple[NDArray[np.int64], ...]:
+    """Where cells stand in the grids."""
+    return np.ix_([ALPHAS.tolist().index(a) for a in alphas], [*map(SAMPLES.index, Ns)], [*map(TASKS.index, Ms)])
 
 
 def _grid(first: Any, second: Any) -> Iterator[tuple[tuple[int, Any], tuple[int, Any]]]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from replication import evidence
 from replication.evidence import Part
+from replication.metalearning.experiments import rows_along
 from replication.metalearning.sinusoid import GRADIENT_CALLS, RANGE, MetaPopulation, Method, Sinusoids
 from replication.training import data_order, resolve_device, track, use_deterministic
 from replication.training.search import Grid, tune
@@ -211,7 +212,7 @@ def finite(config: Config, condition: Sequence[Any], method: Method) -> Iterator
     for budget in (SAMPLES, CALLS) if method in COMPARED else (SAMPLES,):
         last = [np.log(one.after) for one in found if one.steps == _steps(config, budget, method)]
         table = np.array(last).reshape(len(tasks), len(seeds))
-        yield from _table("final", table, tasks, seeds, **cell, method=method, budget=budget)
+        yield from rows_along("final", table, cell | {"method": method, "budget": budget}, tasks=tasks, seed=seeds)
 
 
 def finite_ratios(config: Config, rows: pd.DataFrame, name: str) -> Iterator[Row]:
@@ -224,14 +225,14 @@ def finite_ratios(config: Config, rows: pd.DataFrame, name: str) -> Iterator[Row
 
     ratios = {budget: final("DRS", budget) - final("MAML", budget) for budget in (SAMPLES, CALLS)}
     for budget, ratio in ratios.items():
-        yield from _table("log_ratio", ratio, tasks, seeds, **cell, budget=budget)
+        yield from rows_along("log_ratio", ratio, cell | {"budget": budget}, tasks=tasks, seed=seeds)
     if name == MAIN:
         # the same resamples under both budgets
         resampled = np.random.default_rng(0).integers(len(seeds), size=(config.resamples, len(seeds)))
         draws = {budget: crossing(tasks, ratio[:, resampled].mean(2)) for budget, ratio in ratios.items()}
         for budget, values in draws.items():
-            yield from _draws("crossing_draw", values, **cell, budget=budget)
-        yield from _draws("crossing_shift_draw", np.log(draws[CALLS] / draws[SAMPLES]), **cell)
+            yield from rows_along("crossing_draw", values, cell | {"budget": budget}, draw=None)
+        yield from rows_along("crossing_shift_draw", np.log(draws[CALLS] / draws[SAMPLES]), cell, draw=None)
 
 
 def _tasks(config: Config, condition: str) -> list[int]:
@@ -241,16 +242,6 @@ def _tasks(config: Config, condition: str) -> list[int]:
 def _seeds(config: Config, condition: str) -> range:
     count = config.seeds if condition == MAIN else config.other_seeds
     return range(config.first_seed, config.first_seed + count)
-
-
-def _table(quantity: str, values: Float, tasks: Sequence[int], seeds: range, **cell: Any) -> Iterator[Row]:
-    for (i, j), value in np.ndenumerate(values):
-        yield {"quantity": quantity, **cell, "tasks": tasks[i], "seed": seeds[j], "value": float(value)}
-
-
-def _draws(quantity: str, values: Float, **cell: Any) -> Iterator[Row]:
-    for draw, value in enumerate(values.tolist()):
-        yield {"quantity": quantity, **cell, "draw": draw, "value": value}
 
 
 def crossing(tasks: Sequence[int], ratio: Float) -> Float:
