@@ -19,7 +19,7 @@ from replication.cli import CLOSED, INTERRUPTED, close_output, common
 from replication.runs import batch as batches
 from replication.runs import profiles, publish
 from replication.runs.agreement import Agreement, agreement
-from replication.runs.display import Display, JsonLines, Watcher, write_line
+from replication.runs.display import Display, JsonLines, write_line
 from replication.runs.engines import Engine, ProcessEngine
 from replication.runs.errors import RefusedError
 from replication.runs.files import yaml_value
@@ -236,7 +236,7 @@ def _run_all(
     published: list[Path] = []
     without: dict[str, str] = {}
     lines = JsonLines(click.echo) if as_json else None
-    watcher: Watcher = lines or Display(made.runs, Console())
+    watcher: Display | JsonLines = lines or Display(made.runs, Console())
     engine = start(watcher.note)
     try:
         with watcher, closing(made.execute(engine, options, watcher.event, remember=resumable)) as stream:

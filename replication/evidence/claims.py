@@ -506,7 +506,7 @@ def parse_claims(text: str, name: str) -> PaperClaims:
         raise ClaimError(f"{name}: expected the keys paper, title, citation, quantities and claims")
     made = dict(content)
     for group, role in (("gates", "gate"), ("checks", "check")):
-        made[group] = _tests(made.get(group), name, role, "")
+        made[group] = _tests(made.get(group), name, (role,), "")
     made["claims"] = [_claim(fields, name) for fields in _listed(made.get("claims"), name, "claims")]
     try:
         loaded = PaperClaims.model_validate(made)
@@ -520,28 +520,25 @@ def parse_claims(text: str, name: str) -> PaperClaims:
 def _claim(fields: Any, name: str) -> Claim:
     if not isinstance(fields, dict):
         raise ClaimError(f"{name}, field 'claims': got {fields!r}, expected a mapping with id, says and tests")
-    known, where = str(fields.get("id", "without id")), f"{name}, claim {fields.get('id', 'without id')!r}"
-    tests: list[Test] = []
-    for listed in _listed(fields.get("tests"), where, "tests"):
-        role = listed.get("role", "primary") if isinstance(listed, dict) else "primary"
-        if role not in ("primary", "control"):
-            raise ClaimError(
-                f"{where}, test {listed.get('id')!r}, field 'role': got {role!r}, expected primary or control"
-            )
-        tests += _tests([listed], where, role, known)
+    known = fields.get("id", "without id")
+    where = f"{name}, claim {known!r}"
+    listed = _listed(fields.get("tests"), where, "tests")
+    tests = _tests(listed, where, ("primary", "control"), str(known))
     try:
         return Claim.model_validate({**fields, "tests": tests})
     except ValidationError as error:
         raise ClaimError("\n".join(f"{where}, {line}" for line in _explain(error, Claim))) from error
 
 
-def _tests(listed: Any, where: str, role: str, claim: str) -> list[Test]:
-    """The tests of some entries, one for each scale under `at`."""
+def _tests(listed: Any, where: str, roles: tuple[str, ...], claim: str) -> list[Test]:
+    """The tests of some entries, one for each scale under `at`; an entry that names no role has the first."""
     found = []
     for fields in _listed(listed or [], where, "tests"):
         if not isinstance(fields, dict):
             raise ClaimError(f"{where}: got the test {fields!r}, expected a mapping")
-        label = f"{where}, {'gate' if role == 'gate' else 'test'} {fields.get('id', 'without id')!r}"
+        label = f"{where}, {'gate' if roles == ('gate',) else 'test'} {fields.get('id', 'without id')!r}"
+        if (role := fields.get("role", roles[0])) not in roles:
+            raise ClaimError(f"{label}, field 'role': got {role!r}, expected {' or '.join(roles)}")
         common = {key: value for key, value in fields.items() if key not in ("at", "role")}
         for scale, differing in _scales(fields.get("at"), label):
             merged = {**common, **differing, "role": role, "claim": claim, "scale": scale}

@@ -291,6 +291,8 @@ def restore(plan: Plan, results: Mapping[str, Any]) -> list[str]:
     """
     machine, named, restored = results["machine"], {key: part for part, key in plan.listed()}, []
     frames = [load_records(told) for told in (results["records"], machine["volatile"])]
+    # whole numbers of a column that some rows lack were published as floats
+    lacking = {name for frame in frames for name in frame.columns[frame.isna().any()]} - {"value"}
     for name, counts in results.get("rows", {}).items():
         own = [frame[:count] for frame, count in zip(frames, counts, strict=True)]
         frames = [frame[count:] for frame, count in zip(frames, counts, strict=True)]
@@ -298,12 +300,19 @@ def restore(plan: Plan, results: Mapping[str, Any]) -> list[str]:
         if key in named and not plan.stored(key):
             # columns that other parts alone fill in are not its own
             filled = [one.loc[:, one.notna().any() | one.columns.isin(["quantity", "value"])] for one in own]
+            filled = [_whole_numbers(one, lacking) for one in filled]
             seconds, cpu_seconds, processor = machine["parts"][name]
             about = {"seconds": seconds, "cpu_seconds": cpu_seconds, "processor": processor, "machine": "published"}
             when = datetime.datetime.fromisoformat(machine["started"]).timestamp()
             _keep(plan, key, named[key], joined(filled), **about, when=when)
             restored.append(named[key].name)
     return restored
+
+
+def _whole_numbers(rows: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """Rows with integers in those of some columns that hold whole numbers alone."""
+    floats = rows.select_dtypes("float64")
+    return rows.astype({name: "int64" for name in columns if name in floats and (floats[name] % 1 == 0).all()})
 
 
 class Collected(NamedTuple):

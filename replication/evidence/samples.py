@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from replication.evidence.claims import (
     Test,
     text,
 )
-from replication.evidence.statistics import Draws, Estimate, Mean, mean_of, resamples, slope
+from replication.evidence.statistics import Array, Draws, Estimate, Mean, mean_of, resamples, slope
 
 Unit = tuple[Level, ...]
 Values = dict[Unit, float]
@@ -143,7 +143,11 @@ def samples(records: pd.DataFrame, test: Test) -> list[Sample]:
     if isinstance(test, IdentityTest):
         # its rows are no replicates: every single one has to hold
         return [Sample({}, {(row,): abs(value) for row, value in enumerate(rows["value"].tolist())})]
-    found = _slopes(test, rows) if isinstance(test, SlopeTest) else _replicates(test, rows, test.unit_by)
+    if isinstance(test, SlopeTest):
+        found = _slopes(test, rows)
+    else:
+        advice = "narrow `where`, split them with `by`, or name in `unit_by` what tells replicates apart"
+        found = _replicates(test, rows, test.by, test.unit_by, advice)
     draws = not isinstance(test, SlopeTest) and test.rows == "draws"
     choices = _choices(test, records) if isinstance(test, IntervalTest) and test.tuned else {}
     made = []
@@ -162,14 +166,15 @@ def _averages(samples: Sequence[Sample]) -> list[float]:
     return [sum(sorted(sample.numbers[unit] for sample in samples)) / len(samples) for unit in samples[0].numbers]
 
 
-def _replicates(test: Test, rows: pd.DataFrame, unit_by: tuple[str, ...]) -> dict[Cell, Values]:
+def _replicates(
+    test: Test, rows: pd.DataFrame, by: tuple[str, ...], unit_by: tuple[str, ...], advice: str
+) -> dict[Cell, Values]:
     found: dict[Cell, Values] = {}
-    keys = zip(_keys(rows, test, test.by), _units(rows, test, unit_by), strict=True)
+    keys = zip(_keys(rows, test, by), _units(rows, test, unit_by), strict=True)
     for (cell, unit), value in zip(keys, rows["value"].tolist(), strict=True):
         values = found.setdefault(cell, {})
         if unit in values:
-            advice = "narrow `where`, split them with `by`, or name in `unit_by` what tells replicates apart"
-            raise _twice(test, (*test.by, *unit_by)[: len(cell) + len(unit)], (*cell, *unit), advice)
+            raise _twice(test, (*by, *unit_by)[: len(cell) + len(unit)], (*cell, *unit), advice)
         values[unit] = value
     return found
 
@@ -224,26 +229,22 @@ def _arms(test: DirectionTest, rows: pd.DataFrame) -> dict[Cell, dict[Level, Val
     """Per cell and level of the factor, the value of each replicate; cells in sorted order."""
     _require(rows, test, (test.factor,))
     rows = rows[rows[test.factor].isin([test.ours, *test.baselines])]
+    _keys(rows, test, ("seed",))  # which every row must have, to be one of a pair
     found: dict[Cell, dict[Level, Values]] = {}
-    keys = zip(_keys(rows, test, test.by), _keys(rows, test, ("seed",)), strict=True)
-    for (cell, unit), level, value in zip(keys, rows[test.factor].tolist(), rows["value"].tolist(), strict=True):
-        values = found.setdefault(cell, {}).setdefault(level, {})
-        if unit in values:
-            advice = "narrow `where`, or name the column that differs in `by`"
-            raise _twice(test, (test.factor, *test.by, "seed"), (level, *cell, *unit), advice)
-        values[unit] = value
+    advice = "narrow `where`, or name the column that differs in `by`"
+    for (level, *cell), values in _replicates(test, rows, (test.factor, *test.by), ("seed",), advice).items():
+        found.setdefault(tuple(cell), {})[level] = values
     return {cell: found[cell] for cell in sorted(found)}
 
 
 # --- the choice of settings ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Choice:
+class _Choice(NamedTuple):
     """One arm's settings: tuning scores, shape (settings, tuning seeds), and mean evaluation score of each setting."""
 
-    scores: np.typing.NDArray[np.float64]
-    tests: np.typing.NDArray[np.float64]
+    scores: Array
+    tests: Array
 
 
 def _choices(test: DirectionTest | IntervalTest, records: pd.DataFrame) -> dict[Cell, dict[Any, _Choice]]:
@@ -253,33 +254,24 @@ def _choices(test: DirectionTest | IntervalTest, records: pd.DataFrame) -> dict[
     among = {level: parts for level, parts in tuned.among.items() if level in (test.ours, *test.baselines)}
     levels = {one for level in (test.ours, *test.baselines) for one in among.get(str(level), (level,))}
     test = test.model_copy(update={"where": {name: of for name, of in test.where.items() if name != test.factor}})
-    by_arm: list[dict[tuple[Cell, Level], dict[tuple[object, ...], list[float]]]] = []
+    arm, found = [*test.by, test.factor], []
     for quantity in (tuned.scores, tuned.tests):
         rows = select(records, test, quantity)
-        rows = rows[rows[test.factor].isin(levels)]
-        rows = rows.sort_values(["seed"], kind="stable")
-        found: dict[tuple[Cell, Level], dict[tuple[object, ...], list[float]]] = {}
-        settings = rows[list(tuned.setting)].astype(object)
-        keys = zip(_keys(rows, test, test.by), rows[test.factor].tolist(), strict=True)
-        units = (tuple(None if pd.isna(x) else x for x in row) for row in settings.itertuples(index=False))
-        for key, unit, value in zip(keys, units, rows["value"].tolist(), strict=True):
-            found.setdefault(key, {}).setdefault(unit, []).append(value)
-        by_arm.append(found)
-    scores, tests = by_arm
+        rows = rows[rows[test.factor].isin(levels)].sort_values("seed", kind="stable")
+        _keys(rows, test, test.by)
+        # in the order of their first rows; a setting may lack a column
+        found.append(rows.groupby([*arm, *tuned.setting], sort=False, dropna=False)["value"].agg(list))
+    scores, tests = found
+    if len(set(scores.map(len))) > 1:
+        raise ValueError(f"test {test.id!r}: settings differ in their number of tuning seeds")
+    evaluated: Any = scores.to_frame("scores").join(tests.map(np.mean).rename("tests"), how="inner")
     made: dict[Cell, dict[Level, _Choice]] = {}
-    for (cell, level), of in scores.items():
-        evaluated = [unit for unit in of if unit in tests.get((cell, level), {})]
-        if len({len(tried) for arm in scores.values() for tried in arm.values()}) > 1:
-            raise ValueError(f"test {test.id!r}: settings differ in their number of tuning seeds")
-        if evaluated:
-            means = np.array([np.mean(tests[cell, level][unit]) for unit in evaluated])
-            made.setdefault(cell, {})[level] = _Choice(np.array([of[unit] for unit in evaluated]), means)
+    for (*cell, level), of in evaluated.groupby(arm, sort=False):
+        made.setdefault(tuple(cell), {})[level] = _Choice(np.array(of["scores"].tolist()), of["tests"].to_numpy())
     for arms in made.values():
         for joint, parts in among.items():
             if there := [arms[one] for one in parts if one in arms]:
-                arms[joint] = _Choice(
-                    *(np.concatenate([getattr(p, name) for p in there]) for name in ("scores", "tests"))
-                )
+                arms[joint] = _Choice(*map(np.concatenate, zip(*there, strict=True)))
     return made
 
 
@@ -309,10 +301,10 @@ def _choice_variance(
         return 0.0, 1.0
     drawn = resamples(m)
 
-    def taken(arm: _Choice) -> np.typing.NDArray[np.float64]:
+    def taken(arm: _Choice) -> Array:
         # rounded, so that a tie between settings goes to the first (the smaller rate) on every machine
         best = np.round(arm.scores[:, drawn].mean(axis=2), 9).argmin(axis=0)
-        picked: np.typing.NDArray[np.float64] = arm.tests[best]
+        picked: Array = arm.tests[best]
         return picked
 
     difference = taken(arms[ours]) - of([taken(arms[level]) for level in baselines], axis=0)

@@ -7,6 +7,7 @@ own uncertainty does not support. Sentences are computed from numbers; the words
 from __future__ import annotations
 
 import html
+import itertools
 import math
 import textwrap
 from collections import Counter
@@ -69,14 +70,9 @@ class Table:
     def __str__(self) -> str:
         wrapped = [[textwrap.wrap(cell, _WIDTH) or [""] for cell in row] for row in (self.columns, *self.rows)]
         widths = [max(len(line) for row in wrapped for line in row[i]) for i in range(len(self.columns))]
-        lines = []
-        for index, row in enumerate(wrapped):
-            for k in range(max(len(cell) for cell in row)):
-                parts = (cell[k] if k < len(cell) else "" for cell in row)
-                lines.append("  ".join(p.ljust(w) for p, w in zip(parts, widths, strict=True)).rstrip())
-            if index == 0:
-                lines.append("  ".join("-" * width for width in widths))
-        return "\n".join(lines)
+        wrapped.insert(1, [["-" * width] for width in widths])
+        lines = (line for row in wrapped for line in itertools.zip_longest(*row, fillvalue=""))
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
     def to_html(self) -> str:
         """An HTML table with nothing in it but alignment."""

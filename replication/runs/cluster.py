@@ -26,8 +26,8 @@ from replication.runs.store import Run
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-# seconds that a scheduler has to answer the first call
-_ANSWER = 30.0
+# seconds that a scheduler has to answer the first call, and to come back when it went away
+_ANSWER, _PATIENCE = 30.0, 600.0
 
 
 class DaskEngine:
@@ -44,8 +44,6 @@ class DaskEngine:
         What a worker must offer for each run, in the cluster's own words, such as ``{"GPU": 1}``.
     say
         Called with what a person should know: the dashboard's address, a lost scheduler.
-    patience
-        Seconds to wait for a scheduler that went away.
     """
 
     def __init__(
@@ -54,12 +52,10 @@ class DaskEngine:
         resources: Mapping[str, float] | None = None,
         *,
         say: Callable[[str], None] = lambda _text: None,
-        patience: float = 600.0,
     ) -> None:
         self._scheduler = scheduler
         self._resources = dict(resources or {})
         self._say = say
-        self._patience = patience
 
     def outcomes(
         self, execute: Execute, runs: Sequence[Run], listener: Listener | None = None, assist: Assist | None = None
@@ -75,8 +71,8 @@ class DaskEngine:
                         del waiting[outcome.run.name]
                         yield outcome
             except _LostError:
-                self._say(f"the scheduler went away; waiting for it for {self._patience:g} s")
-                answer = self._patience
+                self._say(f"the scheduler went away; waiting for it for {_PATIENCE:g} s")
+                answer = _PATIENCE
 
     def _check_resources(self, client: Client) -> None:
         """Say that no worker offers what runs ask for; they would wait in silence."""

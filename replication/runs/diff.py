@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import subprocess
 import tarfile
@@ -253,7 +254,7 @@ def _context(a: Entry, b: Entry) -> Iterator[tuple[str, tuple[Any, Any]]]:
 
 
 def _differing(what: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    for name in [*a, *(name for name in b if name not in a)]:
+    for name in dict.fromkeys([*a, *b]):
         if a.get(name) != b.get(name):
             yield f"{what}{name}", (a.get(name), b.get(name))
 
@@ -268,28 +269,23 @@ def _provenance(results: Mapping[str, Any]) -> dict[str, Any]:
 def _figures(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Iterator[Figure]:
     if before is None or after is None:
         return
-    a, b = _pictures(before), _pictures(after)
-    for cell in [*a, *(cell for cell in b if cell not in a)]:
-        one, other = a.get(cell), b.get(cell)
-        # equal files are equal pictures, and most of them are
-        if one is None or other is None or one != other:
-            found = _picture(cell, one, other)
-            if found is not None:
-                yield found
-
-
-def _picture(cell: str, before: bytes | None, after: bytes | None) -> Figure | None:
     import numpy as np
     from PIL import Image
 
-    pixels = [
-        None if png is None else np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")) for png in (before, after)
-    ]
-    sizes = [None if array is None else (array.shape[1], array.shape[0]) for array in pixels]
-    if pixels[0] is None or pixels[1] is None or sizes[0] != sizes[1]:
-        return Figure(cell, None, *sizes)
-    share = float((pixels[0] != pixels[1]).any(axis=-1).mean())
-    return Figure(cell, share, *sizes) if share else None
+    def read(png: bytes) -> Image.Image:
+        return Image.open(io.BytesIO(png)).convert("RGBA")
+
+    a, b = _pictures(before), _pictures(after)
+    for cell in dict.fromkeys([*a, *b]):
+        if a.get(cell) == b.get(cell):  # equal files are equal pictures, and most of them are
+            continue
+        images = [read(side[cell]) if cell in side else None for side in (a, b)]
+        one, other = images
+        sizes = [None if image is None else image.size for image in images]
+        if one is None or other is None or one.size != other.size:
+            yield Figure(cell, None, *sizes)
+        elif share := float((np.asarray(one) != np.asarray(other)).any(axis=-1).mean()):
+            yield Figure(cell, share, *sizes)
 
 
 def _pictures(page: Mapping[str, Any]) -> dict[str, bytes]:
@@ -337,31 +333,33 @@ def _run_entry(store: RunStore, run: Run) -> Entry | None:
     return _entry(results, page, run.ingredients.get("sources", {}))
 
 
-def _entry(results: Mapping[str, Any], page: Mapping[str, Any] | None, sources: Mapping[str, str]) -> Entry:
-    if not results["paper"]:
-        return Entry(results["notebook"], "", results["parameters"], None, page, sources)
-    return Entry(results["notebook"], results["profile"], results["parameters"], results, page, sources)
+def _entry(
+    results: Mapping[str, Any], page: Mapping[str, Any] | None = None, sources: Mapping[str, str] | None = None
+) -> Entry:
+    decides = bool(results["paper"])
+    profile = results["profile"] if decides else ""
+    return Entry(results["notebook"], profile, results["parameters"], results if decides else None, page, sources or {})
 
 
 def _of_path(path: Path) -> Iterator[Entry]:
     if path.is_file():
-        yield from _of_files([path])
+        yield from map(_entry, _results([path]))
     elif (path / "results.json").is_file():
         about = read_json(path / "provenance.json") or {}
         sources = about.get("ingredients", {}).get("sources", {})
-        for entry in _of_files([path / "results.json"]):
-            yield _entry(entry.results or {}, read_json(path / "notebook.ipynb"), sources)
+        for results in _results([path / "results.json"]):
+            yield _entry(results, read_json(path / "notebook.ipynb"), sources)
     elif (path / "notebooks").is_dir() and (path / "results").is_dir():
         yield from _of_checkout(path)
     else:
-        yield from _of_files(sorted(path.rglob("[!.]*.json")))
+        yield from map(_entry, _results(sorted(path.rglob("[!.]*.json"))))
 
 
-def _of_files(paths: Sequence[Path]) -> Iterator[Entry]:
+def _results(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     for path in paths:
         found = read_json(path)
         if found is not None and found.keys() >= {"notebook", "profile", "paper", "parameters", "verdicts"}:
-            yield _entry(found, None, {})
+            yield found
         elif len(paths) == 1:
             raise RefusedError(f"{path} is not a results file.")
 
@@ -369,16 +367,14 @@ def _of_files(paths: Sequence[Path]) -> Iterator[Entry]:
 def _of_checkout(root: Path) -> Iterator[Entry]:
     read = {path.stem: read_json(path) for path in sorted((root / "notebooks").glob("[!.]*.ipynb"))}
     pages = {stem: page for stem, page in read.items() if page is not None and "cells" in page}
-    sources: dict[str, dict[str, str]] = {}
     package = root / "replication"
-    for entry in _of_files(sorted((root / "results").glob("*/[!.]*.json"))):
-        paper = (entry.results or {}).get("paper", "")
-        if paper not in sources:
-            sources[paper] = file_digests(room_files(package, paper), package)
-        page = pages.get(entry.notebook)
-        if page is None or page_profile(page) != entry.profile:
-            page = read_json(root / "results" / entry.profile / f"{entry.notebook}.ipynb")
-        yield Entry(entry.notebook, entry.profile, entry.parameters, entry.results, page, sources[paper])
+    sources = functools.cache(lambda paper: file_digests(room_files(package, paper), package))
+    for results in _results(sorted((root / "results").glob("*/[!.]*.json"))):
+        stem, profile = results["notebook"], results["profile"]
+        page = pages.get(stem)
+        if page is None or page_profile(page) != profile:
+            page = read_json(root / "results" / profile / f"{stem}.ipynb")
+        yield _entry(results, page, sources(results["paper"]))
     for stem, page in pages.items():
         if not page["metadata"].get("replication", {}).get("paper"):
             yield Entry(stem, "", {}, None, page, {})

@@ -12,8 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -115,22 +114,6 @@ def fitted(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int) ->
     return "\n".join(lines)
 
 
-class Watcher(AbstractContextManager[Any, None], Protocol):
-    """Shows runs as they execute, from its entry to its end. Its methods are called from several threads."""
-
-    def event(self, run: Run, event: Mapping[str, Any]) -> None:
-        """Show what a run's process says (see `notebook.Listener`)."""
-        ...
-
-    def outcome(self, outcome: Outcome) -> None:
-        """Show how a run ended."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Show what concerns no run."""
-        ...
-
-
 class Display:
     """Bars with an ETA on a terminal, plain lines elsewhere.
 
@@ -166,14 +149,12 @@ class Display:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._progress.stop()
         if self._total > 1 and self._ended["reused"]:
             reused = self._ended["reused"]
             some = f"{reused} runs were finished before and are reused."
-            self._line("1 run was finished before and is reused." if reused == 1 else some)
+            self.note("1 run was finished before and is reused." if reused == 1 else some)
 
     def event(self, run: Run, event: Mapping[str, Any]) -> None:
         """Show what a run's process says; called from several threads."""
@@ -183,9 +164,9 @@ class Display:
         if "started" in event:
             # a worker may die, and another does the run again: each says where
             if not live(self._console):
-                self._line(f"{run.name}: started on {event['started']}, profile {run.profile}")
+                self.note(f"{run.name}: started on {event['started']}, profile {run.profile}")
         elif event.get("waiting"):
-            self._line(f"{run.name}: another process computes it; waiting")
+            self.note(f"{run.name}: another process computes it; waiting")
         elif "cell" in event:
             bar, cells = self._bars[run.name], f"cell {event['cell']}/{event['cells']}"
             self._progress.update(bar, completed=event["cell"] - 1, total=event["cells"], unit="cells", cells=cells)
@@ -207,7 +188,7 @@ class Display:
         if event["state"] == "failed" or not quiet:
             self._said[run.name] = now
             left = f", {_duration(event['left'])} left" if done < total else ""
-            self._line(f"{run.name}: part {done} of {total} {event['state']}: {event['part']}{left}")
+            self.note(f"{run.name}: part {done} of {total} {event['state']}: {event['part']}{left}")
 
     def outcome(self, outcome: Outcome) -> None:
         """Show how a run ended."""
@@ -221,11 +202,11 @@ class Display:
         line = Text(f"{count}{outcome.run.name} ")
         line.append(outcome.status, style=_STYLES.get(outcome.status, "bold red"))
         line.append(f" ({outcome.seconds:.1f} s): {outcome.message}")
-        self._line(line)
+        self.note(line)
 
-    def note(self, text: str) -> None:
-        """Show what concerns no run."""
-        self._line(text)
+    def note(self, text: str | Text) -> None:
+        """Show a line, such as what concerns no run."""
+        write_line(self._console, text)
 
     def _count(self) -> None:
         done = self._ended["computed"] + self._ended["re-evaluated"]
@@ -241,9 +222,6 @@ class Display:
         ended = self._ended.total() - self._ended["reused"]
         self._progress.update(self._whole, completed=ended, total=left, unit=text)
 
-    def _line(self, text: str | Text) -> None:
-        write_line(self._console, text)
-
 
 def _duration(seconds: float) -> str:
     """About so long, in words.
@@ -258,7 +236,7 @@ def _duration(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
-class JsonLines:
+class JsonLines(AbstractContextManager["JsonLines", None]):
     """One JSON object a line, for machines: ``{"event": …}`` with ``run`` where it concerns one.
 
     Parameters
@@ -270,12 +248,7 @@ class JsonLines:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         pass
 
     def event(self, run: Run, event: Mapping[str, Any]) -> None:

@@ -108,62 +108,34 @@ class Options:
 Listener = Callable[[Run, Mapping[str, Any]], None]
 
 
-class _Children:
-    """The live children of this process, so that some or all can be stopped at once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._live: dict[subprocess.Popen[str], str] = {}
-        self._stopping = False
-
-    def start(self, name: str, command: list[str], **options: Any) -> subprocess.Popen[str] | None:
-        with self._lock:
-            if self._stopping:
-                return None
-            child: subprocess.Popen[str] = subprocess.Popen(command, **options)
-            self._live[child] = name
-            return child
-
-    def forget(self, child: subprocess.Popen[str]) -> None:
-        with self._lock:
-            self._live.pop(child, None)
-
-    def stop_all(self) -> None:
-        with self._lock:
-            self._stopping = True
-            children = list(self._live)
-        for child in children:
-            _close(child)
-        for child in children:
-            _cut(child)
-
-    def resume(self) -> None:
-        with self._lock:
-            self._stopping = False
-
-    def cut(self, names: Collection[str]) -> None:
-        with self._lock:
-            children = [child for child, name in self._live.items() if name in names]
-        for child in children:
-            _close(child)
-
-
-_children = _Children()
+# the live children of this process with their names, so that some or all can be stopped at once
+_live: dict[subprocess.Popen[str], str] = {}
+_lock = threading.Lock()
+_stopping = threading.Event()
 
 
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
     """Stop every run of this process, and start none until the end of the block."""
-    _children.stop_all()
+    with _lock:
+        _stopping.set()
+        children = list(_live)
+    for child in children:
+        _close(child)
+    for child in children:
+        _cut(child)
     try:
         yield
     finally:
-        _children.resume()
+        _stopping.clear()
 
 
 def stop(names: Collection[str]) -> None:
     """Stop those runs of this process that have one of these names (`Run.name`), without waiting for their end."""
-    _children.cut(names)
+    with _lock:
+        children = [child for child, name in _live.items() if name in names]
+    for child in children:
+        _close(child)
 
 
 def execute(run: Run, project: Project, options: Options, listener: Listener | None = None) -> Outcome:
@@ -250,19 +222,20 @@ def run_child(
         Its exit status, and the last line that it wrote to standard error.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        child = _children.start(
-            name,
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            encoding="utf-8",
-            env=variables,
-            # signals of the terminal are for the caller; the child learns of its end by the lifeline
-            start_new_session=True,
-        )
-        if child is None:
-            return _INTERRUPTED, "not started"
+        with _lock:
+            if _stopping.is_set():
+                return _INTERRUPTED, "not started"
+            child = subprocess.Popen(
+                [sys.executable, "-m", module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                encoding="utf-8",
+                env=variables,
+                # signals of the terminal are for the caller; the child learns of its end by the lifeline
+                start_new_session=True,
+            )
+            _live[child] = name
         try:
             assert child.stdin is not None
             assert child.stdout is not None
@@ -274,7 +247,8 @@ def run_child(
             child.wait()
         finally:
             _cut(child)
-            _children.forget(child)
+            with _lock:
+                del _live[child]
         errors.seek(0)
         return child.returncode, (errors.read().strip().splitlines() or [""])[-1]
 
@@ -333,13 +307,11 @@ _INTERRUPTED = 75
 
 
 class _Failure(Exception):
-    """A run that did not end well, in words."""
+    """A run that did not end well, in words; `about` is kept with them."""
 
-    def __init__(self, message: str, *, cell: int | None = None, traceback: str = "", status: str = "failed") -> None:
+    def __init__(self, message: str, **about: Any) -> None:
         super().__init__(message)
-        self.cell = cell
-        self.traceback = traceback
-        self.status = status
+        self.about = {"message": message, "status": "failed", "cell": None, "traceback": "", **about}
 
 
 def main() -> int:
@@ -404,11 +376,8 @@ def _execute_locked(run: Run, store: RunStore, options: Options, say: Callable[.
         partial = work / "notebook.ipynb"
         if partial.exists():
             _normalise_file(partial)
-        store.fail(
-            run,
-            {"message": str(failure), "status": failure.status, "cell": failure.cell, "traceback": failure.traceback},
-        )
-        say(status=failure.status, message=str(failure))
+        store.fail(run, failure.about)
+        say(status=failure.about["status"], message=str(failure))
     else:
         store.finish(run, results)
         about = results.get("provenance", {})

@@ -200,13 +200,18 @@ class Project:
     def profiles(self, notebook: str | None = None) -> list[str]:
         """The names of the profiles, of all notebooks or of one, smallest first; smoke is the notebooks' defaults."""
         folders = (self.root / "notebooks" / "profiles").glob("*/")
-        order = {SMOKE: 0, "standard": 1, "paper": 2}
         names = {
             f.name
             for f in folders
             if (f / f"{notebook}.yaml").is_file() or (notebook is None and any(f.glob("*.yaml")))
         }
-        return sorted(names | {SMOKE}, key=lambda name: (order.get(name, 3), name))
+        return sorted(names | {SMOKE}, key=rank)
+
+
+def rank(profile: str) -> tuple[int, str]:
+    """Where a profile stands among others, the smallest first; one of somebody's own comes last."""
+    order = (SMOKE, "standard", "paper")
+    return (order.index(profile) if profile in order else len(order), profile)
 
 
 @functools.lru_cache(maxsize=128)

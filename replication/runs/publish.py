@@ -184,9 +184,7 @@ def committed(project: Project) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def sorted_profiles(project: Project) -> list[str]:
     """The profiles that have committed results, the smallest first."""
-    known = project.profiles()
-    folders = [path.name for path in project.results.glob("*/")]
-    return sorted(folders, key=lambda name: (known.index(name) if name in known else len(known), name))
+    return sorted((path.name for path in project.results.glob("*/")), key=profiles.rank)
 
 
 def board(project: Project) -> Board:

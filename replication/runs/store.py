@@ -9,6 +9,7 @@ run is finished if and only if that file is there, whatever killed whom and when
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import shutil
@@ -141,8 +142,9 @@ class RunStore:
         self.project = project
         self.root = project.store
         self.shared = Remote(project.shared) if project.shared else None
-        self._rooms: dict[str, dict[str, dict[str, str]]] = {}
-        self._notebooks: dict[str, tuple[str, str, dict[str, Any]]] = {}
+        # read once, since a batch may hold hundreds of runs
+        self._about = functools.cache(self._common)
+        self._room = functools.cache(self._shown)
 
     def prepare(self) -> None:
         """Make sure that runs can be kept, before any time is spent on one.
@@ -184,7 +186,7 @@ class RunStore:
 
     def _depends(self, notebook: str, values: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
         """A notebook's paper, its experiment, and what its run at these values depends on."""
-        paper, experiment, page = self._common(notebook)
+        paper, experiment, page = self._about(notebook)
         pin_numerics(here=False)
         numerics = {name: os.environ.get(name) for name in PINNED}
         found = {**page, "device": device_class(), "numerics": numerics}
@@ -200,20 +202,19 @@ class RunStore:
         return paper, experiment, found
 
     def _common(self, notebook: str) -> tuple[str, str, dict[str, Any]]:
-        """What all runs of a notebook have in common; read once, since a batch may hold hundreds."""
-        if notebook not in self._notebooks:
-            node = profiles.read_page(self.project.notebook_file(notebook))
-            paper = node["metadata"].get("replication", {}).get("paper", "")
-            if paper and not (self.project.package / paper).is_dir():
-                raise RefusedError(
-                    f"notebooks/{notebook}.ipynb names the paper {paper!r}, but there is no folder replication/{paper}."
-                )
-            if paper not in self._rooms:
-                files = room_files(self.project.package, paper) if paper else []
-                self._rooms[paper] = {"sources": file_digests(files, self.project.package), "versions": versions(files)}
-            page = {"notebook": source_digest(node), **self._rooms[paper]}
-            self._notebooks[notebook] = paper, profiles.experiment(node), page
-        return self._notebooks[notebook]
+        """What all runs of a notebook have in common: paper, experiment, and what shows the page."""
+        node = profiles.read_page(self.project.notebook_file(notebook))
+        paper = node["metadata"].get("replication", {}).get("paper", "")
+        if paper and not (self.project.package / paper).is_dir():
+            raise RefusedError(
+                f"notebooks/{notebook}.ipynb names the paper {paper!r}, but there is no folder replication/{paper}."
+            )
+        return paper, profiles.experiment(node), {"notebook": source_digest(node), **self._room(paper)}
+
+    def _shown(self, paper: str) -> dict[str, dict[str, str]]:
+        """Sources and versions that the pages of a paper depend on."""
+        files = room_files(self.project.package, paper) if paper else []
+        return {"sources": file_digests(files, self.project.package), "versions": versions(files)}
 
     def folder(self, run: Run) -> Path:
         """The folder of a run, there or not."""

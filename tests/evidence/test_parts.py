@@ -104,6 +104,8 @@ def test_a_profile_is_extended_from_its_published_rows(tmp_path: Path) -> None:
     assert parts.restore(extended, results) == []
     told = extended.stored(extended.keys[0]) or {}
     assert (told["cpu_seconds"], told["processor"], told["machine"]) == (1.25, "a processor", "published")
+    # published as floats, since the last part has no seed
+    assert str(told["rows"]["seed"]) == "[1, 0]"
     CALLS.clear()
     _, found, _ = compute(tmp_path / "here", methods=["a", "b", "c"])
     assert CALLS == ["c", "best"]
