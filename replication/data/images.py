@@ -269,10 +269,12 @@ def _decode(source: Path, names: Iterable[str], read: Callable[[str], bytes], li
         if match := re.fullmatch(r"(?:\./)?(train|test)/([^/]+)/[^/]+\.jpg", name):
             by_class[match[1]][match[2]].append(name)
     classes = tuple(sorted(by_class["train"]))
-    if not classes or classes != tuple(sorted(by_class["test"])):
+    single = sorted(by_class["train"].keys() ^ by_class["test"].keys())
+    if single or not classes:
         raise DataNotFound(
             f"{source} should hold train/<class>/*.jpg and test/<class>/*.jpg with the same classes; it has "
             + " and ".join(f"{split} with {len(by_class[split])} classes" for split in SPLITS)
+            + (f", of which one alone has {', '.join(single)}" if single else "")
         )
     arrays = {}
     for split in SPLITS:

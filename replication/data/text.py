@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from replication.atomic import replacing
-from replication.checks import one_of
 from replication.data import wheels
 from replication.data.cache import made_once
 from replication.data.wheels import Document
@@ -24,8 +23,6 @@ from replication.places import ChecksumMismatch, DataNotFound, cache_folder, che
 
 #: SHA-256 of the embedded corpus, as `Corpus.checksum` has it. It changes with the pins and the rules of `wheels` only.
 CORPUS_SHA256: Final = "28640fae156fc6c1d55d99dabccb2647efb8bb36bc47928c5fe1aa44d232ea1d"
-#: Ends each document in `Corpus.bytes`: NUL, which text does not hold.
-SEPARATOR: Final = b"\0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,30 +54,6 @@ class Corpus:
     def domains(self) -> tuple[str, ...]:
         """Names of the domains, sorted."""
         return tuple(sorted(set(self.documents["domain"])))
-
-    def bytes(self, domain: str | None = None) -> npt.NDArray[np.uint8]:
-        """The documents as UTF-8, one after the other, each ended by a zero byte.
-
-        Parameters
-        ----------
-        domain
-            one of `domains`; default: all documents, in their order.
-
-        Returns
-        -------
-        numpy.ndarray
-            uint8 (number of bytes,), a copy.
-
-        Raises
-        ------
-        ValueError
-            if there is no such domain.
-        """
-        texts = self.documents["text"]
-        if domain is not None:
-            texts = texts[self.documents["domain"] == one_of("domain", domain, self.domains)]
-        # a bytearray, because an array over bytes is read-only and torch warns of that
-        return np.frombuffer(bytearray().join(text.encode() + SEPARATOR for text in texts), dtype=np.uint8)
 
 
 def text_corpus() -> Corpus:
@@ -223,6 +196,7 @@ def _document(line: bytes, name: str, number: int) -> Document:
     domain = "text" if entry.get("domain") is None else entry["domain"]
     if not isinstance(domain, str):
         raise ValueError(f"the domain must be a string, found {domain!r}")
+    (domain + entry["text"]).encode()  # refuses half of a surrogate pair here, where the line is known
     return Document(domain, name, str(number), entry["text"])
 
 
@@ -243,14 +217,9 @@ def _cache() -> Path:
 
 def _read_cache(path: Path) -> Corpus | None:
     """The cached corpus; None if there is none or it is not whole."""
-
-    def read() -> Iterator[Document]:
-        with gzip.open(path, "rb") as lines:
-            for line in lines:
-                yield Document(*json.loads(line))
-
     try:
-        corpus = Corpus.of(read())
+        with gzip.open(path, "rb") as lines:
+            corpus = Corpus.of(Document(*json.loads(line)) for line in lines)
     except (OSError, EOFError, zlib.error, ValueError, TypeError):
         return None
     return corpus if corpus.checksum == CORPUS_SHA256 else None

@@ -30,7 +30,7 @@ import numpy as np
 
 from replication.places import ChecksumMismatch, DataNotFound
 
-__all__ = ["DISTRIBUTIONS", "DOMAINS", "Document", "build", "check_versions", "domain_of"]
+__all__ = ["DISTRIBUTIONS", "Document", "build", "check_versions", "domain_of"]
 
 T = TypeVar("T")
 
@@ -97,23 +97,6 @@ PIECES_EACH = 24  # pieces of one file
 SHARE_LARGEST = 120  # documents of one domain that a distribution gives
 DOMAIN_LARGEST = 400  # documents of one domain
 SHINGLE, SIMILAR = 5, 0.8  # words of a shingle; Jaccard index from which a document is a near-duplicate
-
-DOMAINS: Final = (
-    "code",
-    "docstrings",
-    "javascript",
-    "latex",
-    "licences",
-    "manifests",
-    "prose",
-    "schemas",
-    "stubs",
-    "stylesheets",
-    "tables",
-    "templates",
-    "tests",
-    "translations",
-)
 
 _BY_SUFFIX: Final = {
     ".cls": "latex",

@@ -31,7 +31,7 @@ from torch.optim.optimizer import Optimizer
 from replication.checks import one_of, whole
 from replication.uba.schedule import UBALR
 
-__all__ = ["SCHEDULES", "factors", "make_scheduler"]
+__all__ = ["SCHEDULES", "driven", "factors", "make_scheduler"]
 
 
 def _step(optimizer: Optimizer, total: int) -> LRScheduler:
@@ -159,16 +159,21 @@ def make_scheduler(name: str, optimizer: Optimizer, total: int, **options: Any) 
     return SCHEDULES[name](optimizer, whole("total", total, 2), **options)
 
 
+def driven(build: Callable[[Optimizer], LRScheduler], steps: int, *, peak: float = 1.0) -> NDArray[np.float64]:
+    """Learning rates that a scheduler sets at steps 0…steps-1 of an optimizer with this peak, shape (steps,)."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(0))], lr=peak)
+    scheduler = build(optimizer)
+    optimizer.step()  # torch warns if the scheduler moves first
+    rates = [optimizer.param_groups[0]["lr"]]
+    for _ in range(steps - 1):
+        scheduler.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    return np.array(rates)
+
+
 @functools.lru_cache(maxsize=1024)
 def _factors(name: str, total: int, options: tuple[tuple[str, Any], ...]) -> NDArray[np.float64]:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(0))], lr=1.0)
-    scheduler = make_scheduler(name, optimizer, total, **dict(options))
-    optimizer.step()  # torch warns if the scheduler moves first
-    table = np.empty(total)
-    for t in range(total):
-        table[t] = optimizer.param_groups[0]["lr"]
-        if t + 1 < total:
-            scheduler.step()
+    table = driven(lambda optimizer: make_scheduler(name, optimizer, total, **dict(options)), total)
     table.setflags(write=False)
     return table
 

@@ -38,15 +38,15 @@ RECOMMENDED = {"sgd": "uba 5", "adamw": "uba 0.5"}
 COSINE, OWN = "φ = 2 (cosine)", "recommended φ"
 
 
-def pooled(records: pd.DataFrame, test: Test, *, unit: str, budgets: str) -> Figure:
+def pooled(records: pd.DataFrame, test: DirectionTest, *, unit: str, budgets: str) -> Figure:
     """Draw UBA minus the other schedules, averaged over all budgets, with a test's own 95 % intervals.
 
     Parameters
     ----------
     records : DataFrame
         Tidy records of the experiment ``vision`` or ``language``.
-    test : Test
-        The direction test whose number stands in the first row, and per budget below it; its fields say what is paired
+    test : DirectionTest
+        The test whose number stands in the first row, and per budget below it; its fields say what is paired
         and averaged.
     unit, budgets : str
         Units of the score and of the budgets.
@@ -56,7 +56,7 @@ def pooled(records: pd.DataFrame, test: Test, *, unit: str, budgets: str) -> Fig
     return figure
 
 
-def assay(records: pd.DataFrame, test: Test, *, unit: str, budgets: str) -> Figure:
+def assay(records: pd.DataFrame, test: DirectionTest, *, unit: str, budgets: str) -> Figure:
     """Draw whether the network has learned enough to compare schedules, and beside it `pooled`.
 
     Parameters
@@ -65,7 +65,6 @@ def assay(records: pd.DataFrame, test: Test, *, unit: str, budgets: str) -> Figu
         As for `pooled`; records of the experiment ``language``.
     """
     figure, (levels, contrast) = plots.panels(("Has it learned its bytes?", ""), height=3.6, widths=(1, 1.5))
-    assert isinstance(test, DirectionTest)
     rows = rows_of(records, "test_bits_per_byte")
     shown = [str(name) for name in (test.ours, "linear", "constant")]
     found = plots.intervals(rows[rows["schedule"].isin(shown)], "schedule", "budget")
@@ -81,13 +80,9 @@ def assay(records: pd.DataFrame, test: Test, *, unit: str, budgets: str) -> Figu
     return plots.legend(figure)
 
 
-def _pooled(axis: Axes, records: pd.DataFrame, test: Test, unit: str, budgets: str) -> None:
-    assert isinstance(test, DirectionTest)
-    rows = records[records["quantity"] == test.quantity]
-    for column, level in test.where.items():
-        rows = rows[rows[column] == level]
-    tuned = [str(name) for name in rows["schedule"].unique() if str(name).split()[0] in NAMES]
-    others = [name for name in tuned if name != test.ours and Arm.of(name).finer == 1]
+def _pooled(axis: Axes, records: pd.DataFrame, test: DirectionTest, unit: str, budgets: str) -> None:
+    rows = rows_of(records, test.quantity, **test.where)
+    others = [name for name in _on_the_common_grid(rows)["schedule"].unique() if name != test.ours]
     # the baselines first, then the other usual schedules, then what nobody recommends
     others.sort(key=lambda name: (name not in test.baselines, Arm.of(name).schedule in ("uba", "power", "constant")))
     mean = " and ".join(NAMES[str(name)].split(" (")[0] for name in test.baselines)
@@ -130,9 +125,7 @@ def differences(records: pd.DataFrame, quantity: str, *, unit: str, budgets: str
     unit, budgets : str
         Units of the score and of the budgets.
     """
-    rows = rows_of(records, quantity)
-    # those tuned on the common grid: nothing chosen among them, no control of the peak
-    rows = rows[rows["schedule"].map(lambda name: name.split()[0] in NAMES and Arm.of(name).finer == 1)]
+    rows = _on_the_common_grid(rows_of(records, quantity))
     groups = dict(iter(rows.groupby("optimizer", sort=False)))
     titles = [f"{named(optimizer)}: {named(RECOMMENDED[str(optimizer)])}" for optimizer in groups]
     figure, axes = plots.panels(titles, height=3.6, xlabel=f"UBA minus schedule, {unit}\n(left of zero: UBA is better)")
@@ -143,6 +136,11 @@ def differences(records: pd.DataFrame, quantity: str, *, unit: str, budgets: str
         others = {str(name): named(name) for name in part["schedule"].unique() if name != ours}
         plots.forest(axis, found, looks, label=f"{{:g}} {budgets}".format, rows=others, at=0)
     return plots.legend(figure)
+
+
+def _on_the_common_grid(rows: pd.DataFrame) -> pd.DataFrame:
+    """The schedules that are tuned alike: nothing chosen among them, no control of the peak, no finer grid."""
+    return rows[rows["schedule"].map(lambda name: name.split()[0] in NAMES and Arm.of(name).finer == 1)]
 
 
 class _Cell(NamedTuple):
@@ -333,17 +331,15 @@ def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
     unit : str
         Unit of the score, for the axis.
     """
-    rows = rows_of(records, "tuning_score")
-    longest = rows.groupby("optimizer")["budget"].transform("max")
-    rows = rows[(rows["budget"] == longest) & rows["schedule"].map(lambda name: Arm.of(name).finer == 1)]
+    rows = _on_the_common_grid(rows_of(records, "tuning_score"))
+    rows = rows[rows["budget"] == rows.groupby("optimizer")["budget"].transform("max")]
     cells = [(", ".join(map(named, cell)), part) for cell, part in rows.groupby(["model", "optimizer"], sort=False)]
     figure, axes = plots.panels([title for title, _ in cells], height=3.0, ylabel=unit)
     names = [str(name) for name in rows["schedule"].unique()]
     looks = {name: {**look, "lw": 2.2 if phi_of(name) else 1.2} for name, look in plots.distinct(names).items()}
-    edges_of = rows_of(records, "peak_on_edge")
     for axis, (_, part) in zip(axes, cells, strict=True):
         optimizer, budget = part[["optimizer", "budget"]].iloc[0]
-        of = edges_of[(edges_of["optimizer"] == optimizer) & (edges_of["budget"] == budget)]
+        of = rows_of(records, "peak_on_edge", optimizer=optimizer, budget=budget)
         chosen = of.set_index("schedule")["peak"].to_dict()
         plots.tuning(axis, plots.means(part, "schedule", "peak"), looks, label=named, chosen=chosen)
         low, high = part["value"].min(), part["value"].max()
@@ -353,13 +349,11 @@ def tuning(records: pd.DataFrame, *, unit: str) -> Figure:
 
 def edges(records: pd.DataFrame) -> Table:
     """Per optimiser and budget: models of the tuning, and schedules whose chosen peak is an end of its grid."""
-    rows, trials = rows_of(records, "peak_on_edge"), rows_of(records, "trials")
     made, raw = [], []
-    for cell, part in rows.groupby(["optimizer", "budget"], sort=False):
-        optimizer, budget = cell
+    for (optimizer, budget), part in rows_of(records, "peak_on_edge").groupby(["optimizer", "budget"], sort=False):
         on = part[part["value"] == 1]
         arms = [f"{named(name)} ({peak:g})" for name, peak in zip(on["schedule"], on["peak"], strict=True)]
-        own = trials[(trials["optimizer"] == optimizer) & (trials["budget"] == budget)]["value"]
+        own = rows_of(records, "trials", optimizer=optimizer, budget=budget)["value"]
         count = f"{own.min():g} to {own.max():g}" if own.min() < own.max() else f"{own.max():g}"
         made.append((named(optimizer), f"{budget:g}", count, f"{len(on)} of {len(part)}", ", ".join(arms) or "none"))
         raw.append({"optimizer": optimizer, "budget": budget, "on_edge": on["schedule"].tolist()})

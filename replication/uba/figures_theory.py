@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -24,20 +23,13 @@ _PHI: Callable[[float], str] = "φ = {:g}".format
 STEPS = "budget T, steps"
 
 
-def shapes(phis: tuple[float, ...] = PHIS, steps: int = 400) -> Figure:
-    """Draw the schedule for several phi beside the usual schedules, and the mean rate over phi.
-
-    Parameters
-    ----------
-    phis : tuple of float
-        Shapes to draw.
-    steps : int
-        Budget of the tabulated schedules.
-    """
+def shapes() -> Figure:
+    """Draw the schedule for several phi beside the usual schedules, and the mean rate over phi."""
     figure, (curves, means) = plots.panels(("", ""), widths=(1.4, 1), ylabel="learning rate / peak")
+    steps = 400
     t = np.arange(steps)
-    own = {phi: pd.Series(uba(t, steps, phi), t / steps) for phi in phis}
-    plots.curves(curves, own, plots.ordered(phis), label=lambda phi: _PHI(phi) + (" (cosine)" if phi == 2 else ""))
+    own = {phi: pd.Series(uba(t, steps, phi), t / steps) for phi in PHIS}
+    plots.curves(curves, own, plots.ordered(PHIS), label=lambda phi: _PHI(phi) + (" (cosine)" if phi == 2 else ""))
     others = {name: pd.Series(factors(name, steps), t / steps) for name in BASELINES}
     plots.curves(curves, others, _grey(BASELINES), label=BASELINES.__getitem__)
     curves.set_xlabel("share of the budget, t/T")
@@ -51,15 +43,6 @@ def shapes(phis: tuple[float, ...] = PHIS, steps: int = 400) -> Figure:
     return plots.legend(figure)
 
 
-def _excess(axis: Axes, records: pd.DataFrame, steps: float) -> None:
-    rows = rows_of(records, "excess_log_contraction", steps=steps)
-    found = plots.means(rows, "kappa", "phi_over_2kappa")
-    plots.curves(axis, found, plots.ordered(found), label=_KAPPA)
-    axis.axvline(1, **plots.DOTTED)
-    plots.log_ticks(axis, "x", [0.5, 0.7, 1, 1.4, 2])
-    axis.set_xlabel("φ / (2κ)")
-
-
 def kappa(records: pd.DataFrame) -> Figure:
     """Draw both sides of the link between phi and kappa: the min-max problem, and noisy descent with a usable peak.
 
@@ -71,8 +54,12 @@ def kappa(records: pd.DataFrame) -> Figure:
     rows, noise, budget = _little_noise(records)
     titles = ("Min-max problem: where is φ best?", f"Noisy descent: s² = {noise:g}, T = {budget:g}")
     figure, (left, right) = plots.panels(titles, height=3.4)
-    _excess(left, records, rows_of(records, "excess_log_contraction")["steps"].max())
-    left.set_ylabel("ln(worst contraction) − ln(bound)")
+    excess = rows_of(records, "excess_log_contraction")
+    found = plots.means(excess[excess["steps"] == excess["steps"].max()], "kappa", "phi_over_2kappa")
+    plots.curves(left, found, plots.ordered(found), label=_KAPPA)
+    left.axvline(1, **plots.DOTTED)
+    plots.log_ticks(left, "x", [0.5, 0.7, 1, 1.4, 2])
+    left.set(xlabel="φ / (2κ)", ylabel="ln(worst contraction) − ln(bound)")
     found = plots.means(rows, "kappa", "phi")
     looks = {kappa: {**look, "marker": None} for kappa, look in plots.ordered(found).items()}
     plots.curves(right, found, looks, label=_KAPPA)
@@ -266,7 +253,8 @@ def stationarity(records: pd.DataFrame) -> Figure:
     titles = [*(f"{problem}, peak 1/(L√T)" for problem in problems), "largest share of the bound"]
     figure, axes = plots.panels(titles, height=2.7, xlabel=STEPS)
     for axis, problem in zip(axes, problems, strict=False):
-        found = _geometric(gradients[gradients["problem"] == problem], "phi", "budget")
+        of = gradients[gradients["problem"] == problem]
+        found = plots.means(of.assign(value=np.log(of["value"])), "phi", "budget", np.exp)
         plots.curves(axis, found, looks, label=_PHI)
         budgets = next(iter(found.values())).index.to_numpy(dtype=float)
         top = 3 * np.mean([curve.iloc[0] for curve in found.values()])
@@ -284,10 +272,6 @@ def stationarity(records: pd.DataFrame) -> Figure:
         plots.log_ticks(axis, "x", sorted(ratios["budget"].unique()))
     axes[2].set_ylim(ratios["value"].min() / 2, 1.4)
     return plots.legend(figure)
-
-
-def _geometric(rows: pd.DataFrame, level: str, x: str) -> dict[float, pd.Series[float]]:
-    return plots.means(rows.assign(value=np.log(rows["value"])), level, x, np.exp)
 
 
 def _grey(names: Sequence[str] | dict[str, str]) -> dict[str, plots.Look]:

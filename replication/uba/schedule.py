@@ -36,15 +36,12 @@ __all__ = ["UBALR", "get_uba_schedule_with_warmup", "uba"]
 Float = NDArray[np.float64]
 Scalar = int | float
 
-# numpy's own sine and tangent differ in the last bit between CPUs (SIMD paths); the C library's do not.
-_cos = np.frompyfunc(math.cos, 1, 1)
-_tan = np.frompyfunc(math.tan, 1, 1)
-
 
 def _term(t: float, total: float, phi: float, floor: float, warmup: float, cycles: int) -> tuple[float, float, float]:
     """Return (low, up, down) such that the value at step ``t`` is low + (peak - low) * up / down."""
     if t < warmup:
-        return 0.0, t + 1, warmup
+        # a place between the last two steps, where `extend` may begin, would lie above the peak
+        return 0.0, min(t + 1, warmup), warmup
     local, span = t - warmup, total - warmup
     if local >= span:
         # f(pi): 0 for every phi > 0, and 1 for the constant schedule phi = 0 (where the formula reads 0 / 0)
@@ -56,6 +53,15 @@ def _term(t: float, total: float, phi: float, floor: float, warmup: float, cycle
     # f = 1 / (1 + a tan^2(theta / 2)), a = phi / 2: no cancellation, monotone and in (0, 1] for every phi
     tangent = math.tan(theta / 2)
     return floor, 1.0, 1 + 0.5 * phi * tangent * tangent
+
+
+def _rate(t: float, total: float, phi: float, peak: float, floor: float, warmup: float, cycles: int = 1) -> float:
+    low, up, down = _term(t, total, phi, floor, warmup, cycles)
+    return low + (peak - low) * up / down
+
+
+# step by step: numpy's own sine and tangent differ in the last bit between CPUs (SIMD paths), the C library's do not
+_rates = np.frompyfunc(_rate, 6, 1)
 
 
 @overload
@@ -112,7 +118,8 @@ def uba(
     floor : float or array
         :math:`\eta_{\min}`, from 0 to ``peak``: the limit at ``step = total``.
     warmup : float or array
-        Steps of linear warm-up :math:`t_w < T`: :math:`\eta_t = \eta_{\max} (t + 1) / t_w` for :math:`t < t_w`.
+        Steps of linear warm-up :math:`t_w < T`: :math:`\eta_t = \eta_{\max} (t + 1) / t_w` for :math:`t < t_w`, and
+        no more than the peak at fractions of the last step.
 
     Returns
     -------
@@ -145,25 +152,8 @@ def uba(
     ):
         if not (np.isfinite(value).all() and np.all(valid)):
             raise ValueError(f"{name}: must be finite and {allowed}, got {_show(value)}")
-    if not any(v.ndim for v in (t, T, shape, top, low, start)):
-        lowest, up, down = _term(float(t), float(T), float(shape), float(low), float(start), 1)
-        return lowest + (float(top) - lowest) * up / down
-
-    # The same arithmetic as _term; sines and tangents only on the shape of (step, total, warmup).
-    local, span = t - start, T - start
-    inside = (local >= 0) & (local < span)
-    theta = np.where(inside, math.pi * local / span, 0.0)
-    tangent = np.asarray(_tan(theta / 2), dtype=np.float64)
-    with np.errstate(over="ignore"):  # phi = 1e300 overflows to inf, whose reciprocal is the right 0
-        denominator = 1 + 0.5 * shape * tangent * tangent
-    numerator: Float | float = 1.0
-    if np.any(shape == 2):
-        numerator = np.where(shape == 2, 1 + np.asarray(_cos(theta), dtype=np.float64), 1.0)
-        denominator = np.where(shape == 2, 2.0, denominator)
-    numerator = np.where((local >= span) & (shape > 0), 0.0, numerator)
-    value = low + (top - low) * numerator / denominator
-    ramp = top * (t + 1) / np.where(start > 0, start, 1.0)
-    return np.asarray(np.where(local < 0, ramp, value), dtype=np.float64)
+    rates = _rates(t, T, shape, top, low, start)
+    return rates if isinstance(rates, float) else np.asarray(rates, dtype=np.float64)
 
 
 def _show(value: Float) -> str:
@@ -242,15 +232,16 @@ class UBALR(LRScheduler):
     ``ChainedScheduler``, or beside any scheduler that *multiplies* (``LinearLR``, ``ConstantLR``, ``StepLR``,
     ``ExponentialLR``), the factors multiply, in either order and up to rounding, as for torch's own recursive
     schedulers. A scheduler that *overwrites* (``LambdaLR``, ``OneCycleLR``, ``CyclicLR``) cannot be chained with this
-    one. For the same reason a learning rate that you set by hand stays in force as a factor; to start anew on a used
-    optimizer, set ``group["lr"] = group["initial_lr"]`` first (not needed for a group left at 0).
+    one. For the same reason a learning rate that you set by hand stays in force as a factor. To start anew on a used
+    optimizer, set ``group["lr"]`` and ``group["initial_lr"]`` to the peak first (for a group left at 0 the latter is
+    enough).
 
     *Resuming.* Load the optimizer's state and the scheduler's state, in any order; the continuation is exact. A state
     brings its own budget and shape, with a warning if they differ from the constructor's. For another budget call
     :meth:`extend`.
 
     *Parameter groups* that are added later go on from the rate that they come with, down the same curve, as with
-    torch's cosine; in warm-up they join the ramp.
+    torch's cosine. In warm-up, and with several cycles, that rate is their peak, and they join where the others are.
 
     Examples
     --------
@@ -340,7 +331,8 @@ class UBALR(LRScheduler):
             rate, (low, up, down) = float(group["lr"]), self._terms(t - 1)
             group.setdefault("initial_lr", rate)
             self._plain_epoch = -1
-            if self._place(t - 1) < self.warmup_iters or not up:  # on the ramp, or after the end, where nothing is left
+            # on the ramp, before another peak (which from near the floor would be a huge one), or after the end
+            if self._place(t - 1) < self.warmup_iters or self.num_cycles > 1 or not up:
                 self.base_lrs.append(group["initial_lr"])
                 _set(group, self._closed_form(t - 1)[-1])
             else:  # the peak of the curve that is at this rate now
@@ -363,7 +355,8 @@ class UBALR(LRScheduler):
         ------
         ValueError
             If no step is left, or no curve: after the last step of the budget a rate of ``eta_min`` is all there is. To
-            train on from there, give the groups a new rate and start a new schedule.
+            train on from there, set ``lr`` and ``initial_lr`` of the groups to a new rate and start a new schedule.
+            If "anneal" finds no rate above ``eta_min``, as early in warm-up.
 
         Examples
         --------
@@ -383,12 +376,17 @@ class UBALR(LRScheduler):
         if total <= done:
             raise ValueError(f"total_iters: must be more than the {done} steps done, got {total}")
         rates = self._closed_form(done)
-        if done >= self.total_iters or (how == "anneal" and all(rate <= self.eta_min for rate in rates)):
+        if done >= self.total_iters:
             raise ValueError(
-                f"total_iters: nothing of the curve is left after {done} of {self.total_iters} steps; give the groups "
-                "a new rate and start a new schedule"
+                f"total_iters: nothing of the curve is left after {done} of {self.total_iters} steps; set lr and "
+                "initial_lr of the groups to a new rate and start a new schedule"
             )
         if how == "anneal":
+            if all(rate <= self.eta_min for rate in rates):
+                raise ValueError(
+                    f"how: anneal goes down to eta_min ({self.eta_min:g}), above which no rate is after {done} steps, "
+                    f"got {', '.join(f'{rate:g}' for rate in rates)}; stretch goes on from any rate"
+                )
             self.base_lrs, self._position, self._plain_epoch = rates, float(self.warmup_iters), -1
             self.num_cycles = 1
         else:
@@ -448,11 +446,6 @@ def _set(group: dict[str, Any], lr: float | Tensor) -> None:
         group["lr"] = lr
 
 
-def _factor(step: int, total: int, phi: float, floor: float, warmup: int, cycles: int) -> float:
-    low, up, down = _term(step, total, phi, floor, warmup, cycles)
-    return low + (1.0 - low) * up / down
-
-
 def get_uba_schedule_with_warmup(
     optimizer: Optimizer,
     num_warmup_steps: int,
@@ -509,5 +502,5 @@ def get_uba_schedule_with_warmup(
     if floor > 1:
         raise ValueError(f"eta_min_ratio: must be a fraction of the peak, from 0 to 1, got {eta_min_ratio!r}")
     # a partial of a module-level function, so that the scheduler can be pickled to other processes
-    factor = functools.partial(_factor, total=total, phi=phi, floor=floor, warmup=warmup, cycles=cycles)
+    factor = functools.partial(_rate, total=total, phi=phi, peak=1.0, floor=floor, warmup=warmup, cycles=cycles)
     return LambdaLR(optimizer, factor, last_epoch)

@@ -8,7 +8,7 @@ literature, and each function says which. Notation: spectrum in :math:`[\lambda_
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -230,34 +230,40 @@ class Trajectory(NamedTuple):
     """Expected squared norm of the gradient per dimension."""
 
 
-def _moments(factors: Float, peaks: Float, eigenvalues: Float) -> Iterator[tuple[Float, Float]]:
-    """Yield, for steps 0…T, the gain on the initial second moment and on unit noise, shapes (S, P, D).
-
-    v_i is linear in the initial moment and in the noise level, so that one pass serves every noise level.
-    """
-    gain = np.ones((*np.broadcast_shapes((*factors.shape[:-1], 1), peaks.shape), len(eigenvalues)))
-    noise = np.zeros_like(gain)
-    yield gain, noise
-    with np.errstate(over="ignore", invalid="ignore"):
-        for t in range(factors.shape[-1]):
-            eta = (factors[:, t, None] * peaks)[..., None]
-            scaled = eta * eigenvalues
-            shrink = (1 - scaled) ** 2
-            gain *= shrink
-            noise *= shrink
-            noise += eta * scaled
-            yield gain, noise
-
-
-def _quadratic(
+def _moments(
     factors: ArrayLike, peaks: ArrayLike, eigenvalues: ArrayLike, noise: ArrayLike, v0: ArrayLike
-) -> tuple[Float, Float, Float, Float, Float]:
+) -> Iterator[Callable[[int], Float]]:
+    """Yield, for steps 0…T, a function that weights the second moments by a power of the eigenvalues and averages them.
+
+    Its result has the shape (S, P, N), and is that of the step until the next one is asked for. v_i is linear in the
+    initial moment and in the noise level, so that one pass serves every noise level.
+    """
     table = np.atleast_2d(_schedule("factors", factors))
     given = {"peaks": peaks, "eigenvalues": eigenvalues, "noise": noise, "v0": v0}
     top, curvature, level, start = (np.atleast_1d(within(name, of, "[0, inf)")) for name, of in given.items())
     if start.size not in (1, curvature.size):
         raise ValueError(f"v0: must be one number or one per eigenvalue ({curvature.size}), got {start.size}")
-    return table, np.atleast_2d(top), curvature, level, start
+    top = np.atleast_2d(top)
+    shape = (*np.broadcast_shapes((*table.shape[:-1], 1), top.shape), len(curvature))
+    initial, unit = np.broadcast_to(start, shape).copy(), np.zeros(shape)
+
+    def mean(power: int) -> Float:
+        weights = curvature**power / len(curvature)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # without noise there is none, also where it would have diverged
+            noisy = np.where(level > 0, (unit @ weights)[..., None] * level, 0)
+            return np.asarray((initial @ weights)[..., None] + noisy)
+
+    yield mean
+    for t in range(table.shape[-1]):
+        with np.errstate(over="ignore", invalid="ignore"):
+            eta = (table[:, t, None] * top)[..., None]
+            scaled = eta * curvature
+            shrink = (1 - scaled) ** 2
+            initial *= shrink
+            unit *= shrink
+            unit += eta * scaled
+        yield mean
 
 
 def quadratic_trajectory(
@@ -272,13 +278,8 @@ def quadratic_trajectory(
     Trajectory
         ``loss`` and ``gradient``, float64, shape (S, P, N, T + 1): before the first step, …, after the last.
     """
-    table, top, curvature, level, start = _quadratic(factors, peaks, eigenvalues, noise, v0)
-    loss, gradient = [], []
-    for gain, unit in _moments(table, top, curvature):
-        first, second = (curvature**power / len(curvature) for power in (1, 2))
-        loss.append(0.5 * ((gain @ (first * start))[..., None] + (unit @ first)[..., None] * level))
-        gradient.append((gain @ (second * start))[..., None] + (unit @ second)[..., None] * level)
-    return Trajectory(np.stack(loss, axis=-1), np.stack(gradient, axis=-1))
+    path = [(0.5 * mean(1), mean(2)) for mean in _moments(factors, peaks, eigenvalues, noise, v0)]
+    return Trajectory(*(np.stack(of, axis=-1) for of in zip(*path, strict=True)))
 
 
 def quadratic_loss(
@@ -314,12 +315,8 @@ def quadratic_loss(
     >>> float(quadratic_loss([1.0, 1.0], 0.5, [1.0], noise=0.0).squeeze())  # 1/2 (1 - 1/2)^4
     0.03125
     """
-    table, top, curvature, level, start = _quadratic(factors, peaks, eigenvalues, noise, v0)
-    for gain, unit in _moments(table, top, curvature):  # noqa: B007 - the last one is used
-        pass
-    first = curvature / len(curvature)
-    with np.errstate(over="ignore", invalid="ignore"):
-        loss = 0.5 * ((gain @ (first * start))[..., None] + (unit @ first)[..., None] * level)
+    *_, mean = _moments(factors, peaks, eigenvalues, noise, v0)
+    loss = 0.5 * mean(1)
     return np.where(np.isnan(loss), np.inf, loss)
 
 

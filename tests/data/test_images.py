@@ -181,7 +181,11 @@ def test_wrong_images_are_named(tree: Path) -> None:
     with pytest.raises(ValueError, match=r"test/bee/0001\.jpg has \(28, 28\) pixels"):
         data.cifar10()
     shutil.rmtree(tree / "test" / "bee")
-    with pytest.raises(data.DataNotFound, match="train with 3 classes and test with 2 classes"):
+    with pytest.raises(data.DataNotFound, match=r"train with 3 classes and test with 2 classes, .*alone has bee"):
+        data.cifar10()
+    (tree / "test" / "ant").rename(tree / "test" / "Ant")
+    shutil.rmtree(tree / "train" / "bee")
+    with pytest.raises(data.DataNotFound, match=r"2 classes and test with 2 classes, of which one alone has Ant, ant$"):
         data.cifar10()
 
 

@@ -123,6 +123,11 @@ def test_digits_split_is_disjoint_and_noise_stays_in_training():
         ({"label_noise": 1.0}, "label_noise"),
         ({"model": "vgg"}, "model"),
         ({"seeds": 0}, "seeds"),
+        ({"seeds": 1001}, "seeds"),
+        ({"other_seeds": 1001}, "other_seeds"),
+        ({"adamw_seeds": 1001}, "adamw_seeds"),
+        ({"sgd_peaks": [0.2, 0.1]}, "sgd_peaks: must increase by a constant factor"),
+        ({"adamw_peaks": [0.1, 0.2, 0.3]}, "adamw_peaks: must increase by a constant factor"),
         ({"sedes": 3}, "sedes"),
     ],
 )
@@ -240,7 +245,16 @@ def test_language_splits_share_no_document(folder):
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"schedules": ["uba"]}, "schedules"), ({"budgets": [0]}, "budgets"), ({"held_out_bytes": 40}, "held_out_bytes")],
+    [
+        ({"schedules": ["uba"]}, "schedules"),
+        ({"budgets": [0]}, "budgets"),
+        ({"budgets": [300, 1]}, "budgets: must leave two steps after warm-up, got 1"),
+        ({"budgets": [2], "warmup": 0.3}, "budgets: must leave two steps after warm-up, got 2"),
+        ({"held_out_bytes": 40}, "held_out_bytes"),
+        ({"seeds": 1001}, "seeds"),
+        ({"other_seeds": 1001}, "other_seeds"),
+        ({"peaks": [0.02, 0.01]}, "peaks: must increase by a constant factor"),
+    ],
 )
 def test_bad_language_parameters_are_refused_by_name(changes, named):
     with pytest.raises(ValidationError, match=named):

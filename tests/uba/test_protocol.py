@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -123,6 +124,12 @@ def test_what_is_chosen_is_chosen_on_validation():
     assert "best power" not in {row["schedule"] for row in chosen(table, quantity="error")}
 
 
+def test_without_uba_and_cosine_there_is_no_best_phi_and_no_regret():
+    scores, validation = ({name: of[name] for name in ("linear", "power 2")} for of in (SCORES, VALIDATION))
+    rows = chosen(cell(scores, validation), quantity="error")
+    assert {row["schedule"]: row["choice"] for row in rows} == {"best shape": "power 2", "best power": "power 2"}
+
+
 def test_the_choice_widens_the_interval_of_a_tuned_comparison():
     """A `tuned` test reads these rows: a peak that tuning seeds disagree on adds variance, an agreed one adds none."""
     fields = {
@@ -181,7 +188,17 @@ def test_a_schedule_that_is_none_is_refused(name):
 )
 def test_lists_of_schedules_that_cannot_be_compared_are_refused(schedules, replicated, message):
     with pytest.raises(ValueError, match=message):
-        check(schedules, replicated=replicated)
+        check(schedules, {}, replicated=replicated)
+
+
+@pytest.mark.parametrize("grid", [[0.2, 0.1], [0.1, 0.1], [0.1, 0.2, 0.3], [0.1, 0.2, 0.15]])
+def test_grids_of_peaks_that_cannot_be_refined_or_widened_are_refused(grid):
+    with pytest.raises(ValueError, match=re.escape(f"sgd_peaks: must increase by a constant factor, got {grid}")):
+        check(["cosine"], {"adamw_peaks": [0.1, 0.2, 0.4], "sgd_peaks": grid})
+
+
+def test_rounded_grids_of_peaks_are_allowed():
+    check(["cosine"], {"peaks": [0.01, 0.0316, 0.1, 0.316]})
 
 
 def test_more_seeds_and_one_more_schedule_leave_the_other_parts_as_they_are():

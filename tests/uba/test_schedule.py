@@ -525,6 +525,31 @@ def test_stretching_keeps_the_rate_and_the_rest_of_the_curve(phi):
     )
 
 
+@pytest.mark.parametrize("total", [60, 301, 1000])
+def test_stretching_the_warm_up_rises_to_the_peak_and_no_further(total):
+    scheduler = UBALR(make(), 100, 5, warmup_iters=10)
+    flat(scheduler, 2)
+    present = scheduler.get_last_lr()[0]
+    scheduler.extend(total)
+    after = np.array(flat(scheduler, total - 3))
+    assert after[0] == present
+    assert after.max() <= 0.1
+    top = int(after.argmax())
+    assert (np.diff(after[: top + 1]) >= 0).all()
+    assert (np.diff(after[top:]) <= 0).all()
+    assert uba(9.5, 100, 5, peak=0.1, warmup=10) == 0.1
+
+
+def test_a_new_rate_for_lr_and_initial_lr_starts_a_whole_new_schedule():
+    """What is advised after the last step: with ``lr`` alone it would be a factor, also on the floor."""
+    optimizer = make(0.4)
+    rates(UBALR(optimizer, 6, 5, eta_min=0.01), 6)
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] = 0.05
+    found = flat(UBALR(optimizer, 8, 5, eta_min=0.01), 8)
+    assert found == [uba(t, 8, 5, peak=0.05, floor=0.01) for t in range(9)]
+
+
 def test_annealing_starts_a_whole_curve_from_the_present_rate():
     scheduler = UBALR(make(0.1, 0.04), 100, 5, warmup_iters=10, eta_min=0.001)
     rates(scheduler, 49)
@@ -570,6 +595,7 @@ def test_a_factor_of_another_scheduler_survives_an_extension():
         (10, 20.5, "stretch", "total_iters: must be an integer"),
         (20, 40, "stretch", "total_iters: nothing of the curve is left after 20 of 20 steps"),
         (20, 40, "anneal", "total_iters: nothing of the curve is left after 20 of 20 steps"),
+        (20, 40, "stretch", "set lr and initial_lr of the groups to a new rate and start a new schedule"),
         (10, 40, "jump", "how: must be one of stretch, anneal, got 'jump'"),
     ],
 )
@@ -580,6 +606,14 @@ def test_extension_refuses_by_name_and_changes_nothing(done, total, how, message
     with pytest.raises((TypeError, ValueError), match=message):
         scheduler.extend(total, how=how)
     assert scheduler.state_dict() == state
+
+
+def test_annealing_from_below_the_floor_is_refused_by_name():
+    scheduler = UBALR(make(0.1, 0.12), 100, 5, warmup_iters=10, eta_min=0.05)
+    flat(scheduler, 1)
+    with pytest.raises(ValueError, match=r"^how: anneal goes down to eta_min \(0.05\), .* 2 steps, got 0.03, 0.036;"):
+        scheduler.extend(50, how="anneal")
+    scheduler.extend(50)
 
 
 def test_a_state_with_another_budget_or_shape_says_what_it_replaces():
@@ -620,6 +654,17 @@ def test_a_group_that_joins_goes_on_as_with_torchs_cosine(stop, eta_min):
     np.testing.assert_allclose(found[0], found[1], rtol=1e-9, atol=1e-12)
     assert found[0][0][1] == 0.03
     assert found[0][-1] == pytest.approx([eta_min] * 2)
+
+
+@pytest.mark.parametrize("stop", [5, 49])
+def test_a_group_that_joins_cycles_has_its_rate_for_a_peak(stop):
+    scheduler = UBALR(make(), 100, 5, eta_min=0.001, num_cycles=2)
+    flat(scheduler, stop - 1)
+    scheduler.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.03})
+    found = [row[1] for row in rates(scheduler, 100 - stop)][1:]
+    alone = flat(UBALR(make(0.03), 100, 5, eta_min=0.001, num_cycles=2), 100)
+    assert found == alone[stop + 1 :]
+    assert max(found) <= 0.03 + 1e-15
 
 
 def test_a_group_that_joins_after_the_end_has_the_floor():

@@ -336,6 +336,16 @@ def test_divergence_is_infinite_and_not_nan():
     assert theory.quadratic_loss(np.ones(2000), [50.0], [0.1, 1.0], [0.0, 1.0]).tolist() == [[[math.inf] * 2]]
 
 
+def test_what_starts_at_the_minimum_without_noise_stays_there():
+    """Also where the peak is too large for the curvature, and with noise it diverges."""
+    assert theory.quadratic_loss(np.ones(2000), [50.0], [0.1, 1.0], [0.0, 1.0], v0=0).tolist() == [[[0, math.inf]]]
+    slow = theory.quadratic_loss(np.ones(300), [50.0], [0.01, 1.0], 0.0, v0=[1.0, 0.0])
+    assert slow.item() == pytest.approx(0.5 * 0.01 * 0.25**300 / 2, rel=1e-9, abs=0)
+    path = theory.quadratic_trajectory(np.ones(2000), [50.0], [0.1, 1.0], [0.0], v0=0)
+    assert (path.loss == 0).all()
+    assert (path.gradient == 0).all()
+
+
 def test_without_noise_the_smallest_phi_is_best():
     peaks = np.sort(np.append(np.geomspace(0.01, 1.95, 36), 1.0))
     for steps, kappa in itertools.product([100, 400], [3, 10, 100, 1000, 10000]):

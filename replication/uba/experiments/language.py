@@ -28,6 +28,7 @@ from replication.training import (
     resolve_device,
     use_deterministic,
 )
+from replication.training.search import TUNING_SEED
 from replication.uba.experiments import protocol
 from replication.uba.experiments.protocol import Row, Trial
 
@@ -59,8 +60,10 @@ class Config(evidence.Settings):
     replicated: list[str] = Field(
         ["uba 0.5", "cosine", "linear"], description="schedules of the contrasts, which get all seeds"
     )
-    seeds: PositiveInt = Field(5, description="evaluation seeds; a seed fixes weights and data order for all schedules")
-    other_seeds: PositiveInt = Field(5, description="evaluation seeds of the other schedules")
+    seeds: PositiveInt = Field(
+        5, le=TUNING_SEED, description="evaluation seeds; a seed fixes weights and data order for all schedules"
+    )
+    other_seeds: PositiveInt = Field(5, le=TUNING_SEED, description="evaluation seeds of the other schedules")
     tuning_seeds: PositiveInt = Field(2, description="seeds of the tuning, apart from the evaluation seeds")
     peaks: list[PositiveFloat] = Field([0.005, 0.01], min_length=2, description="peak learning rates")
     widenings: int = Field(3, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
@@ -70,7 +73,9 @@ class Config(evidence.Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        protocol.check(self.schedules, replicated=self.replicated)
+        protocol.check(self.schedules, {"peaks": self.peaks}, replicated=self.replicated)
+        if short := [budget for budget in self.budgets if budget - round(self.warmup * budget) < 2]:
+            raise ValueError(f"budgets: must leave two steps after warm-up, got {short[0]}")
         if self.held_out_bytes < 2 * self.context:
             raise ValueError(f"held_out_bytes: must hold two windows, got {self.held_out_bytes}")
         return self

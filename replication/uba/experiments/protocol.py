@@ -110,8 +110,11 @@ class Functions(NamedTuple):
     choice: Callable[..., list[Row]]
 
 
-def check(schedules: Sequence[str], **among: Sequence[str]) -> None:
-    """Refuse lists of schedules that cannot be compared; those in `among`, by argument, must be of the first."""
+def check(schedules: Sequence[str], peaks: Mapping[str, Sequence[float]], **among: Sequence[str]) -> None:
+    """Refuse lists of schedules that cannot be compared, and grids of peaks that cannot be refined or widened.
+
+    The lists in `among`, by argument as the grids are, must be of the first.
+    """
     arms = [Arm.of(name) for name in schedules]
     for name, arm in zip(schedules, arms, strict=True):
         if arm.options.get("phi") == 2:
@@ -121,6 +124,11 @@ def check(schedules: Sequence[str], **among: Sequence[str]) -> None:
     for argument, names in among.items():
         if unknown := [name for name in names if name not in schedules]:
             raise ValueError(f"{argument}: must be among the schedules, got {', '.join(unknown)}")
+    for argument, grid in peaks.items():
+        ratios = np.diff(np.log(grid))
+        # as far as rounded numbers are
+        if not (ratios > 0).all() or not np.allclose(ratios, ratios[0], rtol=0.01):
+            raise ValueError(f"{argument}: must increase by a constant factor, got {list(grid)}")
 
 
 def cell_parts(
@@ -238,7 +246,7 @@ def chosen(rows: pd.DataFrame, *, quantity: str) -> list[Row]:
     -------
     list of dict
         ``quantity`` of the schedules `BEST_PHI`, `BEST_SHAPE` and `BEST_POWER` per seed; ``phi_regret`` per schedule
-        and seed.
+        and seed. What is of no schedule, such as the best φ without UBA and cosine, is left out.
     """
     scores = rows_of(rows, "tuning_score").groupby(["schedule", "peak"])["value"].mean().groupby("schedule").min()
     table = rows_of(rows, quantity).pivot_table(index="seed", columns="schedule", values="value")
@@ -255,7 +263,7 @@ def chosen(rows: pd.DataFrame, *, quantity: str) -> list[Row]:
         ]
     paired = table[family].dropna()
     halves = {half: paired[paired.index % 2 != half] for half in (0, 1)}
-    for seed in paired.index.tolist() if all(map(len, halves.values())) else ():
+    for seed in paired.index.tolist() if family and all(map(len, halves.values())) else ():
         best = str(halves[seed % 2].mean().round(9).idxmin())
         made += [
             {
@@ -278,7 +286,7 @@ def labelled(rows: Sequence[Row], **labels: Any) -> list[Row]:
 
 def refined(peaks: Sequence[float], times: int) -> list[float]:
     """Put ``times`` − 1 further peaks around each peak, evenly on a log scale; the peaks themselves stay, exactly."""
-    ratio = peaks[1] / peaks[0] if len(peaks) > 1 else 2.0
+    ratio = peaks[1] / peaks[0]
     return [
         peak if j == times // 2 else peak * ratio ** ((j - times // 2) / times)
         for peak, j in itertools.product(peaks, range(times))

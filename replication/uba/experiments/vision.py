@@ -30,6 +30,7 @@ from replication.training import (
     use_deterministic,
 )
 from replication.training.population import cross_entropy
+from replication.training.search import TUNING_SEED
 from replication.uba.experiments import protocol
 from replication.uba.experiments.protocol import Row, Trial
 from replication.uba.schedule import UBALR
@@ -77,9 +78,11 @@ class Config(evidence.Settings):
         ["uba 0.5", "cosine", "uba 5", "linear"], description="schedules of the contrasts, which get all seeds"
     )
     seeds: PositiveInt = Field(
-        20, description="evaluation seeds; a seed fixes initial weights, data order and augmentation for all schedules"
+        20,
+        le=TUNING_SEED,
+        description="evaluation seeds; a seed fixes initial weights, data order and augmentation for all schedules",
     )
-    other_seeds: PositiveInt = Field(20, description="evaluation seeds of the other schedules")
+    other_seeds: PositiveInt = Field(20, le=TUNING_SEED, description="evaluation seeds of the other schedules")
     tuning_seeds: PositiveInt = Field(4, description="seeds of the tuning, apart from the evaluation seeds")
     sgd_peaks: list[PositiveFloat] = Field(
         [0.025, 0.05, 0.1, 0.2], min_length=2, description="peak learning rates for SGD (momentum 0.9, decay 5e-4)"
@@ -93,13 +96,18 @@ class Config(evidence.Settings):
     adamw_peaks: list[PositiveFloat] = Field(
         [0.004, 0.008, 0.016, 0.032], min_length=2, description="peak learning rates for AdamW"
     )
-    adamw_seeds: PositiveInt = Field(20, description="evaluation seeds with AdamW")
+    adamw_seeds: PositiveInt = Field(20, le=TUNING_SEED, description="evaluation seeds with AdamW")
     block: PositiveInt = Field(20, description="evaluation seeds that are trained in one part")
     device: str = Field("auto", description="auto, cpu or cuda")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        protocol.check(self.schedules, replicated=self.replicated, adamw_schedules=self.adamw_schedules)
+        protocol.check(
+            self.schedules,
+            {"sgd_peaks": self.sgd_peaks, "adamw_peaks": self.adamw_peaks},
+            replicated=self.replicated,
+            adamw_schedules=self.adamw_schedules,
+        )
         if self.mean_rate and not {"uba 5", "cosine"} <= set(self.schedules):
             raise ValueError("mean_rate: needs 'uba 5' and 'cosine' among the schedules")
         return self
