@@ -107,21 +107,11 @@ class DiSFSelector(BaseEstimator):  # type: ignore[misc]
         else:
             kinds = (np.float64, np.float32)
             features = validate_data(self, X, accept_sparse="csr", dtype=kinds, ensure_all_finite=False)
-        k = self.k
-        if k is None and self.ratio is None and self.k_per_batch is None:
-            k = max(1, quota(0, features.shape[0], 0.015))
-        self.indices_ = select(
-            features,
-            k=k,
-            ratio=self.ratio,
-            k_per_batch=self.k_per_batch,
-            batch_size=self.batch_size,
-            seed=self.random_state,
-            first=self.first,
-            second=self.second,
-            criterion=self.criterion,
-            on_duplicates=self.on_duplicates,
-        )
+        options = self.get_params()
+        seed = options.pop("random_state")
+        if self.k is None and self.ratio is None and self.k_per_batch is None:
+            options["k"] = max(1, quota(0, features.shape[0], 0.015))
+        self.indices_ = select(features, seed=seed, **options)
         self.gains_ = gains(features, self.indices_, batch_size=self.batch_size)
         self.n_samples_in_, self.n_features_in_ = int(features.shape[0]), int(features.shape[1])
         return self

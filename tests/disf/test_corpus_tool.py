@@ -290,6 +290,16 @@ def test_parquet_features_with_identifiers_equal_npy_ones(tmp_path: Path) -> Non
     assert [line["id"] for line in found] == [names[line["document"]] for line in found]
 
 
+def test_another_column_of_ready_made_features_is_selected_from_in_the_same_work_folder(tmp_path: Path) -> None:
+    columns = dict(zip("ab", np.random.default_rng(0).standard_normal((2, 60, 4)), strict=True))
+    pq.write_table(pa.table({name: list(vectors) for name, vectors in columns.items()}), tmp_path / "f.parquet")
+    for name, vectors in columns.items():
+        options: dict[str, Any] = {"features": tmp_path / "f.parquet", "feature_key": name, "shuffle": None}
+        select_corpus(None, tmp_path / f"{name}.jsonl", k=9, work=tmp_path / "work", **options)
+        expected = selection.select(vectors, k=9).tolist()
+        assert [line["document"] for line in read(tmp_path / f"{name}.jsonl")] == expected
+
+
 @pytest.mark.parametrize("whole", ["npy", "parquet"])
 def test_damaged_files_of_features_are_left_out_whole(tmp_path: Path, whole: str) -> None:
     features = np.random.default_rng(1).standard_normal((60, 4)).astype(np.float32)
@@ -942,7 +952,7 @@ def test_interrupted_selection_goes_on_with_the_next_batch(tmp_path: Path, monke
     batches: list[int] = []
     real = pipeline.select_noting
 
-    def stopping(*positional: Any, batch: int, **named: Any) -> tuple[list[int], list[str]]:
+    def stopping(*positional: Any, batch: int, **named: Any) -> list[dict[str, Any]]:
         if len(batches) == 4:
             raise KeyboardInterrupt
         batches.append(batch)

@@ -18,12 +18,13 @@ from replication.disf.selection import Criterion, OnDuplicates, Second, first_co
 _catching = threading.Lock()
 
 
-def select_noting(pieces: list[Piece], k: int, **options: Any) -> tuple[list[int], list[str]]:
+def select_noting(pieces: list[Piece], k: int, *, batch: int, **options: Any) -> list[dict[str, Any]]:
     """What :func:`select_rows` selects, and what it warns of, which would not be heard from a worker."""
     with _catching, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = select_rows(pieces, k, **options)
-    return found, [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+        found = select_rows(pieces, k, batch=batch, **options)
+    notes = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    return [{"batch": batch, "documents": found, "notes": notes}]
 
 
 def select_rows(
@@ -72,11 +73,6 @@ def select_rows(
     k = min(k, len(numbers))
     if k == 0:
         return []
-    if on_duplicates == "error" and len(at := np.flatnonzero((same := first_copies(features)) != np.arange(len(same)))):
-        raise CorpusError(
-            f"document {numbers[at[0]]} (from 0) has the features of document {numbers[same[at[0]]]}; "
-            "on_duplicates='drop' selects only one of them"
-        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*could not be selected")  # counted by the caller
         try:
@@ -89,6 +85,13 @@ def select_rows(
                 on_duplicates=on_duplicates,
             )
         except ValueError as error:
+            same = first_copies(features)
+            again = np.flatnonzero(same != np.arange(len(same)))
+            if on_duplicates == "error" and len(again):  # told by the numbers in the corpus
+                raise CorpusError(
+                    f"document {numbers[again[0]]} (from 0) has the features of document {numbers[same[again[0]]]}; "
+                    "on_duplicates='drop' selects only one of them"
+                ) from error
             raise CorpusError(f"batch {batch}: {error}") from error
     found: list[int] = numbers[picks].tolist()
     return found

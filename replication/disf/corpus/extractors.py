@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from replication.disf.corpus import rows
 from replication.disf.corpus.errors import CorpusError
+from replication.disf.corpus.inputs import key as name_of
 from replication.places import file_sha256
 from replication.training.device import resolve_device
 
@@ -120,20 +121,25 @@ def prepare(
 
         made_by = {"source": file_sha256(Path(features.__file__)), "device": str(resolve_device("auto"))}
         return Extractor(
-            {"name": name, **made_by, "versions": _versions("torch", "transformers", "sentence-transformers")}
+            {"name": name, **made_by, "versions": versions("torch", "transformers", "sentence-transformers")}
         )
-    versions = _versions("numpy", "scipy", "scikit-learn")
-    settings = {"name": name, "buckets": _BUCKETS, "dimensions": _DIMENSIONS, "sample": _SAMPLE, "versions": versions}
-    settings["norm"] = "l2"
-    digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
-    path = folder / f"tfidf-{key}-{digest[:10]}.npy"
+    settings = {
+        "name": name,
+        "buckets": _BUCKETS,
+        "dimensions": _DIMENSIONS,
+        "sample": _SAMPLE,
+        "versions": versions("numpy", "scipy", "scikit-learn"),
+        "norm": "l2",
+    }
+    path = folder / f"tfidf-{key}-{name_of(settings)}.npy"
     if rows.checksum(path) is None:
         wanted = np.random.default_rng(seed).choice(total, size=min(total, _SAMPLE), replace=False)
-        _fit(_sample(documents(), np.sort(wanted), total, tell), seed, path)
+        _fit(_sample(documents(), wanted, total, tell), seed, path)
     return Extractor({**settings, "model": file_sha256(path)}, str(path))
 
 
-def _versions(*names: str) -> dict[str, str]:
+def versions(*names: str) -> dict[str, str]:
+    """Those of some packages, as far as they are installed."""
     found = {}
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -144,16 +150,12 @@ def _versions(*names: str) -> dict[str, str]:
 def _sample(
     documents: Iterator[str], wanted: npt.NDArray[np.int64], total: int, tell: Callable[[str, int, int], None]
 ) -> Iterator[str]:
-    numbers = iter(wanted.tolist())
-    row = next(numbers)
-    for number, text in enumerate(documents):
+    chosen = set(wanted.tolist())
+    for number, text in enumerate(itertools.islice(documents, max(chosen) + 1)):
         if number % 1000 == 0:
             tell("documents read to fit TF-IDF", number, total)
-        if number == row:
+        if number in chosen:
             yield text
-            row = next(numbers, -1)
-            if row < 0:
-                break
     tell("documents read to fit TF-IDF", total, total)
 
 

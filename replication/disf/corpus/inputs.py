@@ -17,7 +17,7 @@ from replication.disf.corpus import copies, readers
 from replication.disf.corpus.errors import CorpusError
 from replication.disf.corpus.journal import Journal
 from replication.disf.corpus.readers import Kind, Left, Scanned, Source
-from replication.disf.corpus.workers import Workers
+from replication.disf.corpus.workers import Call, Workers
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -84,17 +84,12 @@ class Input:
         if not all(map(copies.whole, files)):
             self.index.discard()  # somebody made room, or the disk lost some
 
-        def rest(done: int) -> Iterator[dict[str, Any]]:
-            tell("files indexed", done, self.files)
+        def calls(done: int) -> Iterator[Call]:
             sources = (s for s in readers.sources(self.root, self._pattern, self._kinds) if isinstance(s, Source))
             groups = _groups(itertools.islice(sources, done, None))
-            calls = (partial(_scanned, scan, self._hashes, group) for group in groups)
-            for found in pool.in_order(calls):
-                yield from found
-                done += len(found)
-                tell("files indexed", done, self.files)
+            return (partial(_scanned, scan, self._hashes, group) for group in groups)
 
-        self.index.fill(rest)
+        pool.fill(self.index, calls, lambda done: tell("files indexed", done, self.files))
         self.counts["unreadable"] = self.n_left
         for left in self.left:
             self._fault(f"{self.root.name}/{left.name} {left.fault}")

@@ -15,8 +15,6 @@ So a changed input or parameter makes new files of just the stages that it touch
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import itertools
 import math
 import re
@@ -44,7 +42,7 @@ from replication.disf.corpus.inputs import Input, Progress, key
 from replication.disf.corpus.journal import Journal
 from replication.disf.corpus.readers import Kind
 from replication.disf.corpus.settings import Settings, taking
-from replication.disf.corpus.workers import Workers
+from replication.disf.corpus.workers import Call, Workers
 from replication.places import file_sha256
 
 __all__ = ["Selected", "select_corpus"]
@@ -337,7 +335,9 @@ class _Run:
                     f"{self.ready.root} holds {n} rows, but the corpus has {self.total} documents that are neither "
                     "empty nor left out; features must be one row for each of these, in their order"
                 )
-        settings, size = self.settings, min(self.settings.batch_size, self.total)
+        settings = self.settings
+        size = min(settings.batch_size, self.total)
+        self.batches = -(-self.total // size)
         try:
             self.share = selection.share_of(self.total, size, settings.k, settings.ratio, settings.k_per_batch)
         except ValueError as error:
@@ -355,40 +355,35 @@ class _Run:
                 f"{self.copied.argmax()} (from 0); on_duplicates='drop' selects only one of each"
             )
 
-    def _imported(self) -> tuple[Callable[[], Iterable[tuple[str, int]]], object]:
+    def _imported(self) -> tuple[Iterator[tuple[str, int]], str]:
         """The files of ready-made features with their numbers of rows, and what identifies them."""
-        ready = self.ready
+        ready, settings = self.ready, self.settings
         assert ready is not None
+        column = settings.feature_key
+        identity = key("ready", ready.sha256, column, settings.text_key)
         if all(line["kind"] == "npy" for line in ready.index):
-            return lambda: ((readers.source_of(ready.root, line).path, line["documents"]) for line in ready.index), (
-                ready.sha256
-            )
-        column = self.settings.feature_key
+            return ((readers.source_of(ready.root, line).path, line["documents"]) for line in ready.index), identity
         folder = self.work / "features" / f"ready-made-{key(column)}"
-        folder.mkdir(parents=True, exist_ok=True)
 
-        def rest(done: int) -> Iterator[dict[str, Any]]:
+        def calls(done: int) -> Iterator[Call]:
+            whole = (line for line in ready.index if not line["error"])
+            for line in itertools.islice(whole, done, None):
+                yield partial(rows.imported, readers.source_of(ready.root, line), column, folder, line["sha256"])
+
+        def tell(done: int) -> None:
             self.tell("files of features copied", done, ready.files)
-            calls = (
-                partial(rows.imported, readers.source_of(ready.root, line), column, folder, line["sha256"])
-                for line in itertools.islice((line for line in ready.index if not line["error"]), done, None)
-            )
-            for files in self.pool.in_order(calls):
-                done += 1
-                yield {"files": files}
-                self.tell("files of features copied", done, ready.files)
 
-        shards = self._shards(key("ready", ready.sha256, column), folder, rest)
-        return shards, ready.sha256
+        return self._shards(key("ready", ready.sha256, column), folder, calls, tell), identity
 
-    def _extracted(self) -> tuple[Callable[[], Iterable[tuple[str, int]]], object]:
+    def _extracted(self) -> tuple[Iterator[tuple[str, int]], str]:
         """As :meth:`_imported`, of features that are made of the documents."""
         corpus, settings = self.corpus, self.settings
         assert corpus is not None
 
         def documents(start: int = 0) -> Iterator[str]:
             for _, entry in readers.documents(corpus.root, iter(corpus.index), settings.text_key, start=start):
-                yield _clean(entry.text[: settings.max_chars])
+                # without lone surrogates, which JSON can hold and UTF-8 cannot
+                yield entry.text[: settings.max_chars].encode("utf-8", "replace").decode()
 
         extractor = extractors.prepare(
             self.features,
@@ -399,30 +394,29 @@ class _Run:
             folder=self.work,
             tell=self.tell,
         )
+        self.extractor = extractor.identity
         folder = self.work / "features" / f"{self.features}-{key(extractor.identity)}"
-        folder.mkdir(parents=True, exist_ok=True)
 
-        def rest(done: int) -> Iterator[dict[str, Any]]:
-            self.tell("documents embedded", min(done * _SHARD, self.total), self.total)
+        def calls(done: int) -> Iterator[Call]:
             texts = documents(done * _SHARD)
             chunks = iter(lambda: list(itertools.islice(texts, _SHARD)), [])
-            for file in self.pool.in_order(_call(extractor, folder, chunk) for chunk in chunks):
-                done += 1
-                yield {"files": [file]}
-                self.tell("documents embedded", min(done * _SHARD, self.total), self.total)
+            return (partial(_extract, extractor, folder, chunk) for chunk in chunks)
 
-        self.extractor = extractor.identity
+        def tell(done: int) -> None:
+            self.tell("documents embedded", min(done * _SHARD, self.total), self.total)
+
         identity = key(corpus.sha256, settings.text_key, settings.max_chars, extractor.identity)
-        return self._shards(identity, folder, rest), identity
+        return self._shards(identity, folder, calls, tell), identity
 
     def _shards(
-        self, key: str, folder: Path, rest: Callable[[int], Iterable[dict[str, Any]]]
-    ) -> Callable[[], Iterable[tuple[str, int]]]:
+        self,
+        key: str,
+        folder: Path,
+        calls: Callable[[int], Iterable[Call]],
+        tell: Callable[[int], None],
+    ) -> Iterator[tuple[str, int]]:
+        """The files of features in a folder with their numbers of rows; those that are not there are made."""
         journal = Journal(self.work / f"shards-{key}.jsonl")
-
-        def files() -> Iterator[tuple[str, int]]:
-            return ((str(folder / name), about[0]) for line in journal for name, about in line["files"])
-
         # somebody made room, or the disk lost some
         damaged = [
             folder / name
@@ -434,40 +428,25 @@ class _Run:
             for path in damaged:
                 path.unlink(missing_ok=True)
             journal.discard()
-        journal.fill(rest)
-        return files
+        self.pool.fill(journal, calls, tell)
+        return ((str(folder / name), about[0]) for line in journal for name, about in line["files"])
 
-    def _picks(self, files: Callable[[], Iterable[tuple[str, int]]], identity: object) -> Journal:
-        settings, size = self.settings, self.settings.batch_size
-        share, total = str(self.share), self.total
+    def _picks(self, files: Iterable[tuple[str, int]], identity: str) -> Journal:
+        settings, size, total = self.settings, self.settings.batch_size, self.total
         options: dict[str, Any] = {name: getattr(settings, name) for name in ("second", "criterion", "on_duplicates")}
         contents, order = [found.sha256 for found in self.inputs], settings.shuffle
-        journal = Journal(
-            self.work
-            / f"picks-{key(contents, identity, share, size, order, settings.seed, options, _versions())}.jsonl"
-        )
-        whole = -(-total // size)
+        # what decides the picks beside data and parameters: our source and the libraries that compute
+        code = {"selection": file_sha256(Path(selection.__file__)), **extractors.versions("numpy", "torch")}
+        name = key(contents, identity, str(self.share), size, order, settings.seed, options, code)
+        journal = Journal(self.work / f"picks-{name}.jsonl")
 
-        def rest(done: int) -> Iterator[dict[str, Any]]:
-            self.tell("batches selected", done, whole)
+        def calls(done: int) -> Iterator[Call]:
             groups = itertools.islice(rows.groups(total, size, shuffle=order, without=self.copied), done, None)
-            calls = (
-                partial(
-                    select_noting,
-                    pieces,
-                    selection.quota(batch * size, min((batch + 1) * size, total), self.share),
-                    batch=batch,
-                    seed=settings.seed,
-                    **options,
-                )
-                for batch, pieces in enumerate(rows.batches(files(), groups), start=done)
-            )
-            for picks, notes in self.pool.in_order(calls):
-                yield {"batch": done, "documents": picks, "notes": notes}
-                done += 1
-                self.tell("batches selected", done, whole)
+            for batch, pieces in enumerate(rows.batches(files, groups), start=done):
+                k = selection.quota(batch * size, min((batch + 1) * size, total), self.share)
+                yield partial(select_noting, pieces, k, batch=batch, seed=settings.seed, **options)
 
-        journal.fill(rest)
+        self.pool.fill(journal, calls, lambda done: self.tell("batches selected", done, self.batches))
         return journal
 
     def _mix(self, selected: Mapping[str, int]) -> dict[str, list[int]]:
@@ -484,9 +463,7 @@ class _Run:
 
     def _notes(self, picks: Journal) -> list[str]:
         told = Counter(note for line in picks for note in line["notes"])
-        found = [
-            f"{note} ({count} of {-(-self.total // self.settings.batch_size)} batches)" for note, count in told.items()
-        ]
+        found = [f"{note} ({count} of {self.batches} batches)" for note, count in told.items()]
         if not self.ready:
             return found
         # rows that are not finite have no length
@@ -508,7 +485,7 @@ class _Run:
             **{name: sum(f.counts[name] for f in self.inputs) for name in ("empty", "broken", "unreadable")},
             "documents": self.total,
             "copies": 0 if self.copied is None else int(self.copied.sum()),
-            "batches": -(-self.total // self.settings.batch_size),
+            "batches": self.batches,
         }
         settings = self.settings
         if self.corpus:
@@ -555,29 +532,10 @@ class _Run:
         return head
 
 
-def _call(extractor: extractors.Extractor, folder: Path, texts: list[str]) -> Callable[[], tuple[str, list[int]]]:
-    """What makes the features of some documents, unless they are there; the file's name is a checksum of the texts."""
-    digest = hashlib.sha256()
-    for text in texts:
-        content = text.encode()
-        digest.update(len(content).to_bytes(8, "little"))
-        digest.update(content)
-    return partial(_extract, extractor, folder / f"{digest.hexdigest()[:40]}.npy", texts)
-
-
-def _extract(extractor: extractors.Extractor, path: Path, texts: list[str]) -> tuple[str, list[int]]:
-    return path.name, rows.made(path, len(texts), lambda: extractor(texts))
-
-
-def _clean(text: str) -> str:
-    """The text without lone surrogates, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _versions() -> dict[str, str]:
-    """What decides the picks beside data and parameters: our source and the libraries that compute."""
-    ours = file_sha256(Path(selection.__file__))
-    return {"selection": ours, **{name: importlib.metadata.version(name) for name in ("numpy", "torch")}}
+def _extract(extractor: extractors.Extractor, folder: Path, texts: list[str]) -> list[dict[str, Any]]:
+    """Make the features of some documents, unless they are there; the file's name is a checksum of the texts."""
+    path = folder / f"{key(texts)}.npy"
+    return [{"files": [(path.name, rows.made(path, len(texts), lambda: extractor(texts)))]}]
 
 
 def _sweep(paths: Iterable[Path], names: str) -> None:

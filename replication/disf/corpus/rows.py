@@ -211,19 +211,19 @@ def scan(source: Source, column: str | None) -> Scanned:
     return looked_through(source, nothing, count)
 
 
-def imported(source: Source, column: str | None, folder: Path, name: str) -> list[tuple[str, list[int]]]:
+def imported(source: Source, column: str | None, folder: Path, name: str) -> list[dict[str, Any]]:
     """Copy the features of a Parquet file to .npy files, since Parquet cannot be read from any row on.
 
     Returns
     -------
-    list of (str, list of int)
-        The files' names within `folder`, and `checksum` of each.
+    list of dict
+        A line of the journal: ``files`` has the files' names within `folder`, and `checksum` of each.
     """
     files = []
     for number, block in enumerate(_blocks(source, column)):
         file = f"{name}-{number}.npy"
         files.append((file, made(folder / file, len(block), partial(np.asarray, block))))
-    return files
+    return [{"files": files}]
 
 
 def identifiers(source: Source, key: str) -> Iterator[Any]:

@@ -11,15 +11,18 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from contextlib import ExitStack, contextmanager
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
 
 from replication.disf.corpus.errors import CorpusError
+from replication.disf.corpus.journal import Journal
 from replication.interrupts import deferring_interrupts
 
 Result = TypeVar("Result")
+#: Returns lines of a journal.
+Call = Callable[[], list[dict[str, Any]]]
 
 
 class Workers:
@@ -53,6 +56,33 @@ class Workers:
             if kind is not None:  # what they would finish is not awaited: a call may take minutes
                 for process in self._processes:
                     process.kill()
+
+    def fill(
+        self,
+        journal: Journal,
+        calls: Callable[[int], Iterable[Call]],
+        tell: Callable[[int], object],
+    ) -> None:
+        """Complete a journal with the lines that calls return.
+
+        Parameters
+        ----------
+        journal : Journal
+            What is completed.
+        calls : callable
+            Given the number of lines that are there, the calls that make the others.
+        tell : callable
+            Hears how many lines there are.
+        """
+
+        def rest(done: int) -> Iterator[dict[str, Any]]:
+            tell(done)
+            for lines in self.in_order(calls(done)):
+                yield from lines
+                done += len(lines)
+                tell(done)
+
+        journal.fill(rest)
 
     def in_order(self, calls: Iterable[Callable[[], Result]]) -> Iterator[Result]:
         """Yield the results of `calls` in their order; few are taken before the results of earlier ones are asked for.

@@ -157,19 +157,7 @@ def selections(config: Config, seed: int) -> Iterator[Row]:
     others. A method that looks at no features has the same selection whatever the set.
     """
     corpus, parts = load(config), _split(config, seed)
-    found = {name: features(config, name) for name in config.features}
-    texts = [corpus.texts[i] for i in parts.pool]
-    target_texts = {name: [corpus.texts[i] for i in rows] for name, rows in parts.targets.items()}
-    pools = {
-        name: Pool(
-            texts,
-            corpus.domains[parts.pool],
-            all_features[parts.pool],
-            target_texts,
-            {target: all_features[rows] for target, rows in parts.targets.items()},
-        )
-        for name, all_features in found.items()
-    }
+    pools = {name: Pool.of(corpus, parts, features(config, name)) for name in config.features}
     wanted = [(method, NO_TARGET) for method in ("random", *config.methods)]
     wanted += [(method, target) for method in TARGETED for target in config.targets]
     blind: dict[tuple[str, str], Ints] = {}

@@ -21,10 +21,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 from replication import data
 from replication.checks import install, one_of
+from replication.data.cache import made_once
 from replication.disf import baselines
 from replication.disf import features as extractors
 from replication.disf.corpus.rows import write
@@ -228,12 +228,13 @@ def _sentence_embeddings(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """Embeddings by MiniLM, computed once on a machine: they take minutes, and every process of a run needs them."""
     name = hashlib.sha256("\0".join([*extractors.MINILM_SHA256.values(), *texts]).encode()).hexdigest()
     path = data.cache_folder() / f"minilm-{name}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            write(path, extractors.minilm(texts))
-    found: npt.NDArray[np.float32] = np.load(path)
-    return found
+
+    def make() -> npt.NDArray[np.float32]:
+        found = extractors.minilm(texts)
+        write(path, found)
+        return found
+
+    return made_once(path, lambda: np.load(path) if path.exists() else None, make)
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,17 @@ class Pool:
     features: Floats
     target_texts: Mapping[str, Sequence[str]]
     target_features: Mapping[str, Floats]
+
+    @classmethod
+    def of(cls, corpus: Documents, parts: Split, features: Floats) -> Pool:
+        """The pool and the targets of a split; `features` has a row for each document of the corpus."""
+        return cls(
+            [corpus.texts[i] for i in parts.pool],
+            corpus.domains[parts.pool],
+            features[parts.pool],
+            {name: [corpus.texts[i] for i in rows] for name, rows in parts.targets.items()},
+            {name: features[rows] for name, rows in parts.targets.items()},
+        )
 
 
 def choose(method: str, pool: Pool, *, ratio: float, batch_size: int, seed: int, target: str = "") -> Ints:

@@ -252,24 +252,17 @@ def held_out(config: Config, part: str) -> dict[str, Tensor]:
 def select(config: Config, arm: Arm, seed: int) -> Selection:
     """Select from a seed's pool. Features that are fitted see the pool and the targets' documents, no held-out ones."""
     corpus, parts = load(config), divided(config, seed)
-    names = list(parts.targets)
-    rows = np.concatenate([parts.pool, *parts.targets.values()])
     if arm.method in ("full", *WITHOUT_FEATURES):
-        found = np.zeros((len(rows), 1))
+        found = np.zeros((len(corpus.texts), 1))
     elif arm.features == "minilm":
         # an embedding does not depend on the other documents: one computation serves all seeds
         size = {"document_bytes": config.document_bytes, "pieces": config.pieces, "dimension": config.dimension}
-        found = embedded(config.text, "minilm", **size)[rows]
+        found = embedded(config.text, "minilm", **size)
     else:
-        found = embed([corpus.texts[i] for i in rows], arm.features, dimension=config.dimension)
-    of_part = np.split(found, np.cumsum([len(parts.pool), *map(len, parts.targets.values())])[:-1])
-    pool = Pool(
-        [corpus.texts[i] for i in parts.pool],
-        corpus.domains[parts.pool],
-        of_part[0],
-        {name: [corpus.texts[i] for i in parts.targets[name]] for name in names},
-        dict(zip(names, of_part[1:], strict=True)),
-    )
+        rows = np.concatenate([parts.pool, *parts.targets.values()])
+        found = np.full((len(corpus.texts), config.dimension), np.nan)
+        found[rows] = embed([corpus.texts[i] for i in rows], arm.features, dimension=config.dimension)
+    pool = Pool.of(corpus, parts, found)
     picked = choose(arm.method, pool, ratio=arm.ratio, batch_size=arm.batch_size, seed=seed, target=config.target)
     chosen = parts.pool[np.sort(picked)]
     return Selection(windows(config, chosen), chosen, corpus.domains[chosen])
