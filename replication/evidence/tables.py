@@ -360,7 +360,11 @@ def measured(outcome: Outcome, test: Test, claims: PaperClaims) -> str:
     if outcome.answer == "not run" or outcome.estimate is None:
         return _NONE
     if worst := _worst(outcome, test):
-        return _number_of(test, claims, worst["estimate"], worst["low"], worst["high"])
+        number = _number_of(test, claims, worst["estimate"], worst["low"], worst["high"])
+        low, high = limits(test)
+        inside = all(end is not None and low <= end <= high for end in (worst["low"], worst["high"]))
+        # the interval shown is simultaneous, while a yes needs each cell's own test only
+        return number if inside or outcome.answer != "yes" else f"{number}; alone, at one-sided 5 %, it holds"
     if isinstance(test, IdentityTest) and 0 < test.tolerance >= outcome.estimate:
         # how far below the tolerance rounding errors stay depends on the machine
         return f"≤ {test.tolerance:g}{_space(claims.unit(test))}"

@@ -486,7 +486,14 @@ def test_one_cell_of_many_refutes_only_after_holm_and_confirms_without() -> None
     assert ask(outside, "interval").answer == "no"
     inside = [values(0.5 + noise, budget=k) for k in range(1, 20)]
     assert ask(pd.concat([outside, *inside], ignore_index=True), "interval").answer == "open"
-    assert ask(pd.concat(inside, ignore_index=True), "interval").answer == "yes"
+    confirmed = ask(pd.concat(inside, ignore_index=True), "interval")
+    assert confirmed.answer == "yes"
+    # the interval of twenty reaches beyond the bound, beside a yes that needs no correction
+    claims = paper(entry("interval"))
+    assert measured(confirmed, claims.tests[0], claims).endswith(" %; alone, at one-sided 5 %, it holds")
+    few = ask(pd.concat(inside[:2], ignore_index=True), "interval")
+    assert few.answer == "yes"
+    assert measured(few, claims.tests[0], claims).endswith("] %")
 
 
 def test_the_intersection_union_test_errs_in_five_percent_at_most() -> None:

@@ -198,7 +198,7 @@ def test_grids_of_peaks_that_cannot_be_refined_or_widened_are_refused(grid):
 
 
 def test_rounded_grids_of_peaks_are_allowed():
-    check(["cosine"], {"peaks": [0.01, 0.0316, 0.1, 0.316]})
+    check(["cosine"], {"sgd_peaks": [0.01, 0.0316, 0.1, 0.316], "adamw_peaks": [0.01, 0.03, 0.1, 0.3]})
 
 
 def test_more_seeds_and_one_more_schedule_leave_the_other_parts_as_they_are():

@@ -47,11 +47,13 @@ class Config(evidence.Settings):
     width: PositiveInt = Field(32, description="model width")
     layers: PositiveInt = Field(1, description="layers")
     heads: PositiveInt = Field(2, description="attention heads")
-    context: PositiveInt = Field(32, description="bytes of a training window")
+    context: PositiveInt = Field(16, description="bytes of a training window")
     batch_size: PositiveInt = Field(32, description="windows of a batch")
     budgets: list[PositiveInt] = Field([300], min_length=1, description="training budgets in steps")
     warmup: float = Field(0.05, ge=0, lt=0.5, description="share of the steps in which every schedule warms up")
-    held_out_bytes: PositiveInt = Field(32768, description="bytes of the validation and of the test split, each")
+    held_out_bytes: PositiveInt = Field(
+        32768, description="at least so many bytes of the validation and of the test split, each"
+    )
     schedules: list[str] = Field(
         ["uba 0.5", "cosine", "linear", "constant"],
         min_length=1,
