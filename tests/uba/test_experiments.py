@@ -250,7 +250,7 @@ def test_language_splits_share_no_document(folder):
         ({"budgets": [0]}, "budgets"),
         ({"budgets": [300, 1]}, "budgets: must leave two steps after warm-up, got 1"),
         ({"budgets": [2], "warmup": 0.3}, "budgets: must leave two steps after warm-up, got 2"),
-        ({"held_out_bytes": 40}, "held_out_bytes"),
+        ({"held_out_bytes": 31}, "held_out_bytes"),
         ({"seeds": 1001}, "seeds"),
         ({"other_seeds": 1001}, "other_seeds"),
         ({"peaks": [0.02, 0.01]}, "peaks: must increase by a constant factor"),
