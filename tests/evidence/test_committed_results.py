@@ -94,7 +94,7 @@ def test_contrasts_are_those_of_a_few_lines_of_pandas_and_scipy(path: Path) -> N
             continue
         low, high = stats.ttest_1samp(comparisons.mean(axis=1), 0).confidence_interval()
         if test.tuned:  # the interval carries the choice of settings too
-            # a small second source of error may add more by its degrees of freedom than by its size: 0.9 % of five seeds
+            # a small second source of error may narrow it by its degrees of freedom: 0.9 % with five seeds
             slack = 0.01 * (high - low) + 1e-9
             assert outcome.low - slack <= low <= high <= outcome.high + slack, outcome.test_id
         else:
