@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 # the draws by which the interval judges the choice
 from replication.evidence.statistics import resamples
 
 TUNING_SEED = 1000
 """The first seed of every tuning; evaluation seeds count from zero and stay below."""
+
+Seeds = Annotated[int, Field(gt=0, le=TUNING_SEED)]
+"""A field of a config: how many evaluation seeds there are."""
 
 Setting = TypeVar("Setting", bound=Hashable)
 Arm = TypeVar("Arm", bound=Hashable)

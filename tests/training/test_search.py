@@ -1,12 +1,32 @@
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from replication.training.search import Grid, candidates, tune
+import replication
+from replication.training.search import TUNING_SEED, Grid, candidates, tune
+
+EXPERIMENTS = sorted(Path(replication.__file__).parent.glob("*/experiments/*.py"))
+# UBA's tune by their protocol
+TUNED = [path for path in EXPERIMENTS if re.search("TUNING_SEED|import protocol", path.read_text())]
+TUNED = [path for path in TUNED if "class Config" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", TUNED, ids=lambda path: path.stem)
+def test_an_experiment_refuses_evaluation_seeds_that_meet_those_of_its_tuning(path: Path) -> None:
+    module = importlib.import_module(f"replication.{path.parts[-3]}.experiments.{path.stem}")
+    fields = [name for name in module.Config.model_fields if re.fullmatch("(other_|cifar_|adamw_)?seeds", name)]
+    assert fields
+    for name in fields:
+        with pytest.raises(ValidationError, match=name):
+            module.Config(**{name: TUNING_SEED + 1})
 
 
 def test_the_best_mean_comes_first_and_every_resamples_winner_follows() -> None:

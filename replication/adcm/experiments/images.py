@@ -41,7 +41,7 @@ from replication.adcm.training import ConsistencyTrainer, Replica
 from replication.adcm.unet import UNet
 from replication.evidence import Part
 from replication.training import resolve_device, search, stream_seed, use_deterministic
-from replication.training.search import TUNING_SEED, Grid
+from replication.training.search import TUNING_SEED, Grid, Seeds
 
 DESIGN = {
     "adcm-wt": {"grid": "adaptive", "weight": "w(t)"},
@@ -80,7 +80,7 @@ class Config(evidence.Settings):
     widths: list[PositiveInt] = Field([16, 16], min_length=1, description="digits: channels of the U-Net's levels")
     t_max: PositiveFloat = Field(10.0, description="largest noise level, about nine times the data's largest deviation")
     methods: list[Method] = Field([*METHODS], min_length=1, description="what is compared")
-    seeds: PositiveInt = Field(2, description="evaluation seeds")
+    seeds: Seeds = Field(2, description="evaluation seeds")
     rates: list[PositiveFloat] = Field([0.005, 0.01], min_length=1, description="learning rates tried for every method")
     pretraining_images: PositiveInt = Field(3200, description="images of the denoiser's training")
     images: PositiveInt = Field(1600, description="images of each consistency training, the budget")
@@ -89,7 +89,7 @@ class Config(evidence.Settings):
     cifar_widths: list[PositiveInt] = Field([32, 64, 64], min_length=1, description="and so on as for digits")
     cifar_t_max: PositiveFloat = Field(80.0, description="the paper's")
     cifar_methods: list[Method] = Field(["adcm-wt", "log-wt", "ecm2"], min_length=1, description="what is compared")
-    cifar_seeds: PositiveInt = Field(3, description="evaluation seeds")
+    cifar_seeds: Seeds = Field(3, description="evaluation seeds")
     cifar_rates: list[PositiveFloat] = Field([0.0005, 0.001], min_length=1, description="learning rates")
     cifar_pretraining_images: PositiveInt = Field(409600, description="images of the denoiser's training")
     cifar_images: PositiveInt = Field(409600, description="images of each consistency training")

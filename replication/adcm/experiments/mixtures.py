@@ -27,7 +27,7 @@ from replication.adcm.segmentation import Adaptive, kappa
 from replication.adcm.training import ConsistencyTrainer, Objective, Replica
 from replication.evidence import Part
 from replication.training import resolve_device, search, stream_seed, use_deterministic
-from replication.training.search import TUNING_SEED
+from replication.training.search import TUNING_SEED, Seeds
 
 LOWEST = 0.002
 """The lowest noise level."""
@@ -54,7 +54,7 @@ class Config(evidence.Settings):
     batch_size: PositiveInt = Field(64, description="images of a step; an image is a point of the plane")
     images: PositiveInt = Field(128000, description="budget of one consistency training; pre-training takes as many")
     budgets: list[float] = Field([0.25, 0.5, 1.0], min_length=1, description="shares of it where quality is measured")
-    seeds: PositiveInt = Field(
+    seeds: Seeds = Field(
         8, description="evaluation seeds: initial weights, pre-training, data, noise and times, shared by all methods"
     )
     rates: list[PositiveFloat] = Field(

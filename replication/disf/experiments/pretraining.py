@@ -55,7 +55,7 @@ from replication.training import (
     resolve_device,
     use_deterministic,
 )
-from replication.training.search import TUNING_SEED, Grid, apart, tune
+from replication.training.search import TUNING_SEED, Grid, Seeds, apart, tune
 
 NATS_PER_BIT = float(np.log(2))
 IGNORANT = 8.0
@@ -104,8 +104,8 @@ class Config(evidence.Settings):
     steps: PositiveInt = Field(100, description="training steps, the same for every method")
     peaks: list[PositiveFloat] = Field([0.01, 0.02], min_length=1, description="peak learning rates")
     widenings: int = Field(2, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")
-    seeds: PositiveInt = Field(6, description="evaluation seeds of full, random and DiSF")
-    other_seeds: PositiveInt = Field(5, description="evaluation seeds of the other arms")
+    seeds: Seeds = Field(6, description="evaluation seeds of full, random and DiSF")
+    other_seeds: Seeds = Field(5, description="evaluation seeds of the other arms")
     tuning_seeds: PositiveInt = Field(2, description="seeds of the tuning, apart from the evaluation seeds")
     clip_norm: PositiveFloat = Field(1.0, description="largest gradient norm")
     block: PositiveInt = Field(6, description="evaluation seeds that are trained in one part")

@@ -29,7 +29,7 @@ from replication.meek.language import MarkovSource, NeuralNgram, stacked_logits
 from replication.meek.law import FLOP_PER_TOKEN, Float, ScalingLaw
 from replication.meek.sprt import drift_tokens, run_sprt, sprt_tokens
 from replication.training import AdamW, Population, resolve_device, search, stream_seed, use_deterministic
-from replication.training.search import TUNING_SEED, Grid
+from replication.training.search import TUNING_SEED, Grid, Seeds
 
 Row = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Config(evidence.Settings):
     peaks: list[PositiveFloat] = Field(
         [1.0, 2.5, 6.0], min_length=1, description="tried peak learning rates, times 0.4/sqrt(N)"
     )
-    seeds: int = Field(5, ge=2, description="evaluation seeds: initial weights and text")
+    seeds: Seeds = Field(5, ge=2, description="evaluation seeds: initial weights and text")
     lead: float = Field(0.5, gt=0, description="rungs a year that the leader climbs beyond the meek's one")
     resamples: PositiveInt = Field(1000, description="bootstrap resamples of the runs")
     tests: PositiveInt = Field(1000, description="sequential tests for each pair of models and seed")

@@ -28,7 +28,7 @@ from replication.training import (
     resolve_device,
     use_deterministic,
 )
-from replication.training.search import TUNING_SEED
+from replication.training.search import Seeds
 from replication.uba.experiments import protocol
 from replication.uba.experiments.protocol import Row, Trial
 
@@ -62,10 +62,8 @@ class Config(evidence.Settings):
     replicated: list[str] = Field(
         ["uba 0.5", "cosine", "linear"], description="schedules of the contrasts, which get all seeds"
     )
-    seeds: PositiveInt = Field(
-        5, le=TUNING_SEED, description="evaluation seeds; a seed fixes weights and data order for all schedules"
-    )
-    other_seeds: PositiveInt = Field(5, le=TUNING_SEED, description="evaluation seeds of the other schedules")
+    seeds: Seeds = Field(5, description="evaluation seeds; a seed fixes weights and data order for all schedules")
+    other_seeds: Seeds = Field(5, description="evaluation seeds of the other schedules")
     tuning_seeds: PositiveInt = Field(2, description="seeds of the tuning, apart from the evaluation seeds")
     peaks: list[PositiveFloat] = Field([0.005, 0.01], min_length=2, description="peak learning rates")
     widenings: int = Field(3, ge=0, le=3, description="times that a grid of rates is widened where its best is an end")

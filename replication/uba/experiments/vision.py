@@ -30,7 +30,7 @@ from replication.training import (
     use_deterministic,
 )
 from replication.training.population import cross_entropy
-from replication.training.search import TUNING_SEED
+from replication.training.search import Seeds
 from replication.uba.experiments import protocol
 from replication.uba.experiments.protocol import Row, Trial
 from replication.uba.schedule import UBALR
@@ -77,12 +77,10 @@ class Config(evidence.Settings):
     replicated: list[str] = Field(
         ["uba 0.5", "cosine", "uba 5", "linear"], description="schedules of the contrasts, which get all seeds"
     )
-    seeds: PositiveInt = Field(
-        20,
-        le=TUNING_SEED,
-        description="evaluation seeds; a seed fixes initial weights, data order and augmentation for all schedules",
+    seeds: Seeds = Field(
+        20, description="evaluation seeds; a seed fixes initial weights, data order and augmentation for all schedules"
     )
-    other_seeds: PositiveInt = Field(20, le=TUNING_SEED, description="evaluation seeds of the other schedules")
+    other_seeds: Seeds = Field(20, description="evaluation seeds of the other schedules")
     tuning_seeds: PositiveInt = Field(4, description="seeds of the tuning, apart from the evaluation seeds")
     sgd_peaks: list[PositiveFloat] = Field(
         [0.025, 0.05, 0.1, 0.2], min_length=2, description="peak learning rates for SGD (momentum 0.9, decay 5e-4)"
@@ -96,7 +94,7 @@ class Config(evidence.Settings):
     adamw_peaks: list[PositiveFloat] = Field(
         [0.004, 0.008, 0.016, 0.032], min_length=2, description="peak learning rates for AdamW"
     )
-    adamw_seeds: PositiveInt = Field(20, le=TUNING_SEED, description="evaluation seeds with AdamW")
+    adamw_seeds: Seeds = Field(20, description="evaluation seeds with AdamW")
     block: PositiveInt = Field(20, description="evaluation seeds that are trained in one part")
     device: str = Field("auto", description="auto, cpu or cuda")
 
