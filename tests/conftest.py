@@ -1,8 +1,7 @@
-"""What all tests share: one thread per process, and a toy project."""
+"""What all tests share: the numerics of the runs, and a toy project."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,9 +10,11 @@ import toys
 from pins import skipping_without_the_pins
 from toys import Toy
 
-# before anything imports torch, so that its sums have one order
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("MKL_NUM_THREADS", "1")
+from replication.provenance import pin_numerics
+
+# before anything imports torch, and not halfway by the first test that plans a run: no answer depends on the order of
+# the tests, and hardly any on the processor
+pin_numerics()
 
 
 @pytest.fixture

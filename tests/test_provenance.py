@@ -42,6 +42,10 @@ def test_after_torch_it_says_so(bare: pytest.MonkeyPatch) -> None:
     assert "ATEN_CPU_CAPABILITY" not in os.environ, "the keys of parts would say that it holds"
 
 
+def test_the_tests_compute_as_runs_do() -> None:
+    assert pin_numerics()["reason"] != "torch was already imported"
+
+
 def test_processes_that_are_started_after_torch_have_it_pinned(bare: pytest.MonkeyPatch) -> None:
     bare.setitem(sys.modules, "torch", types.ModuleType("torch"))
     assert pin_numerics(here=False)["pinned"]

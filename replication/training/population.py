@@ -153,9 +153,11 @@ class Population(Replicas):
         self._forward = vmap(one, in_dims=(0, 0, None))
         self._checked = stacked is not None
         self._idle: set[str] = set()
-        # a CPU convolves faster where the channels of a pixel lie together
-        convolves = any(isinstance(module, nn.Conv2d) for module in self._skeleton.modules())
-        self._channels_last = convolves and torch.device(device).type == "cpu"
+        # a CPU convolves faster where the channels of a pixel lie together; but the gradient of a strided 1 × 1
+        # convolution of 2 to 7 channels is then written beyond its memory on AVX2 (uxlfoundation/oneDNN#6035)
+        layers = [module for module in self._skeleton.modules() if isinstance(module, nn.Conv2d)]
+        overruns = any(max(layer.kernel_size) == 1 < max(layer.stride) and layer.in_channels < 8 for layer in layers)
+        self._channels_last = bool(layers) and not overruns and torch.device(device).type == "cpu"
         self._modules: list[_Module] = []
         if backend == "plain":
             self._bind()

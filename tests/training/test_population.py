@@ -407,6 +407,23 @@ def test_back_ends_agree_through_every_kind_of_layer(name):
         torch.testing.assert_close(mapped.parameters[key], p, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize(("width", "last"), [(2, False), (6, False), (8, True)])
+def test_channels_lie_together_only_where_gradients_stay_in_their_memory(width, last):
+    """On AVX2 oneDNN overruns its buffer in narrow strided 1 × 1 convolutions; the process dies at some later time."""
+    found = []
+
+    def build():
+        model = ResNet8(2, 3, width=width)
+        model.stages[1].shortcut.register_forward_pre_hook(
+            lambda module, inputs: found.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+        )
+        return model
+
+    population = Population(build, [0], SGD(), "cpu", backend="plain")
+    population.step(torch.randn(1, 4, 2, 8, 8), torch.zeros(1, 4, dtype=torch.long), torch.tensor([0.1]))
+    assert set(found) == {last}
+
+
 def test_plain_modules_train_alike_in_blocks_and_in_steps():
     """More steps than a block and not a multiple of it: the same to the bit."""
     steps = 2 * BLOCK + 3
