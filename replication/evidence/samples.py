@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -121,8 +122,25 @@ def select(records: pd.DataFrame, test: BaseTest, quantity: str | None = None) -
         if rows.empty:
             break
         _require(rows, test, [column])
-        rows = rows[rows[column].isin(list(wanted) if isinstance(wanted, tuple) else [wanted])]
+        rows = rows[rows[column].isin(_levels(wanted))]
     return rows
+
+
+def absent(records: pd.DataFrame, test: BaseTest) -> str:
+    """Why no row measures a test: the levels of its `where` that the run lacks, and those that it has instead."""
+    rows = records[records["quantity"] == test.quantity]
+    for column, wanted in test.where.items():
+        if rows.empty:
+            break
+        there, rows = rows[column], rows[rows[column].isin(_levels(wanted))]
+        if rows.empty:
+            lacks, has = (", ".join(map(text, levels)) for levels in (_levels(wanted), there.dropna().unique()))
+            return f"no data for {column} {lacks}; the run has {textwrap.shorten(has, 80, placeholder=' …')}"
+    return "no data"
+
+
+def _levels(wanted: Level | tuple[Level, ...]) -> list[Level]:
+    return list(wanted) if isinstance(wanted, tuple) else [wanted]
 
 
 def samples(records: pd.DataFrame, test: Test) -> list[Sample]:

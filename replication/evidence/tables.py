@@ -269,7 +269,8 @@ def _told(outcome: Outcome, claims: PaperClaims, scale: str) -> str:
     test = claims.test(outcome.test_id, scale)
     said = {"no": "No", "open": "Open"}.get(outcome.answer, outcome.answer.capitalize())
     # the mean over cells says little where the question is asked of each
-    number = outcome.reason if test.every else f"{measured(outcome, test, claims)} (yes if {expects(test, claims)})"
+    instead = test.every or outcome.answer == "not run"
+    number = outcome.reason if instead else f"{measured(outcome, test, claims)} (yes if {expects(test, claims)})"
     return f"{test.asks} {said}: {number}."
 
 

@@ -28,7 +28,7 @@ from replication.evidence.claims import (
     load_claims,
 )
 from replication.evidence.records import load_records
-from replication.evidence.samples import Sample, pool, samples
+from replication.evidence.samples import Sample, absent, pool, samples
 from replication.evidence.statistics import ALPHA, Estimate, holm
 
 Word = Literal["reproduced", "partly reproduced", "not reproduced", "inconclusive", "not attempted"]
@@ -172,7 +172,10 @@ def evaluate(records: pd.DataFrame, claims: PaperClaims, notebook: str, scale: s
     one_of("profile", scale, PROFILES, ClaimError)
     found: dict[str, Outcome] = {}
     for test in claims.at(notebook, scale):
-        outcome = answer(test, samples(records, test))
+        numbers = samples(records, test)
+        outcome = answer(test, numbers)
+        if not numbers:
+            outcome = replace(outcome, reason=absent(records, test))
         closed = tuple(gate for gate in test.gates if found[gate].answer != "yes")
         if closed and outcome.answer != "not run":
             states = " and ".join(f"gate {gate}: {found[gate].answer}" for gate in closed)
@@ -216,9 +219,10 @@ def decide(claim: Claim, outcomes: Iterable[Outcome], scale: str, notebook: str 
     of = {outcome.test_id: outcome for outcome in outcomes if outcome.test_id in asked}
     run = [outcome for outcome in of.values() if outcome.answer != "not run"]
     if not run:
-        elsewhere = [known for known in PROFILES if known != scale and claim.primary(known, notebook)]
-        at = " and ".join(elsewhere)
-        return Verdict(claim.id, "not attempted", "", "no data" if asked else f"asked at {at}" if at else "")
+        elsewhere = " and ".join(known for known in PROFILES if known != scale and claim.primary(known, notebook))
+        unasked = f"asked at {elsewhere}" if elsewhere else ""
+        missing = next((outcome.reason for outcome in of.values()), "no data")
+        return Verdict(claim.id, "not attempted", "", missing if asked else unasked)
     answers = Counter(outcome.answer for outcome in run)
     shown = next(test_id for test_id in asked if test_id in {outcome.test_id for outcome in run})
     word: Word

@@ -183,7 +183,7 @@ def test_rounding_errors_below_a_tolerance_are_not_printed() -> None:
 def test_what_was_not_run_shows_no_number() -> None:
     claims = paper(entry("value", where={"budget": 7}))
     table = outcomes_table(answers(claims), claims, "smoke")
-    assert table.rows[0][3:] == ("–", "–", "not run", "no data")
+    assert table.rows[0][3:] == ("–", "–", "not run", "no data for budget 7; the run has 25, 50")
 
 
 def test_the_top_of_a_page_has_six_claims_at_most_and_counts_the_others() -> None:

@@ -66,11 +66,12 @@ def test_cells_that_share_most_of_their_seeds_are_not_taken_for_independent() ->
 
 @pytest.mark.parametrize("kind", ["identity", "value", "direction", "every", "slope", "interval"])
 def test_without_data_nothing_is_answered(kind: str) -> None:
-    for changes in ({"quantity": "seconds"}, {"where": {"schedule": "rex"}}):
+    rex = "no data for schedule rex; the run has uba, linear, step"
+    for changes, why in (({"quantity": "seconds"}, "no data"), ({"where": {"schedule": "rex"}}, rex)):
         quantities = {"error": {"label": "e"}, "seconds": {"label": "t"}}
         claims = paper(entry(kind, **changes), quantities=quantities)
         (outcome,) = evaluate(grid(BETTER), claims, "10_test", "smoke")
-        assert (outcome.answer, outcome.reason, outcome.n) == ("not run", "no data", 0)
+        assert (outcome.answer, outcome.reason, outcome.n) == ("not run", why, 0)
     assert ask(tidy([]), kind).answer == "not run"
 
 
