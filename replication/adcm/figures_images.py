@@ -76,7 +76,7 @@ def quality(records: pd.DataFrame) -> Figure:
 def differences(records: pd.DataFrame) -> Figure:
     """Draw ADCM with w(t) against every other method on each data set: ratios paired over seeds; dots are seeds."""
     ours, others = "adcm-wt", {method: NAMES[method] for method in METHODS if method != "adcm-wt"}
-    label = "Fréchet distance: ADCM with w(t) / method\n(left of 1 ADCM is better)"
+    label = "Fréchet distance, ADCM / method\n(left of 1 ADCM is better)"
     rows = rows_of(records, "log_frechet", sampling_steps=1, share=1)
     rows = rows[rows["method"].isin(METHODS)]
     datasets = trained(rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,7 +35,6 @@ def both():
     standard = {name: value for name, value in yaml.safe_load(text).items() if name != "profile"}
     images.Config(**standard)
     small = {"cifar_widths": [4, 4, 4], "cifar_images": 64, "cifar_pretraining_images": 8, "cifar_seeds": 2}
-    small["datasets"] = [*get_args(images.Dataset)]  # the published standard run has digits alone
     config = images.Config(**(standard | TINY | small | {"replicas": 2, "widenings": 0}))
     load, rng = images.load, np.random.default_rng(0)
     pixels, labels = rng.random((160, 3, 16, 16), dtype=np.float32), rng.integers(0, 10, 160)
