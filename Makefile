@@ -17,6 +17,9 @@ QUICK   ?= $(addprefix tests/,uba/test_schedule.py uba/test_theory.py uba/test_t
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
+# pip would compile 24,000 modules, which takes half of its time; what is imported is compiled then, once
+unexport PYTHONDONTWRITEBYTECODE
+
 # stored outputs are of the numerics that the notebooks pin, whatever the caller's shell asks for
 PINNED := env -u ATEN_CPU_CAPABILITY -u ONEDNN_MAX_CPU_ISA -u MKL_CBWR
 # even so, MKL computes differently on processors of another maker, and trained networks then end differently in digits
@@ -44,7 +47,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "$$($(BIN)/python --version) is too old; remove $(VENV) and: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.installed-* && touch $@
 
