@@ -117,30 +117,26 @@ def pool(samples: Sequence[Sample]) -> Estimate:
 
 def select(records: pd.DataFrame, test: BaseTest, quantity: str | None = None) -> pd.DataFrame:
     """The rows of the records that measure a test: its quantity (or another one), at the levels of its `where`."""
+    return _narrowed(records, test, quantity)[0]
+
+
+def absent(records: pd.DataFrame, test: BaseTest) -> str:
+    """Why no row measures a test: the levels of its `where` that the run lacks, and those that it has instead."""
+    return _narrowed(records, test)[1]
+
+
+def _narrowed(records: pd.DataFrame, test: BaseTest, quantity: str | None = None) -> tuple[pd.DataFrame, str]:
     rows = records[records["quantity"] == (quantity or test.quantity)]
     for column, wanted in test.where.items():
         if rows.empty:
             break
         _require(rows, test, [column])
-        rows = rows[rows[column].isin(_levels(wanted))]
-    return rows
-
-
-def absent(records: pd.DataFrame, test: BaseTest) -> str:
-    """Why no row measures a test: the levels of its `where` that the run lacks, and those that it has instead."""
-    rows = records[records["quantity"] == test.quantity]
-    for column, wanted in test.where.items():
+        levels = list(wanted) if isinstance(wanted, tuple) else [wanted]
+        there, rows = rows[column], rows[rows[column].isin(levels)]
         if rows.empty:
-            break
-        there, rows = rows[column], rows[rows[column].isin(_levels(wanted))]
-        if rows.empty:
-            lacks, has = (", ".join(map(text, levels)) for levels in (_levels(wanted), there.dropna().unique()))
-            return f"no data for {column} {lacks}; the run has {textwrap.shorten(has, 80, placeholder=' …')}"
-    return "no data"
-
-
-def _levels(wanted: Level | tuple[Level, ...]) -> list[Level]:
-    return list(wanted) if isinstance(wanted, tuple) else [wanted]
+            lacks, has = (", ".join(map(text, of)) for of in (levels, there.dropna().unique()))
+            return rows, f"no data for {column} {lacks}; the run has {textwrap.shorten(has, 80, placeholder=' …')}"
+    return rows, "no data"
 
 
 def samples(records: pd.DataFrame, test: Test) -> list[Sample]:
