@@ -3,7 +3,8 @@
 Where ``REPLICATION_RUN_DIR`` names a folder, the results are left there as JSON, written whole or not at all. The
 experiment's rows are kept part by part (see `parts`): a change of claims or of this room reruns no experiment. Where
 ``REPLICATION_RECORDS`` names the folder of published results, a run takes its records from there and computes nothing:
-so a page that took a night is checked in seconds.
+so a page that took a night is checked in seconds. With ``REPLICATION_ANEW`` it does so only if another processor
+computed them.
 """
 
 from __future__ import annotations
@@ -338,7 +339,8 @@ class Run:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if found["parameters"] != provenance.without_paths(to_jsonable_python(config.model_dump())):
             raise ValueError(f"REPLICATION_RECORDS: {path.name} is of other parameters than this page")
-        return found
+        processors = {processor for *_, processor in found["machine"]["parts"].values()}
+        return None if os.environ.get("REPLICATION_ANEW") and processors == {provenance.cpu_model()} else found
 
 
 def checked(experiment: parts.Experiment, values: Mapping[str, Any]) -> parts.Settings:

@@ -227,7 +227,7 @@ def test_published_records_are_shown_again_without_computing(
     before = computed(run, rows)
     run.finish(before, run.evaluate(before))
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    results["machine"] = {"volatile": results["provenance"]["volatile"]}
+    results["machine"] = {"volatile": results["provenance"]["volatile"], "parts": results["provenance"]["parts"]}
     published = tmp_path / "results" / "smoke" / "10_test.json"
     published.parent.mkdir(parents=True)
     published.write_text(json.dumps(results), encoding="utf-8")
@@ -236,6 +236,12 @@ def test_published_records_are_shown_again_without_computing(
     after = computed(again, lambda _config: pytest.fail("what is published was computed again"))
     pd.testing.assert_frame_equal(before, after)
     assert [one.to_dict() for one in again.evaluate(after)] == results["tests"]
+    monkeypatch.setenv("REPLICATION_ANEW", "1")
+    anew: list[Config] = []
+    computed(begin(), lambda config: anew.append(config) or rows(config))
+    assert len(anew) == 1
+    monkeypatch.setattr("replication.provenance.cpu_model", lambda: "of another maker")
+    computed(begin(), lambda _config: pytest.fail("what another processor computed was computed again"))
     other: Any = SimpleNamespace(Config=Config, parts=lambda _config: [])
     with pytest.raises(ValueError, match=r"10_test\.json is of other parameters than this page"):
         begin().configure(other, {"seeds": 2})
