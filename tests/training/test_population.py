@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -385,6 +386,33 @@ def test_back_ends_agree_step_by_step(model, optimizer, clip):
     for name, p in plain.parameters.items():
         assert torch.equal(p[0], begin[name][0]), "a replica with rate 0 must not move"
         assert not torch.equal(p[1], begin[name][1])
+
+
+@pytest.fixture
+def filling():
+    """Whether torch fills fresh tensors with NaN; put back as it was."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    yield partial(setattr, torch.utils.deterministic, "fill_uninitialized_memory")
+    torch.use_deterministic_algorithms(before[0])
+    torch.utils.deterministic.fill_uninitialized_memory = before[1]
+
+
+@both
+@pytest.mark.parametrize("model", MODELS)
+def test_training_reads_nothing_that_nobody_wrote(model, backend, filling):
+    """Runs do not fill fresh memory (`use_deterministic`): with NaN in it they must come out the same to the bit."""
+    build, draw, (classes, per_example) = MODELS[model]
+    torch.manual_seed(8)
+    x, y = draw((4, 2, BATCH)), torch.randint(0, classes, (4, 2, BATCH, *per_example))
+    ended = []
+    for filled in (True, False):
+        filling(filled)
+        population = Population(build, [0, 1], SGD(momentum=0.9, weight_decay=5e-2), clip_norm=0.1, backend=backend)
+        population.fit(lambda t: (x[t], y[t]), torch.full((4, 2), 0.01))
+        ended.append(population.logits(x[0, 0]))
+    assert ended[0].isfinite().all()
+    assert torch.equal(*ended)
 
 
 @pytest.mark.parametrize("name", LAYERS)
