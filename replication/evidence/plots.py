@@ -474,6 +474,9 @@ def _plain(value: object) -> str:
     if isinstance(value, str):
         return value
     number = float(value)  # type: ignore[arg-type]
+    if 0 < abs(number) < 1e-3:  # Python turns to exponents a decade later, between two ticks of a grid of rates
+        mantissa, exponent = f"{number:e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
     return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:g}"
 
 

@@ -275,11 +275,11 @@ def _told(outcome: Outcome, claims: PaperClaims, scale: str) -> str:
 
 
 def comparisons_table(outcome: Outcome, claims: PaperClaims, scale: str) -> Table:
-    """Every cell, and every baseline, behind an answer."""
+    """Every cell, and every baseline, behind an answer: what each says by its own interval, narrower than that shown."""
     test = claims.test(outcome.test_id, scale)
     levels = any(one["baseline"] is not None for one in outcome.comparisons)
     factors = list(dict.fromkeys(column for one in outcome.comparisons for column in one["cell"]))
-    head = (*factors, *(["against"] if levels else []), "ours [simultaneous 95 % interval]", "n", "answer")
+    head = (*factors, *(["against"] if levels else []), "ours [simultaneous 95 % interval]", "n", "answer alone")
     rows = []
     for one in outcome.comparisons:
         cells = [claims.named(one["cell"][column]) for column in factors]
@@ -287,7 +287,7 @@ def comparisons_table(outcome: Outcome, claims: PaperClaims, scale: str) -> Tabl
         number = _number_of(test, claims, one["estimate"], one["low"], one["high"])
         rows.append((*cells, *against, number, str(one["n"]), one["note"] or one["state"]))
     raw = {"test_id": outcome.test_id, "comparisons": [dict(one) for one in outcome.comparisons]}
-    return Table(head, tuple(rows), raw, strong="answer")
+    return Table(head, tuple(rows), raw, strong="answer alone")
 
 
 # --- words for one test ----------------------------------------------------------------------------------------------

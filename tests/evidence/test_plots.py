@@ -258,6 +258,8 @@ def test_log_ticks_stand_where_they_are_put(axis):
     plots.log_ticks(axis, "x", [0.5, 64, 12000])
     assert [text.get_text() for text in axis.get_xticklabels()] == ["0.5", "64", "12,000"]
     assert axis.get_yscale() == "linear"
+    plots.log_ticks(axis, "y", [6.25e-5, 1.25e-4, 9.9e-4, 1e-3])
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["6.25e-5", "1.25e-4", "9.9e-4", "0.001"]
 
 
 def test_legends_name_each_series_once_within_the_width():

@@ -316,7 +316,7 @@ def test_a_claim_that_was_not_attempted_says_where_it_is_asked() -> None:
 def test_the_comparisons_table_has_a_row_for_each() -> None:
     claims = paper(entry("every"))
     table = comparisons_table(answers(claims)[0], claims, "smoke")
-    assert table.columns == ("budget", "against", "ours [simultaneous 95 % interval]", "n", "answer")
+    assert table.columns == ("budget", "against", "ours [simultaneous 95 % interval]", "n", "answer alone")
     assert [row[:2] for row in table.rows] == [("25", "linear"), ("25", "step"), ("50", "linear"), ("50", "step")]
     assert {row[4] for row in table.rows} == {"yes"}
     missing = evaluate(grid(MEANS).query("schedule != 'step'"), claims, "10_test", "smoke")[0]
