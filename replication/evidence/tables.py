@@ -275,7 +275,7 @@ def _told(outcome: Outcome, claims: PaperClaims, scale: str) -> str:
 
 
 def comparisons_table(outcome: Outcome, claims: PaperClaims, scale: str) -> Table:
-    """Every cell, and every baseline, behind an answer: what each says by its own interval, narrower than that shown."""
+    """Every cell, and every baseline, behind an answer: what each says by its own, narrower interval."""
     test = claims.test(outcome.test_id, scale)
     levels = any(one["baseline"] is not None for one in outcome.comparisons)
     factors = list(dict.fromkeys(column for one in outcome.comparisons for column in one["cell"]))
