@@ -253,6 +253,9 @@ def _advice(cells: list[_Cell], unit: str) -> str:
     use = [f"φ = {phi_of(RECOMMENDED[of]):g} with {named(of)}" for of, gain in gains.items() if gain.high < 0]
     rest = {of: gain for of, gain in gains.items() if gain.high >= 0}
     said = [f"use {' and '.join(use)}"] if use else []
+    if tuned := [of for of in rest if mean("regrets", COSINE, by[of]).low > 0]:
+        said.append(f"choose φ on validation with {' and '.join(map(named, tuned))}: φ = 2 (cosine) is not the best")
+        rest = {of: gain for of, gain in rest.items() if of not in tuned}
     if rest:
         why = ": no gain of another φ is shown" if any(gain.low <= 0 for gain in rest.values()) else ""
         said.append(f"keep φ = 2 (cosine) with {' and '.join(map(named, rest))}{why}")

@@ -43,6 +43,9 @@ def test_what_gains_with_one_optimizer_is_not_advised_with_another(records):
     adamw = swapped["optimizer"] == "adamw"
     swapped.loc[adamw & (swapped["schedule"] == figures.RECOMMENDED["adamw"]), "value"] += 4
     said = figures.advice(swapped, answered(), unit="points")
+    assert "Use φ = 5 with SGD, choose φ on validation with AdamW: φ = 2 (cosine) is not the best. To" in said
+    swapped.loc[adamw & (swapped["schedule"] == "cosine") & (swapped["quantity"] == "phi_regret"), "value"] = 0.0
+    said = figures.advice(swapped, answered(), unit="points")
     assert "Use φ = 5 with SGD, keep φ = 2 (cosine) with AdamW. To" in said
 
 
