@@ -57,4 +57,6 @@ def use_deterministic(threads: int = 1) -> None:
         raise ValueError(f"threads: must be at least 1, got {threads}")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    # or torch fills each new tensor with NaN, a tenth of a training step's time; only what nobody wrote would differ
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
