@@ -250,15 +250,17 @@ def _advice(cells: list[_Cell], unit: str) -> str:
     over, linear = (_shown(mean("gains", one)) for one in ("cosine", "linear"))
     by = {of: [cell for cell in sees if cell.optimizer == of] for of in dict.fromkeys(cell.optimizer for cell in sees)}
     gains = {of: mean("gains", "cosine", cells) for of, cells in by.items()}
-    use = [f"φ = {phi_of(RECOMMENDED[of]):g} with {named(of)}" for of, gain in gains.items() if gain.high < 0]
-    rest = {of: gain for of, gain in gains.items() if gain.high >= 0}
-    said = [f"use {' and '.join(use)}"] if use else []
-    if tuned := [of for of in rest if mean("regrets", COSINE, by[of]).low > 0]:
-        said.append(f"choose φ on validation with {' and '.join(map(named, tuned))}: φ = 2 (cosine) is not the best")
-        rest = {of: gain for of, gain in rest.items() if of not in tuned}
-    if rest:
-        why = ": no gain of another φ is shown" if any(gain.low <= 0 for gain in rest.values()) else ""
-        said.append(f"keep φ = 2 (cosine) with {' and '.join(map(named, rest))}{why}")
+    use = [of for of, gain in gains.items() if gain.high < 0]
+    tune = [of for of in gains if of not in use and mean("regrets", COSINE, by[of]).low > 0]
+    keep = [of for of in gains if of not in (*use, *tune)]
+    said = []
+    if use:
+        said.append("use " + " and ".join(f"φ = {phi_of(RECOMMENDED[of]):g} with {named(of)}" for of in use))
+    if tune:
+        said.append(f"choose φ on validation with {' and '.join(map(named, tune))}: φ = 2 (cosine) is not the best")
+    if keep:
+        why = ": no gain of another φ is shown" if any(gains[of].low <= 0 for of in keep) else ""
+        said.append(f"keep φ = 2 (cosine) with {' and '.join(map(named, keep))}{why}")
     word = ", ".join(said)
     return (
         f"{word[0].upper()}{word[1:]}. To the best φ, which other seeds choose, φ = 2 loses {cosine} {unit} and the "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from layers import LAYERS, shape_of
 from torch import nn
 from torch.nn import functional as F
 
-from replication.training import MLP, SGD, AdamW, ByteTransformer, Population, ResNet8, matrices_only
+from replication.training import MLP, SGD, AdamW, ByteTransformer, Population, ResNet8, matrices_only, use_deterministic
 from replication.training.population import BLOCK, cross_entropy, faster
 from replication.training.seeding import seeded, stream_seed
 
@@ -388,26 +387,18 @@ def test_back_ends_agree_step_by_step(model, optimizer, clip):
         assert not torch.equal(p[1], begin[name][1])
 
 
-@pytest.fixture
-def filling():
-    """Whether torch fills fresh tensors with NaN; put back as it was."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    yield partial(setattr, torch.utils.deterministic, "fill_uninitialized_memory")
-    torch.use_deterministic_algorithms(before[0])
-    torch.utils.deterministic.fill_uninitialized_memory = before[1]
-
-
 @both
 @pytest.mark.parametrize("model", MODELS)
-def test_training_reads_nothing_that_nobody_wrote(model, backend, filling):
-    """Runs do not fill fresh memory (`use_deterministic`): with NaN in it they must come out the same to the bit."""
+def test_training_reads_nothing_that_nobody_wrote(model, backend, monkeypatch):
+    """Runs do not fill fresh memory: with NaN in it they must come out the same to the bit."""
+    use_deterministic()
+    assert not torch.utils.deterministic.fill_uninitialized_memory
     build, draw, (classes, per_example) = MODELS[model]
     torch.manual_seed(8)
     x, y = draw((4, 2, BATCH)), torch.randint(0, classes, (4, 2, BATCH, *per_example))
     ended = []
     for filled in (True, False):
-        filling(filled)
+        monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", filled)
         population = Population(build, [0, 1], SGD(momentum=0.9, weight_decay=5e-2), clip_norm=0.1, backend=backend)
         population.fit(lambda t: (x[t], y[t]), torch.full((4, 2), 0.01))
         ended.append(population.logits(x[0, 0]))
